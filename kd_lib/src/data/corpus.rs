@@ -1,0 +1,143 @@
+//! A corpus: class names and three splits of labelled texts, found in a folder by their file names.
+//!
+//! | in the folder | format |
+//! |---|---|
+//! | `class.txt` + `train.txt`, `dev.txt`, `test.txt` | `text<TAB>class index` |
+//! | `labels.txt` or `NAME.labels` + `train.txt`, … (or `NAME.train.txt`, …) | `label<TAB>text` |
+//! | `labels.txt` + `train.csv`, `dev.csv`, `test.csv` | CSV with the columns `text` and `label` |
+//!
+//! `val` is read where `dev` is missing. This module holds texts; ids are [`super::encoder`]'s business.
+
+use super::format::{Format, read_examples, read_labels};
+use super::hygiene::Hygiene;
+use crate::{Error, Result, files};
+use std::path::{Path, PathBuf};
+
+/// One labelled text and where it stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Example {
+    /// The text, trimmed; it may be empty.
+    pub text: String,
+    /// Index into [`Corpus::labels`].
+    pub label: usize,
+    /// Line in its file, from 1.
+    pub line: usize,
+}
+
+/// The three parts of a corpus.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Split {
+    /// Trained on.
+    Train,
+    /// Looked at while training, to choose weights and settings.
+    Dev,
+    /// Looked at once, at the end.
+    Test,
+}
+
+/// Class names and labelled texts.
+#[derive(Debug, Clone)]
+pub struct Corpus {
+    /// The folder's name.
+    pub name: String,
+    /// Class names, by index.
+    pub labels: Vec<String>,
+    /// Training examples.
+    pub train: Vec<Example>,
+    /// Development examples.
+    pub dev: Vec<Example>,
+    /// Test examples.
+    pub test: Vec<Example>,
+    /// blake3 of the files that were read, as hex.
+    pub fingerprint: String,
+}
+
+impl Corpus {
+    /// Opens a folder in one of the documented layouts.
+    pub fn open(folder: impl AsRef<Path>) -> Result<Corpus> {
+        let folder = folder.as_ref();
+        let label_file = find_label_file(folder)?;
+        let labels = read_labels(&label_file)?;
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(files::hash_file(&label_file)?.as_bytes());
+        let mut read = |names: &[&str]| -> Result<Vec<Example>> {
+            let (path, csv) = find_split(folder, names)?;
+            let format = match (csv, label_file.ends_with("class.txt")) {
+                (true, _) => Format::Csv,
+                (_, true) => Format::TextIndex,
+                _ => Format::LabelText,
+            };
+            hasher.update(files::hash_file(&path)?.as_bytes());
+            read_examples(&path, format, &labels)
+        };
+        let (train, dev, test) = (read(&["train"])?, read(&["dev", "val"])?, read(&["test"])?);
+        let full = folder.canonicalize().map_err(Error::io(folder))?;
+        let name = full.file_name().map_or_else(|| "corpus".into(), |n| n.to_string_lossy().into_owned());
+        let corpus = Corpus { name, labels, train, dev, test, fingerprint: hasher.finalize().to_hex().to_string() };
+        corpus.refuse_missing_class(folder)?;
+        Ok(corpus)
+    }
+
+    /// The examples of a split.
+    pub fn split(&self, split: Split) -> &[Example] {
+        match split {
+            Split::Train => &self.train,
+            Split::Dev => &self.dev,
+            Split::Test => &self.test,
+        }
+    }
+
+    /// Duplicates, leaks and contradictions; see [`Hygiene`].
+    pub fn hygiene(&self) -> Hygiene {
+        Hygiene::of(self)
+    }
+
+    /// The corpus without the training texts that recur in dev or test.
+    pub fn without_leaks(mut self) -> Corpus {
+        let held_out: std::collections::HashSet<&str> = self.dev.iter().chain(&self.test).map(|e| e.text.as_str()).collect();
+        self.train.retain(|e| !held_out.contains(e.text.as_str()));
+        self
+    }
+
+    fn refuse_missing_class(&self, folder: &Path) -> Result<()> {
+        match (0..self.labels.len()).find(|class| self.train.iter().all(|e| e.label != *class)) {
+            Some(class) => {
+                Err(Error::file(folder, format!("class {:?} has no training example", self.labels[class]), "add some, or remove the class from the file of class names"))
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+fn find_label_file(folder: &Path) -> Result<PathBuf> {
+    let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
+    let mut candidates: Vec<PathBuf> = entries
+        .filter_map(|e| e.ok().map(|e| e.path()))
+        .filter(|p| p.ends_with("class.txt") || p.ends_with("labels.txt") || p.extension().is_some_and(|x| x == "labels"))
+        .collect();
+    candidates.sort();
+    match candidates.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => Err(Error::file(folder, "no file of class names", "add class.txt (for lines text<TAB>index) or labels.txt (for lines label<TAB>text)")),
+        several => Err(Error::file(folder, format!("{} files of class names", several.len()), "keep one of class.txt, labels.txt, NAME.labels")),
+    }
+}
+
+/// The file of a split, and whether it is CSV.
+fn find_split(folder: &Path, names: &[&str]) -> Result<(PathBuf, bool)> {
+    let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
+    let mut paths: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
+    paths.sort();
+    for name in names {
+        for (ending, csv) in [("csv", true), ("txt", false)] {
+            let wanted = format!("{name}.{ending}");
+            let fits = |p: &&PathBuf| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n == wanted || n.ends_with(&format!(".{wanted}")));
+            if let Some(path) = paths.iter().find(fits) {
+                return Ok((path.clone(), csv));
+            }
+        }
+    }
+    let fix = format!("add {}.txt or {}.csv", names[0], names[0]);
+    Err(Error::file(folder, format!("no {} split", names[0]), fix))
+}

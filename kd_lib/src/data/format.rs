@@ -1,0 +1,134 @@
+//! The three file formats, read line by line with a line number in every complaint:
+//! `label<TAB>text`, `text<TAB>class index`, and CSV with a header `text,label`.
+//! This module reads one file; which file belongs to which split is [`super::corpus`]'s business.
+
+use super::corpus::Example;
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// How a file's lines are laid out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `label<TAB>text` (cnews).
+    LabelText,
+    /// `text<TAB>class index` (thucnews-title).
+    TextIndex,
+    /// CSV with the columns `text` and `label`.
+    Csv,
+}
+
+impl Format {
+    /// The format of a lone file, for scoring: by its name, else by where its first line carries an index.
+    pub fn guess(path: &Path) -> Result<Format> {
+        if path.extension().is_some_and(|e| e == "csv") {
+            return Ok(Format::Csv);
+        }
+        let ends_in_index = read_lines(path)?.first().and_then(|l| l.rsplit_once('\t').map(|(_, index)| index.trim().parse::<usize>().is_ok()));
+        Ok(if ends_in_index == Some(true) { Format::TextIndex } else { Format::LabelText })
+    }
+}
+
+/// Lines longer than this are refused: they are a sign of a file that is not a corpus.
+const LONGEST_LINE: usize = 1 << 20;
+
+/// Reads UTF-8 lines; a byte-order mark and carriage returns are dropped, anything else is kept.
+pub fn read_lines(path: &Path) -> Result<Vec<String>> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
+    let mut lines = Vec::new();
+    for (at, line) in bytes.split(|&b| b == b'\n').enumerate() {
+        if line.len() > LONGEST_LINE {
+            let fix = "a corpus has one text a line: split it";
+            return Err(Error::line(path, at + 1, format!("{} bytes in one line (limit {LONGEST_LINE})", line.len()), fix));
+        }
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        let text = std::str::from_utf8(line).map_err(|e| {
+            Error::line(path, at + 1, format!("not UTF-8 at byte {} of the line", e.valid_up_to()), "convert the file to UTF-8, for example with iconv")
+        })?;
+        lines.push(text.to_owned());
+    }
+    if lines.last().is_some_and(String::is_empty) {
+        lines.pop();
+    }
+    Ok(lines)
+}
+
+/// Reads the class names, one a line.
+pub fn read_labels(path: &Path) -> Result<Vec<String>> {
+    let labels: Vec<String> = read_lines(path)?.into_iter().map(|l| l.trim().to_owned()).collect();
+    for (at, label) in labels.iter().enumerate() {
+        if label.is_empty() {
+            return Err(Error::line(path, at + 1, "an empty class name", "remove the line"));
+        }
+        if labels[..at].contains(label) {
+            return Err(Error::line(path, at + 1, format!("class {label:?} stands twice"), "remove one of the two lines"));
+        }
+    }
+    if labels.len() < 2 {
+        return Err(Error::file(path, format!("{} classes", labels.len()), "name at least two, one a line"));
+    }
+    Ok(labels)
+}
+
+/// Reads one split.
+pub fn read_examples(path: &Path, format: Format, labels: &[String]) -> Result<Vec<Example>> {
+    let index: HashMap<&str, usize> = labels.iter().enumerate().map(|(i, l)| (l.as_str(), i)).collect();
+    let examples = match format {
+        Format::Csv => read_csv(path, &index)?,
+        _ => read_lines(path)?
+            .iter()
+            .enumerate()
+            .map(|(at, line)| parse_line(path, at + 1, line, format, &index))
+            .collect::<Result<Vec<_>>>()?,
+    };
+    if examples.is_empty() {
+        return Err(Error::file(path, "no examples", "a split needs at least one line"));
+    }
+    Ok(examples)
+}
+
+fn parse_line(path: &Path, line: usize, text: &str, format: Format, index: &HashMap<&str, usize>) -> Result<Example> {
+    let layout = if format == Format::LabelText { "label<TAB>text" } else { "text<TAB>class index" };
+    let halves = if format == Format::LabelText { text.split_once('\t') } else { text.rsplit_once('\t') };
+    let (left, right) = halves.ok_or_else(|| Error::line(path, line, format!("no tab in {:?}", excerpt(text)), format!("write the line as {layout}")))?;
+    let (text, label) = if format == Format::LabelText { (right, find(path, line, left, index)?) } else { (left, parse_index(path, line, right, index.len())?) };
+    Ok(Example { text: text.trim().to_owned(), label, line })
+}
+
+fn parse_index(path: &Path, line: usize, field: &str, classes: usize) -> Result<usize> {
+    match field.trim().parse::<usize>() {
+        Ok(index) if index < classes => Ok(index),
+        _ => Err(Error::line(path, line, format!("{:?} is no class index", excerpt(field)), format!("write a whole number from 0 to {}", classes - 1))),
+    }
+}
+
+fn find(path: &Path, line: usize, label: &str, index: &HashMap<&str, usize>) -> Result<usize> {
+    index.get(label.trim()).copied().ok_or_else(|| {
+        let fix = "correct it, or add it to the file of class names";
+        Error::line(path, line, format!("class {:?} is not among the {} known", excerpt(label), index.len()), fix)
+    })
+}
+
+fn read_csv(path: &Path, index: &HashMap<&str, usize>) -> Result<Vec<Example>> {
+    let fix = "the file needs a header line with the columns text and label, and as many fields in each row";
+    let bad = |e: csv::Error| Error::line(path, e.position().map_or(1, |p| p.line() as usize), e.to_string(), fix);
+    let text = read_lines(path)?.join("\n");
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    let header = reader.headers().map_err(bad)?.clone();
+    let column = |name: &str| header.iter().position(|h| h.trim() == name).ok_or_else(|| Error::line(path, 1, format!("no column {name:?}"), fix));
+    let (text_column, label_column) = (column("text")?, column("label")?);
+    let mut examples = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(bad)?;
+        let line = record.position().map_or(0, |p| p.line() as usize);
+        let label = find(path, line, &record[label_column], index)?;
+        examples.push(Example { text: record[text_column].trim().to_owned(), label, line });
+    }
+    Ok(examples)
+}
+
+/// The first characters of a value, for a message.
+fn excerpt(text: &str) -> String {
+    text.chars().take(40).collect()
+}

@@ -1,0 +1,48 @@
+//! What a careful reader checks before training: texts that stand twice, texts that leak from one split
+//! into another, and equal texts with different labels. This module counts; it removes nothing.
+
+use super::corpus::{Corpus, Example, Split};
+use serde::{Deserialize, Serialize};
+use std::collections::{HashMap, HashSet};
+
+/// Counts of lines that should make a reader pause.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Hygiene {
+    /// Lines that repeat an earlier line of the same split: train, dev, test.
+    pub repeated: [usize; 3],
+    /// Training lines whose text stands in dev too.
+    pub train_in_dev: usize,
+    /// Training lines whose text stands in test too.
+    pub train_in_test: usize,
+    /// Development lines whose text stands in test too.
+    pub dev_in_test: usize,
+    /// Distinct training texts that carry two labels or more.
+    pub contradictions: usize,
+    /// Empty texts over all splits; each is read as one unknown token.
+    pub empty: usize,
+}
+
+impl Hygiene {
+    /// Counts over all three splits of a corpus.
+    pub fn of(corpus: &Corpus) -> Hygiene {
+        let texts = |split| corpus.split(split).iter().map(|e| e.text.as_str()).collect::<HashSet<_>>();
+        let (train, dev, test) = (texts(Split::Train), texts(Split::Dev), texts(Split::Test));
+        let recurring = |split: Split, other: &HashSet<&str>| corpus.split(split).iter().filter(|e| other.contains(e.text.as_str())).count();
+        Hygiene {
+            repeated: [corpus.train.len() - train.len(), corpus.dev.len() - dev.len(), corpus.test.len() - test.len()],
+            train_in_dev: recurring(Split::Train, &dev),
+            train_in_test: recurring(Split::Train, &test),
+            dev_in_test: recurring(Split::Dev, &test),
+            contradictions: contradictions(&corpus.train),
+            empty: [Split::Train, Split::Dev, Split::Test].iter().flat_map(|&s| corpus.split(s)).filter(|e| e.text.is_empty()).count(),
+        }
+    }
+}
+
+fn contradictions(examples: &[Example]) -> usize {
+    let mut labels: HashMap<&str, HashSet<usize>> = HashMap::new();
+    for example in examples {
+        labels.entry(&example.text).or_default().insert(example.label);
+    }
+    labels.values().filter(|l| l.len() > 1).count()
+}

@@ -1,0 +1,105 @@
+//! Which processor computes, and what it is. CUDA needs a nudge on this stack: the linker drops
+//! `libtorch_cuda` (`--as-needed`), so it is opened here when a driver is present, and not otherwise, since
+//! opening it costs start-up time.
+
+use crate::strategies::Precision;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use tch::{Cuda, Device};
+
+/// Opens `libtorch_cuda` once per process where an NVIDIA driver is loaded; says whether it is open.
+pub fn open_cuda_if_present() -> bool {
+    Path::new("/proc/driver/nvidia/version").exists() && open_cuda().is_ok()
+}
+
+/// Opens `libtorch_cuda` whether or not there is a driver.
+pub fn open_cuda() -> Result<()> {
+    let path = beside_libtorch("libtorch_cuda.so");
+    // SAFETY: the library is libtorch's own, of the build that is already loaded; its initialisers register
+    // the CUDA back end and nothing else. It stays open for the life of the process.
+    let library = unsafe { libloading::os::unix::Library::open(Some(&path), libloading::os::unix::RTLD_NOW | libloading::os::unix::RTLD_GLOBAL) };
+    let library = library.map_err(|e| Error::file(&path, e.to_string(), "install the CUDA build of libtorch, or set device = \"cpu\""))?;
+    std::mem::forget(library);
+    Ok(())
+}
+
+/// The path of a library in the folder from which libtorch was loaded.
+fn beside_libtorch(name: &str) -> PathBuf {
+    let _ = tch::get_num_threads(); // libtorch is loaded once this has run
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let loaded = maps.lines().filter_map(|l| l.split_whitespace().last()).find(|p| p.ends_with("/libtorch_cpu.so"));
+    loaded.map_or_else(|| PathBuf::from(name), |p| Path::new(p).with_file_name(name))
+}
+
+/// The device that a recipe's `device` names.
+pub fn choose(name: &str) -> Result<Device> {
+    let fix = "write auto, cpu or cuda:N";
+    match name {
+        "cpu" => Ok(Device::Cpu),
+        "auto" => Ok(if open_cuda_if_present() { Device::cuda_if_available() } else { Device::Cpu }),
+        _ => {
+            let number = name.strip_prefix("cuda").map(|n| n.strip_prefix(':').unwrap_or("0"));
+            let index: usize = number.and_then(|n| n.parse().ok()).ok_or_else(|| Error::recipe("device", format!("{name:?}"), fix))?;
+            open_cuda()?;
+            if index as i64 >= Cuda::device_count() {
+                return Err(Error::recipe("device", format!("{name:?}, but {} GPUs are visible", Cuda::device_count()), "check the driver with nvidia-smi, or set device = \"cpu\""));
+            }
+            Ok(Device::Cuda(index))
+        }
+    }
+}
+
+/// The fastest precision that is native here: bf16 on a GPU or on a processor that multiplies it, else fp32.
+pub fn native_precision(device: Device) -> Precision {
+    let flags = processor_field("flags");
+    let has = |flag: &str| flags.split(' ').any(|f| f == flag);
+    if device.is_cuda() || has("avx512_bf16") || has("amx_bf16") { Precision::Bf16 } else { Precision::Fp32 }
+}
+
+/// What a result was computed on. Two runs of a recipe agree bit for bit where all of this agrees.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// `cpu` or `cuda`.
+    pub device: String,
+    /// The processor's own name.
+    pub processor: String,
+    /// Vector extensions that decide which kernels run.
+    pub instructions: Vec<String>,
+    /// Threads within an operation.
+    pub threads: i64,
+    /// libtorch's version, as pinned.
+    pub libtorch: String,
+    /// This crate's version.
+    pub kd_lib: String,
+}
+
+impl Environment {
+    /// What this process computes on.
+    pub fn of(device: Device) -> Environment {
+        let flags = processor_field("flags");
+        let wanted = ["avx2", "avx512f", "avx512_bf16", "amx_bf16"];
+        Environment {
+            device: if device.is_cuda() { "cuda".into() } else { "cpu".into() },
+            processor: processor_field("model name"),
+            instructions: wanted.iter().filter(|w| flags.split(' ').any(|f| f == **w)).map(|w| (*w).to_owned()).collect(),
+            threads: i64::from(tch::get_num_threads()),
+            libtorch: torch_version(),
+            kd_lib: env!("CARGO_PKG_VERSION").into(),
+        }
+    }
+}
+
+/// The version written beside libtorch's libraries.
+fn torch_version() -> String {
+    let path = beside_libtorch("").with_file_name("build-version");
+    let text = std::fs::read_to_string(&path).or_else(|_| std::fs::read_to_string(path.with_file_name("version.py"))).unwrap_or_default();
+    let quoted = text.split('\'').nth(1).unwrap_or(text.trim());
+    if quoted.is_empty() { "unknown".into() } else { quoted.to_owned() }
+}
+
+fn processor_field(name: &str) -> String {
+    let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let line = info.lines().find(|l| l.split(':').next().is_some_and(|k| k.trim() == name));
+    line.and_then(|l| l.split_once(':')).map(|(_, v)| v.trim().to_owned()).unwrap_or_default()
+}

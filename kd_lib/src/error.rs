@@ -1,0 +1,91 @@
+//! The one error type. Every variant says where (file, line, key), what was found there, and what to do.
+
+use std::path::{Path, PathBuf};
+
+/// What can go wrong, with the place and the cure in its message.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The operating system refused to read or write a file.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's own words.
+        source: std::io::Error,
+    },
+    /// A line of a text file does not fit its format.
+    #[error("{}:{line}: {problem}; {fix}", path.display())]
+    Line {
+        /// The file.
+        path: PathBuf,
+        /// Line number, from 1.
+        line: usize,
+        /// What was found.
+        problem: String,
+        /// What to do.
+        fix: String,
+    },
+    /// A file as a whole is not what it should be.
+    #[error("{}: {problem}; {fix}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What was found.
+        problem: String,
+        /// What to do.
+        fix: String,
+    },
+    /// A recipe asks for something that cannot be done.
+    #[error("recipe: {key}: {problem}; {fix}")]
+    Recipe {
+        /// The recipe's key, dotted.
+        key: String,
+        /// What was asked for.
+        problem: String,
+        /// What to do.
+        fix: String,
+    },
+    /// Training produced a loss or a gradient that is not a number.
+    #[error("step {step}: the {what} is not finite (learning rate {lr:.3e}, examples {examples:?}); {fix}")]
+    NotFinite {
+        /// Update number, from 1.
+        step: usize,
+        /// `loss` or `gradient`.
+        what: &'static str,
+        /// The learning rate at that update.
+        lr: f64,
+        /// Line numbers in the training split of the window's examples.
+        examples: Vec<usize>,
+        /// What to do.
+        fix: &'static str,
+    },
+    /// libtorch refused an operation.
+    #[error("libtorch: {0}")]
+    Torch(#[from] tch::TchError),
+    /// A figure could not be drawn.
+    #[error("figure: {0}")]
+    Figure(String),
+}
+
+/// Shorthand for a result with this crate's error.
+pub type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
+        let path = path.to_path_buf();
+        move |source| Error::Io { path, source }
+    }
+
+    pub(crate) fn line(path: &Path, line: usize, problem: impl Into<String>, fix: impl Into<String>) -> Error {
+        Error::Line { path: path.to_path_buf(), line, problem: problem.into(), fix: fix.into() }
+    }
+
+    pub(crate) fn file(path: &Path, problem: impl Into<String>, fix: impl Into<String>) -> Error {
+        Error::File { path: path.to_path_buf(), problem: problem.into(), fix: fix.into() }
+    }
+
+    pub(crate) fn recipe(key: &str, problem: impl Into<String>, fix: impl Into<String>) -> Error {
+        Error::Recipe { key: key.into(), problem: problem.into(), fix: fix.into() }
+    }
+}

@@ -1,0 +1,146 @@
+//! Files on disk: written whole or not at all, and tensors as safetensors. Nothing here knows what the
+//! tensors mean.
+
+use crate::{Error, Result};
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, View};
+use serde::{Serialize, de::DeserializeOwned};
+use std::borrow::Cow;
+use std::collections::{BTreeMap, HashMap};
+use std::fs::File;
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+/// Writes `path` through a temporary file beside it: write → fsync → rename → fsync of the folder, so
+/// that a reader sees the old file or the new one, never half of either.
+pub fn write_atomically(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    // Ordinary permissions, as the umask leaves them: a colleague may read what a run wrote.
+    let ordinary = std::os::unix::fs::PermissionsExt::from_mode(0o666);
+    let temporary = tempfile::Builder::new().prefix(".writing-").permissions(ordinary).tempfile_in(folder).map_err(Error::io(folder))?;
+    fill(temporary.path())?;
+    File::open(temporary.path()).and_then(|f| f.sync_all()).map_err(Error::io(path))?;
+    temporary.persist(path).map_err(|e| Error::Io { path: path.to_path_buf(), source: e.error })?;
+    File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io(folder))
+}
+
+/// Writes text atomically.
+pub fn write_text(path: &Path, text: &str) -> Result<()> {
+    write_atomically(path, |temporary| std::fs::write(temporary, text).map_err(Error::io(path)))
+}
+
+/// Writes a value as indented JSON, atomically.
+pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|e| Error::file(path, e.to_string(), "report this as a bug"))?;
+    write_text(path, &(text + "\n"))
+}
+
+/// Reads a value from JSON.
+pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    serde_json::from_str(&text).map_err(|e| Error::file(path, format!("not the JSON expected here ({e})"), "remove the file and make it again"))
+}
+
+/// blake3 of a file's bytes, as hex.
+pub fn hash_file(path: &Path) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update_mmap(path).map_err(Error::io(path))?;
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+/// Named tensors and the file's own text notes.
+#[derive(Debug, Default)]
+pub struct TensorFile {
+    /// Tensors by name, on the CPU.
+    pub tensors: BTreeMap<String, Tensor>,
+    /// The header's `__metadata__`.
+    pub metadata: HashMap<String, String>,
+}
+
+impl TensorFile {
+    /// Reads a safetensors file; every offset in its header is checked before a byte is used.
+    pub fn read(path: &Path) -> Result<TensorFile> {
+        let bad = |e: &dyn std::fmt::Display| Error::file(path, format!("not a sound safetensors file ({e})"), "fetch or make the file again");
+        let file = File::open(path).map_err(Error::io(path))?;
+        // SAFETY: the map is read-only and lives for this function alone; our own writers replace files by
+        // renaming, so the mapped bytes do not change under it.
+        let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path))?;
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(&e))?;
+        let views = SafeTensors::deserialize(&bytes).map_err(|e| bad(&e))?;
+        let mut tensors = BTreeMap::new();
+        for (name, view) in views.iter() {
+            let size: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
+            // Copied into libtorch's aligned memory: a matrix library may take another path, and give other
+            // bits, on memory that is not.
+            let tensor = Tensor::f_from_data_size(view.data(), &size, kind_of(view.dtype()).ok_or_else(|| bad(&"unsupported dtype"))?)?;
+            tensors.insert(name.to_owned(), tensor);
+        }
+        Ok(TensorFile { tensors, metadata: header.metadata().clone().unwrap_or_default() })
+    }
+
+    /// Takes a tensor out by name; `path` is only for the message.
+    pub fn take(&mut self, path: &Path, name: &str) -> Result<Tensor> {
+        let fix = "is this a checkpoint of another architecture?";
+        self.tensors.remove(name).ok_or_else(|| Error::file(path, format!("no tensor named {name:?}"), fix))
+    }
+}
+
+/// Writes tensors and notes as one safetensors file, atomically.
+pub fn write_tensors<'a>(path: &Path, tensors: impl IntoIterator<Item = (String, &'a Tensor)>, metadata: HashMap<String, String>) -> Result<()> {
+    let bytes: Vec<(String, Bytes)> = tensors.into_iter().map(|(name, tensor)| Ok((name, Bytes::of(tensor)?))).collect::<Result<_>>()?;
+    write_atomically(path, |temporary| {
+        let metadata = (!metadata.is_empty()).then_some(metadata);
+        safetensors::serialize_to_file(bytes, metadata, temporary).map_err(|e| Error::file(path, e.to_string(), "is the disk full?"))
+    })
+}
+
+/// A tensor's bytes in the layout that safetensors wants.
+struct Bytes {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    data: Vec<u8>,
+}
+
+impl Bytes {
+    fn of(tensor: &Tensor) -> Result<Bytes> {
+        let tensor = tensor.detach().to_device(tch::Device::Cpu).contiguous();
+        let dtype = match tensor.kind() {
+            Kind::BFloat16 => Dtype::BF16,
+            Kind::Double => Dtype::F64,
+            Kind::Int64 => Dtype::I64,
+            _ => Dtype::F32,
+        };
+        let tensor = tensor.to_kind(kind_of(dtype).unwrap_or(Kind::Float));
+        let mut data = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+        tensor.f_copy_data_u8(&mut data, tensor.numel())?;
+        Ok(Bytes { dtype, shape: tensor.size().iter().map(|&n| n as usize).collect(), data })
+    }
+}
+
+impl View for Bytes {
+    fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+    fn data(&self) -> Cow<'_, [u8]> {
+        Cow::Borrowed(&self.data)
+    }
+    fn data_len(&self) -> usize {
+        self.data.len()
+    }
+}
+
+fn kind_of(dtype: Dtype) -> Option<Kind> {
+    Some(match dtype {
+        Dtype::F32 => Kind::Float,
+        Dtype::F64 => Kind::Double,
+        Dtype::F16 => Kind::Half,
+        Dtype::BF16 => Kind::BFloat16,
+        Dtype::I64 => Kind::Int64,
+        Dtype::I32 => Kind::Int,
+        _ => return None,
+    })
+}

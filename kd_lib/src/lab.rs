@@ -1,0 +1,173 @@
+//! Where runs live, and the one way to get one: ask for a recipe on a corpus. A finished run is opened, an
+//! interrupted one goes on, a new one is trained; a distillation's teacher is got the same way first.
+
+use crate::data::{Corpus, Encoder, Pieces, Split, Vocabulary};
+use crate::device::Environment;
+use crate::files;
+use crate::metrics::Scores;
+use crate::models::{Bert, BiLstmConfig, Blueprint, Classifier};
+use crate::plan::{self, Plan};
+use crate::predict::Predictor;
+use crate::progress::Watch;
+use crate::recipe::{Model, Recipe};
+use crate::run::{self, Report, Run};
+use crate::train::{self, Material};
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+
+/// The folder that holds checkpoints and runs.
+#[derive(Debug, Clone)]
+pub struct Lab {
+    checkpoints: PathBuf,
+}
+
+impl Lab {
+    /// The `checkpoints` folder of the project around the working directory.
+    pub fn open() -> Result<Lab> {
+        let here = std::env::current_dir().map_err(Error::io(Path::new(".")))?;
+        let found = here.ancestors().map(|p| p.join("checkpoints")).find(|p| p.is_dir());
+        found.map(Lab::at).ok_or_else(|| Error::file(&here, "no folder named checkpoints here or above", "run inside the project, or name the folder with --checkpoints"))
+    }
+
+    /// A lab in this folder.
+    pub fn at(checkpoints: impl Into<PathBuf>) -> Lab {
+        Lab { checkpoints: checkpoints.into() }
+    }
+
+    /// All finished runs, by name.
+    pub fn runs(&self) -> Result<Vec<Run>> {
+        let folder = self.checkpoints.join("runs");
+        let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(Vec::new()) };
+        let mut paths: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.join("report.json").exists()).collect();
+        paths.sort();
+        paths.iter().map(Run::open).collect()
+    }
+
+    /// A finished run by its folder, or by its name among this lab's runs.
+    pub fn find(&self, run: &Path) -> Result<Run> {
+        let named = self.checkpoints.join("runs").join(run);
+        Run::open(if named.is_dir() { &named } else { run })
+    }
+
+    /// The finished run of a recipe on a corpus: found, gone on with, or trained.
+    pub fn run(&self, recipe: &Recipe, corpus: &Corpus, watch: Watch) -> Result<Run> {
+        let teacher = recipe.teacher.as_ref().map(|t| self.run(t, corpus, watch)).transpose()?;
+        let plan = Plan::resolve(recipe, corpus, &self.checkpoints, teacher.as_ref().map(|t| t.report.id.as_str()))?;
+        let folder = self.checkpoints.join("runs").join(&plan.id);
+        if folder.join("report.json").exists() {
+            return Run::open(folder);
+        }
+        let _lock = lock(&folder)?;
+        if !folder.join("report.json").exists() {
+            self.finish(&plan, &folder, teacher.as_ref(), watch)?;
+        }
+        Run::open(folder)
+    }
+
+    fn finish(&self, plan: &Plan, folder: &Path, teacher: Option<&Run>, watch: Watch) -> Result<()> {
+        let encoder = encoder(plan)?;
+        let corpus = &plan.corpus;
+        let logits = teacher.map(|t| self.teacher_logits(t, corpus)).transpose()?;
+        let material = Material { train: encoder.encode_split(&corpus.train)?, dev: encoder.encode_split(&corpus.dev)?, teacher: logits };
+        let (blueprint, model) = build(plan, &encoder)?;
+        let outcome = train::train(plan, model.as_ref(), &material, folder, watch)?;
+        let scores = |split| -> Result<Scores> {
+            let encoded = encoder.encode_split(corpus.split(split))?;
+            let logits = train::evaluate(model.as_ref(), &encoded, plan.precision, plan.device);
+            run::write_logits(folder, split, &logits, &encoded.labels)?;
+            let labels: Vec<usize> = corpus.split(split).iter().map(|e| e.label).collect();
+            Ok(Scores::of(run::to_array(&logits)?.view(), &labels))
+        };
+        let report = Report {
+            id: plan.id.clone(),
+            recipe: plan.recipe.clone(),
+            corpus: corpus.name.clone(),
+            corpus_fingerprint: corpus.fingerprint.clone(),
+            train_examples: corpus.train.len(),
+            teacher: teacher.map(|t| t.report.id.clone()),
+            parameters: model.params().count(),
+            steps: plan.steps,
+            best_step: outcome.best_step,
+            precision: plan.precision,
+            environment: Environment::of(plan.device),
+            seconds: outcome.seconds,
+            dev: scores(Split::Dev)?,
+            test: scores(Split::Test)?,
+        };
+        run::write_curve(folder, &outcome.curve)?;
+        encoder.write(folder)?;
+        files::write_json(&folder.join("model.json"), &blueprint)?;
+        files::write_json(&folder.join("labels.json"), &corpus.labels)?;
+        model.params().write(&folder.join("model.safetensors"))?;
+        files::write_json(&folder.join("report.json"), &report)?;
+        for spent in train::best_files(folder).into_iter().chain([folder.join("state.safetensors")]) {
+            std::fs::remove_file(&spent).map_err(Error::io(&spent))?;
+        }
+        Ok(())
+    }
+
+    /// The teacher's logits over the training texts, computed once per (teacher, texts).
+    fn teacher_logits(&self, teacher: &Run, corpus: &Corpus) -> Result<tch::Tensor> {
+        let mut hasher = blake3::Hasher::new();
+        corpus.train.iter().for_each(|e| {
+            hasher.update(e.text.as_bytes()).update(b"\n");
+        });
+        let path = teacher.path.join("logits").join(format!("{}.safetensors", &hasher.finalize().to_hex()[..12]));
+        let _lock = lock(&teacher.path.join("logits"))?;
+        if !path.exists() {
+            let texts: Vec<&str> = corpus.train.iter().map(|e| e.text.as_str()).collect();
+            let logits = Predictor::open(teacher)?.logits(&texts)?;
+            files::write_tensors(&path, [("logits".to_owned(), &logits)], HashMap::new())?;
+        }
+        files::TensorFile::read(&path)?.take(&path, "logits")
+    }
+}
+
+/// Holds a folder for this process; another waits here until the first ends, however it ends.
+fn lock(folder: &Path) -> Result<File> {
+    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    let path = folder.join(".lock");
+    let file = File::create(&path).map_err(Error::io(&path))?;
+    file.lock().map_err(Error::io(&path))?;
+    Ok(file)
+}
+
+fn encoder(plan: &Plan) -> Result<Encoder> {
+    let (corpus, max_tokens) = (&plan.corpus, plan.recipe.data.max_tokens);
+    match (&plan.recipe.model, &plan.checkpoint) {
+        (Model::Bert { prefix, prune, .. }, Some((folder, _))) => {
+            let pieces = Pieces::open(folder, prefix, max_tokens)?;
+            let splits = [Split::Train, Split::Dev, Split::Test];
+            let texts: Vec<&str> = splits.iter().flat_map(|&s| corpus.split(s)).map(|e| e.text.as_str()).collect();
+            Ok(Encoder::Pieces(Box::new(if *prune { pieces.keep_only(&texts)? } else { pieces })))
+        }
+        (Model::Bilstm { vocabulary, .. }, _) => {
+            let vocabulary = Vocabulary::build(corpus.train.iter().map(|e| e.text.as_str()), *vocabulary);
+            Ok(Encoder::Characters { vocabulary, max_tokens })
+        }
+        (Model::Bert { .. }, None) => Err(Error::recipe("model.weights", "no checkpoint", "name a BERT checkpoint folder")),
+    }
+}
+
+fn build(plan: &Plan, encoder: &Encoder) -> Result<(Blueprint, Box<dyn Classifier>)> {
+    let classes = plan.corpus.labels.len() as i64;
+    tch::manual_seed(plan.recipe.seed as i64);
+    match (&plan.recipe.model, encoder, &plan.checkpoint) {
+        (Model::Bert { .. }, Encoder::Pieces(pieces), Some((folder, config))) => {
+            let mut config = config.clone();
+            config.vocab_size = pieces.rows().map_or(config.vocab_size, |rows| rows as i64);
+            let pooling = plan::pooling(&plan.recipe);
+            let model = Bert::pretrained(folder, &config, pooling, classes, pieces, plan.device)?;
+            Ok((Blueprint::Bert { config, pooling, classes }, Box::new(model)))
+        }
+        (Model::Bilstm { embedding, hidden, dropout, .. }, Encoder::Characters { vocabulary, .. }, _) => {
+            let (embedding, hidden, dropout, vocabulary) = (*embedding, *hidden, *dropout, vocabulary.size() as i64);
+            let blueprint = Blueprint::Bilstm { config: BiLstmConfig { vocabulary, embedding, hidden, classes, dropout } };
+            let model = blueprint.build(plan.device);
+            Ok((blueprint, model))
+        }
+        _ => Err(Error::recipe("model", "model and encoder do not belong together", "report this as a bug")),
+    }
+}

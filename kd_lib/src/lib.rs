@@ -1,0 +1,49 @@
+//! Knowledge distillation for text classification, to be read as a textbook: a BERT teacher, a BiLSTM
+//! student, and the strategies that train them, on libtorch.
+//!
+//! Data flows one way, and so does the reading order:
+//!
+//! 1. [`data`]: corpus files → examples → ids → batches
+//! 2. [`models`]: batches → logits
+//! 3. [`strategies`]: logits → loss (the objective), and in which numbers it is computed (the precision)
+//! 4. [`optim`]: gradients → weights
+//! 5. [`recipe`] says what is wanted, [`plan`] what will happen, [`train`] is the one loop
+//! 6. [`run`]: a directory that holds all that a training run left behind; [`lab`] makes or finds it
+//! 7. [`metrics`], [`report`], [`plot`]: finished runs → figures that a person reads
+//! 8. [`notebook`]: the only module that knows it may be called from a Jupyter cell
+//!
+//! What this crate is not: a framework. There is one loop, and no hooks to hang code on.
+//!
+//! ```
+//! use kd_lib::strategies::Objective;
+//! use tch::Tensor;
+//!
+//! // Three rows, two classes: the soft loss pulls towards the teacher, the hard one towards the label.
+//! let student = Tensor::from_slice2(&[[0.2f32, -0.1], [1.5, 0.3], [-0.4, 0.9]]);
+//! let teacher = Tensor::from_slice2(&[[2.0f32, -2.0], [1.0, 0.0], [-3.0, 3.0]]);
+//! let labels = Tensor::from_slice(&[0i64, 0, 1]);
+//! let objective = Objective::Distillation { temperature: 4.0, hard: 0.5, soft: 0.5 };
+//! let loss = objective.loss(&student, &labels, Some(&teacher)).unwrap();
+//! assert!(loss.total.double_value(&[]) > 0.0);
+//! ```
+
+pub mod data;
+pub mod device;
+mod error;
+pub mod files;
+pub mod lab;
+pub mod metrics;
+pub mod models;
+pub mod notebook;
+pub mod optim;
+pub mod plan;
+pub mod plot;
+pub mod predict;
+pub mod progress;
+pub mod recipe;
+pub mod report;
+pub mod run;
+pub mod strategies;
+pub mod train;
+
+pub use error::{Error, Result};

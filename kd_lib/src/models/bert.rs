@@ -1,0 +1,229 @@
+//! The teacher: a BERT encoder (Devlin et al. 2019, post-layer-norm) with a classification head, written
+//! after the reference implementation's parameter names, so that any BERT checkpoint folder loads.
+//! Dropout acts on embeddings, attention weights, both residual branches and the pooled vector.
+
+use super::{Classifier, Mode, Params, linear};
+use crate::data::{Batch, Pieces};
+use crate::files::{TensorFile, read_json};
+use crate::strategies::Precision;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// A checkpoint's `config.json`, as far as the encoder needs it.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)] // the names are the checkpoint format's own
+pub struct BertConfig {
+    pub vocab_size: i64,
+    pub hidden_size: i64,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: i64,
+    pub intermediate_size: i64,
+    pub max_position_embeddings: i64,
+    pub type_vocab_size: i64,
+    pub layer_norm_eps: f64,
+    #[serde(default = "tenth")]
+    pub hidden_dropout_prob: f64,
+    #[serde(default = "tenth")]
+    pub attention_probs_dropout_prob: f64,
+    #[serde(default = "fiftieth")]
+    pub initializer_range: f64,
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+fn fiftieth() -> f64 {
+    0.02
+}
+
+/// How token states become one vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// tanh of a linear map of the first token's state, as BERT was trained.
+    Cls,
+    /// Mean over real tokens, as sentence encoders are trained.
+    Mean,
+}
+
+impl BertConfig {
+    /// Reads and checks a checkpoint's `config.json`.
+    pub fn read(path: &Path) -> Result<BertConfig> {
+        let config: BertConfig = read_json(path)?;
+        if config.num_attention_heads < 1 || config.hidden_size % config.num_attention_heads != 0 {
+            let problem = format!("hidden_size {} does not divide by num_attention_heads {}", config.hidden_size, config.num_attention_heads);
+            return Err(Error::file(path, problem, "is this a BERT checkpoint's config.json?"));
+        }
+        Ok(config)
+    }
+}
+
+#[derive(Debug)]
+struct Layer {
+    query: [Tensor; 2],
+    key: [Tensor; 2],
+    value: [Tensor; 2],
+    attention_out: [Tensor; 2],
+    attention_norm: [Tensor; 2],
+    up: [Tensor; 2],
+    down: [Tensor; 2],
+    norm: [Tensor; 2],
+}
+
+/// The teacher network.
+#[derive(Debug)]
+pub struct Bert {
+    params: Params,
+    config: BertConfig,
+    word: Tensor,
+    position: Tensor,
+    token_type: Tensor,
+    norm: [Tensor; 2],
+    layers: Vec<Layer>,
+    pooler: Option<[Tensor; 2]>,
+    classifier: [Tensor; 2],
+}
+
+/// Makes parameters with BERT's own first values.
+struct Maker {
+    params: Params,
+    spread: f64,
+}
+
+impl Maker {
+    fn normal(&mut self, name: &str, size: &[i64]) -> Tensor {
+        let values = Tensor::randn(size, (Kind::Float, Device::Cpu)) * self.spread;
+        self.params.add(name, values, true)
+    }
+
+    fn linear(&mut self, name: &str, outputs: i64, inputs: i64) -> [Tensor; 2] {
+        let weight = self.normal(&format!("{name}.weight"), &[outputs, inputs]);
+        [weight, self.params.add(format!("{name}.bias"), Tensor::zeros([outputs], (Kind::Float, Device::Cpu)), false)]
+    }
+
+    fn norm(&mut self, name: &str, width: i64) -> [Tensor; 2] {
+        let options = (Kind::Float, Device::Cpu);
+        let weight = self.params.add(format!("{name}.weight"), Tensor::ones([width], options), false);
+        [weight, self.params.add(format!("{name}.bias"), Tensor::zeros([width], options), false)]
+    }
+
+    fn layer(&mut self, at: usize, width: i64, inner: i64) -> Layer {
+        let name = |part: &str| format!("encoder.layer.{at}.{part}");
+        Layer {
+            query: self.linear(&name("attention.self.query"), width, width),
+            key: self.linear(&name("attention.self.key"), width, width),
+            value: self.linear(&name("attention.self.value"), width, width),
+            attention_out: self.linear(&name("attention.output.dense"), width, width),
+            attention_norm: self.norm(&name("attention.output.LayerNorm"), width),
+            up: self.linear(&name("intermediate.dense"), inner, width),
+            down: self.linear(&name("output.dense"), width, inner),
+            norm: self.norm(&name("output.LayerNorm"), width),
+        }
+    }
+}
+
+impl Bert {
+    /// A teacher with random weights: BERT's architecture alone.
+    pub fn new(config: &BertConfig, pooling: Pooling, classes: i64, device: Device) -> Bert {
+        let mut make = Maker { params: Params::on(device), spread: config.initializer_range };
+        let width = config.hidden_size;
+        let word = make.normal("embeddings.word_embeddings.weight", &[config.vocab_size, width]);
+        let position = make.normal("embeddings.position_embeddings.weight", &[config.max_position_embeddings, width]);
+        let token_type = make.normal("embeddings.token_type_embeddings.weight", &[config.type_vocab_size, width]);
+        let norm = make.norm("embeddings.LayerNorm", width);
+        let layers = (0..config.num_hidden_layers).map(|at| make.layer(at, width, config.intermediate_size)).collect();
+        let pooler = (pooling == Pooling::Cls).then(|| make.linear("pooler.dense", width, width));
+        let classifier = make.linear("classifier", classes, width);
+        Bert { params: make.params, config: config.clone(), word, position, token_type, norm, layers, pooler, classifier }
+    }
+
+    /// A teacher on a checkpoint's encoder, with a fresh head. Where `pieces` dropped tokenizer ids, their
+    /// embedding rows are dropped too, and `config.vocab_size` must be the number of rows kept.
+    pub fn pretrained(folder: &Path, config: &BertConfig, pooling: Pooling, classes: i64, pieces: &Pieces, device: Device) -> Result<Bert> {
+        let model = Bert::new(config, pooling, classes, device);
+        let path = folder.join("model.safetensors");
+        let mut file = TensorFile::read(&path)?;
+        let prefix = if file.tensors.keys().any(|k| k.starts_with("bert.")) { "bert." } else { "" };
+        for name in ["classifier.weight", "classifier.bias"] {
+            file.tensors.remove(name);
+            file.tensors.insert(format!("{prefix}{name}"), find(&model.params, name));
+        }
+        let word = format!("{prefix}embeddings.word_embeddings.weight");
+        let rows = file.take(&path, &word)?;
+        file.tensors.insert(word, keep_rows(&path, rows, pieces.kept())?);
+        model.params.assign(&path, &mut file, prefix)?;
+        Ok(model)
+    }
+
+    /// Token states `[batch, seq, hidden]` of the last layer.
+    pub fn states(&self, batch: &Batch, mode: Mode, precision: Precision) -> Tensor {
+        let seq = batch.ids.size()[1];
+        let embedded = Tensor::embedding(&self.word, &batch.ids, -1, false, false) + self.position.narrow(0, 0, seq) + self.token_type.get(0);
+        let embedded = mode.dropout(&self.layer_norm(&embedded, &self.norm), self.config.hidden_dropout_prob);
+        let mut states = precision.cast(&embedded);
+        let blocked = batch.mask.logical_not().unsqueeze(1).unsqueeze(2);
+        let bias = Tensor::zeros(blocked.size(), (states.kind(), states.device())).masked_fill(&blocked, f64::NEG_INFINITY);
+        for layer in &self.layers {
+            states = self.attend(layer, &states, &bias, mode);
+            let inner = linear(&linear(&states, &layer.up[0], &layer.up[1]).gelu("none"), &layer.down[0], &layer.down[1]);
+            states = self.layer_norm(&(mode.dropout(&inner, self.config.hidden_dropout_prob) + &states), &layer.norm);
+        }
+        states
+    }
+
+    fn attend(&self, layer: &Layer, states: &Tensor, bias: &Tensor, mode: Mode) -> Tensor {
+        let size = states.size();
+        let heads = self.config.num_attention_heads;
+        let split = |[weight, offset]: &[Tensor; 2]| linear(states, weight, offset).view([size[0], size[1], heads, size[2] / heads]).transpose(1, 2);
+        let (query, key, value) = (split(&layer.query), split(&layer.key), split(&layer.value));
+        let drop = if mode == Mode::Train { self.config.attention_probs_dropout_prob } else { 0.0 };
+        let mixed = Tensor::scaled_dot_product_attention(&query, &key, &value, Some(bias), drop, false, None, false);
+        let joined = mixed.transpose(1, 2).contiguous().view(size.as_slice());
+        let out = linear(&joined, &layer.attention_out[0], &layer.attention_out[1]);
+        self.layer_norm(&(mode.dropout(&out, self.config.hidden_dropout_prob) + states), &layer.attention_norm)
+    }
+
+    fn layer_norm(&self, x: &Tensor, [weight, bias]: &[Tensor; 2]) -> Tensor {
+        x.layer_norm([self.config.hidden_size], Some(weight), Some(bias), self.config.layer_norm_eps, false)
+    }
+}
+
+impl Classifier for Bert {
+    fn logits(&self, batch: &Batch, mode: Mode, precision: Precision) -> Tensor {
+        let states = self.states(batch, mode, precision);
+        let pooled = match &self.pooler {
+            Some([weight, bias]) => linear(&states.select(1, 0), weight, bias).tanh(),
+            None => mean_over_tokens(&states, &batch.mask),
+        };
+        let pooled = mode.dropout(&pooled, self.config.hidden_dropout_prob);
+        linear(&pooled, &self.classifier[0], &self.classifier[1]).to_kind(Kind::Float)
+    }
+
+    fn params(&self) -> &Params {
+        &self.params
+    }
+}
+
+/// Mean of the real tokens' states in fp32, `[batch, seq, hidden]` → `[batch, hidden]`.
+pub fn mean_over_tokens(states: &Tensor, mask: &Tensor) -> Tensor {
+    let (states, weights) = (states.to_kind(Kind::Float), mask.to_kind(Kind::Float).unsqueeze(2));
+    (states * &weights).sum_dim_intlist([1i64].as_slice(), false, None) / weights.sum_dim_intlist([1i64].as_slice(), false, None)
+}
+
+fn find(params: &Params, name: &str) -> Tensor {
+    let param = params.iter().find(|p| p.name == name);
+    param.map_or_else(Tensor::new, |p| p.tensor.detach().copy())
+}
+
+fn keep_rows(path: &Path, rows: Tensor, kept: Option<&[u32]>) -> Result<Tensor> {
+    let Some(kept) = kept else { return Ok(rows) };
+    let available = rows.size()[0];
+    if let Some(beyond) = kept.iter().find(|&&id| i64::from(id) >= available) {
+        return Err(Error::file(path, format!("the tokenizer knows id {beyond}, the embedding has {available} rows"), "use the tokenizer that the checkpoint came with"));
+    }
+    let index: Vec<i64> = kept.iter().map(|&id| id.into()).collect();
+    Ok(rows.index_select(0, &Tensor::from_slice(&index)))
+}

@@ -1,0 +1,104 @@
+//! The student: characters → embedding → one bidirectional LSTM → max over time → linear.
+//!
+//! Padding is exact: each direction is a unidirectional pass over right-padded rows, the backward one over
+//! the row reversed *within its length*, and pooling sees real positions only. That keeps libtorch on its
+//! fused LSTM, which packed sequences leave, and makes a text's logits independent of its batch-mates.
+
+use super::{Classifier, Mode, Params, linear};
+use crate::data::Batch;
+use crate::strategies::Precision;
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+/// Sizes of the student.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BiLstmConfig {
+    /// Vocabulary entries.
+    pub vocabulary: i64,
+    /// Embedding width.
+    pub embedding: i64,
+    /// Hidden width of each direction.
+    pub hidden: i64,
+    /// Number of classes.
+    pub classes: i64,
+    /// Dropout on the embedded characters and on the pooled features.
+    pub dropout: f64,
+}
+
+/// The student network.
+#[derive(Debug)]
+pub struct BiLstm {
+    params: Params,
+    dropout: f64,
+    hidden: i64,
+    embedding: Tensor,
+    /// `[w_ih, w_hh, b_ih, b_hh]` of the forward and of the backward direction.
+    directions: [[Tensor; 4]; 2],
+    classifier: [Tensor; 2],
+}
+
+impl BiLstm {
+    /// A fresh student, initialised like PyTorch's modules: embedding N(0, 1), LSTM U(±1/√hidden), linear
+    /// U(±1/√fan-in). Draws come from libtorch's generator.
+    pub fn new(config: &BiLstmConfig, device: Device) -> BiLstm {
+        let mut params = Params::on(device);
+        let uniform = |size: &[i64], bound: f64| Tensor::empty(size, (Kind::Float, Device::Cpu)).uniform_(-bound, bound);
+        let (inner, gates) = (config.hidden, 4 * config.hidden);
+        let embedding = params.add("embedding.weight", Tensor::randn([config.vocabulary, config.embedding], (Kind::Float, Device::Cpu)), true);
+        let bound = 1.0 / (inner as f64).sqrt();
+        let directions = ["", "_reverse"].map(|suffix| {
+            [
+                params.add(format!("lstm.weight_ih_l0{suffix}"), uniform(&[gates, config.embedding], bound), true),
+                params.add(format!("lstm.weight_hh_l0{suffix}"), uniform(&[gates, inner], bound), true),
+                params.add(format!("lstm.bias_ih_l0{suffix}"), uniform(&[gates], bound), false),
+                params.add(format!("lstm.bias_hh_l0{suffix}"), uniform(&[gates], bound), false),
+            ]
+        });
+        let bound = 1.0 / (2.0 * inner as f64).sqrt();
+        let classifier = [
+            params.add("classifier.weight", uniform(&[config.classes, 2 * inner], bound), true),
+            params.add("classifier.bias", uniform(&[config.classes], bound), false),
+        ];
+        BiLstm { params, dropout: config.dropout, hidden: inner, embedding, directions, classifier }
+    }
+
+    /// Hidden states of each direction, `[batch, seq, hidden]`: the first in text order, the second in the
+    /// order in which it read, from the row's last character to its first. Past a row's length undefined.
+    pub fn states(&self, batch: &Batch, mode: Mode, precision: Precision) -> [Tensor; 2] {
+        let embedded = mode.dropout(&Tensor::embedding(&self.embedding, &batch.ids, -1, false, false), self.dropout);
+        let embedded = precision.cast(&embedded);
+        [self.direction(0, &embedded), self.direction(1, &reversed(&embedded, batch))]
+    }
+
+    fn direction(&self, which: usize, embedded: &Tensor) -> Tensor {
+        let weights: Vec<Tensor> = self.directions[which].iter().map(|w| w.to_kind(embedded.kind())).collect();
+        let zero = Tensor::zeros([1, embedded.size()[0], self.hidden], (embedded.kind(), embedded.device()));
+        embedded.lstm(&[&zero, &zero], &weights.iter().collect::<Vec<_>>(), true, 1, 0.0, true, false, true).0
+    }
+}
+
+impl Classifier for BiLstm {
+    fn logits(&self, batch: &Batch, mode: Mode, precision: Precision) -> Tensor {
+        let padding = batch.mask.logical_not().unsqueeze(2);
+        // A maximum over time does not ask for an order, so the backward states need no turning back.
+        let pooled = self.states(batch, mode, precision).map(|states| states.masked_fill(&padding, f64::NEG_INFINITY).max_dim(1, false).0);
+        let pooled = Tensor::cat(&pooled, 1);
+        let pooled = mode.dropout(&pooled, self.dropout);
+        linear(&pooled, &self.classifier[0], &self.classifier[1]).to_kind(Kind::Float)
+    }
+
+    fn params(&self) -> &Params {
+        &self.params
+    }
+}
+
+/// Each row of `x [batch, seq, width]` reversed within its length; padding stays where it is.
+fn reversed(x: &Tensor, batch: &Batch) -> Tensor {
+    let (rows, seq) = (x.size()[0], x.size()[1]);
+    let options = (Kind::Int64, x.device());
+    let positions = Tensor::arange(seq, options).unsqueeze(0);
+    let turned = (batch.lengths.unsqueeze(1) - 1 - &positions).where_self(&batch.mask, &positions);
+    let flat = (turned + Tensor::arange(rows, options).unsqueeze(1) * seq).flatten(0, 1);
+    x.flatten(0, 1).index_select(0, &flat).view_as(x)
+}

@@ -1,0 +1,94 @@
+//! A model's parameters: fp32 leaves with their reference names and their weight-decay group, in the
+//! order in which they were made.
+
+use crate::files::{TensorFile, write_tensors};
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// One trainable tensor.
+#[derive(Debug)]
+pub struct Param {
+    /// Name in the reference implementation's state dict.
+    pub name: String,
+    /// The fp32 leaf.
+    pub tensor: Tensor,
+    /// Whether weight decay applies; biases and layer norms are spared.
+    pub decay: bool,
+}
+
+/// Parameters by name.
+#[derive(Debug)]
+pub struct Params {
+    device: Device,
+    entries: Vec<Param>,
+}
+
+impl Params {
+    /// No parameters yet, to be made on `device`.
+    pub fn on(device: Device) -> Params {
+        Params { device, entries: Vec::new() }
+    }
+
+    /// Where they live.
+    pub fn device(&self) -> Device {
+        self.device
+    }
+
+    /// All of them, in the order made.
+    pub fn iter(&self) -> impl Iterator<Item = &Param> {
+        self.entries.iter()
+    }
+
+    /// Number of scalars.
+    pub fn count(&self) -> usize {
+        self.iter().map(|p| p.tensor.numel()).sum()
+    }
+
+    /// Adds a leaf with these first values; returns a handle that shares its memory.
+    pub fn add(&mut self, name: impl Into<String>, values: Tensor, decay: bool) -> Tensor {
+        let tensor = values.to_device(self.device).to_kind(Kind::Float).contiguous().set_requires_grad(true);
+        let handle = tensor.shallow_clone();
+        self.entries.push(Param { name: name.into(), tensor, decay });
+        handle
+    }
+
+    /// Forgets all gradients.
+    pub fn zero_grad(&self) {
+        for param in self.iter() {
+            let mut grad = param.tensor.grad();
+            if grad.defined() {
+                let _ = grad.detach_().zero_();
+            }
+        }
+    }
+
+    /// Writes the weights under their reference names.
+    pub fn write(&self, path: &Path) -> Result<()> {
+        write_tensors(path, self.iter().map(|p| (p.name.clone(), &p.tensor)), HashMap::new())
+    }
+
+    /// Replaces the weights by a file's; names and shapes must agree, and nothing is changed before all do.
+    pub fn read(&self, path: &Path) -> Result<()> {
+        self.assign(path, &mut TensorFile::read(path)?, "")
+    }
+
+    /// Replaces the weights by `prefix + name` of an open file.
+    pub fn assign(&self, path: &Path, file: &mut TensorFile, prefix: &str) -> Result<()> {
+        let mut values = Vec::new();
+        for param in self.iter() {
+            let value = file.take(path, &format!("{prefix}{}", param.name))?;
+            if value.size() != param.tensor.size() {
+                let problem = format!("{:?} has shape {:?}, the model's is {:?}", param.name, value.size(), param.tensor.size());
+                return Err(Error::file(path, problem, "is this a checkpoint of another size or class count?"));
+            }
+            values.push(value);
+        }
+        let _guard = tch::no_grad_guard();
+        for (param, value) in self.iter().zip(&values) {
+            param.tensor.shallow_clone().copy_(value);
+        }
+        Ok(())
+    }
+}

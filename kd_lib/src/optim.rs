@@ -1,0 +1,81 @@
+//! AdamW (Loshchilov & Hutter 2019, algorithm 2) with state that can be saved, the warm-up and linear decay
+//! of its learning rate, and clipping by the global norm. Own code, since libtorch's optimiser object cannot
+//! give its state away.
+
+use crate::models::Params;
+use crate::recipe::Optimiser;
+use tch::{Kind, Tensor};
+
+/// Scalars updated at a time: few enough that the intermediate values stay in the processor's cache.
+const CHUNK: i64 = 1 << 17;
+
+/// The optimiser and its state.
+#[derive(Debug)]
+pub struct AdamW {
+    settings: Optimiser,
+    /// Updates made so far.
+    pub step: i64,
+    /// Running mean and running square of each parameter's gradient, flat, in the parameters' order.
+    pub moments: Vec<[Tensor; 2]>,
+}
+
+impl AdamW {
+    /// Zero moments for these parameters.
+    pub fn new(settings: Optimiser, params: &Params) -> AdamW {
+        let zeros = |p: &Tensor| p.detach().zeros_like().view(-1);
+        AdamW { settings, step: 0, moments: params.iter().map(|p| [zeros(&p.tensor), zeros(&p.tensor)]).collect() }
+    }
+
+    /// One update at learning rate `lr` from the gradients that the parameters hold.
+    pub fn update(&mut self, params: &Params, lr: f64) {
+        let _guard = tch::no_grad_guard();
+        self.step += 1;
+        let [beta1, beta2] = self.settings.betas;
+        let (bias1, bias2) = (1.0 - beta1.powi(self.step as i32), 1.0 - beta2.powi(self.step as i32));
+        for (param, [mean, square]) in params.iter().zip(&self.moments) {
+            let grad = param.tensor.grad();
+            if !grad.defined() {
+                continue;
+            }
+            let decay = if param.decay { 1.0 - lr * self.settings.weight_decay } else { 1.0 };
+            let parts = |t: &Tensor| t.view(-1).split(CHUNK, 0);
+            let chunks = parts(&param.tensor.detach()).into_iter().zip(parts(&grad)).zip(parts(mean).into_iter().zip(parts(square)));
+            for ((mut weight, grad), (mut mean, mut square)) in chunks {
+                let _ = mean.lerp_(&grad, 1.0 - beta1);
+                let _ = square.g_mul_scalar_(beta2).addcmul_(&grad, &(&grad * (1.0 - beta2)));
+                let denominator = (square.sqrt() / bias2.sqrt()) + self.settings.epsilon;
+                let _ = weight.g_mul_scalar_(decay).addcdiv_(&(&mean * (-lr / bias1)), &denominator);
+            }
+        }
+    }
+}
+
+/// Learning rate of update `step` (from 0) of `total`: linear from 0 over the warm-up, then linear to 0.
+///
+/// ```
+/// let rate = |step| kd_lib::optim::learning_rate(1.0, step, 10, 100);
+/// assert_eq!([rate(0), rate(5), rate(10), rate(55), rate(100)], [0.0, 0.5, 1.0, 0.5, 0.0]);
+/// ```
+pub fn learning_rate(peak: f64, step: usize, warmup: usize, total: usize) -> f64 {
+    if step < warmup {
+        return peak * step as f64 / warmup as f64;
+    }
+    peak * total.saturating_sub(step) as f64 / total.saturating_sub(warmup).max(1) as f64
+}
+
+/// Global L2 norm of all gradients, as a scalar tensor.
+pub fn gradient_norm(params: &Params) -> Tensor {
+    let norms: Vec<Tensor> = params.iter().map(|p| p.tensor.grad()).filter(Tensor::defined).map(|g| g.norm()).collect();
+    Tensor::stack(&norms, 0).norm()
+}
+
+/// Scales all gradients so that their global norm is at most `limit`; `norm` is their norm now.
+pub fn clip(params: &Params, norm: &Tensor, limit: f64) {
+    let factor = (limit / (norm + 1e-6)).clamp_max(1.0).to_kind(Kind::Float);
+    for param in params.iter() {
+        let mut grad = param.tensor.grad();
+        if grad.defined() {
+            let _ = grad.g_mul_(&factor);
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! Finished runs → pictures, as SVG text in one style: colours of Okabe and Ito (2008), which colour-blind
+//! readers can tell apart, labelled axes, and a legend where there is more than one line.
+
+use crate::metrics::{Bin, Scores};
+use crate::run::CurvePoint;
+use crate::{Error, Result};
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+/// Okabe and Ito's colours, in the order of use.
+const PALETTE: [RGBColor; 6] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167), RGBColor(230, 159, 0), RGBColor(86, 180, 233)];
+const FONT: &str = "sans-serif";
+const SMALL: i32 = 13;
+
+type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
+/// A named line of a chart.
+type Line<'a> = (&'a str, Vec<(f64, f64)>);
+
+/// Training loss and dev macro-F1 of several runs against the examples seen.
+pub fn curves(runs: &[(&str, Vec<CurvePoint>)]) -> Result<String> {
+    let x = |p: &CurvePoint| p.examples as f64 / 1000.0;
+    let loss: Vec<Line> = runs.iter().map(|(name, c)| (*name, c.iter().map(|p| (x(p), p.loss)).collect())).collect();
+    let dev: Vec<Line> = runs.iter().map(|(name, c)| (*name, c.iter().filter_map(|p| Some((x(p), p.dev_macro_f1?))).collect())).collect();
+    svg((900, 340), |area| {
+        let (left, right) = area.split_horizontally(450);
+        lines(&left, "training loss", "thousand examples", "loss", &loss)?;
+        lines(&right, "on dev", "thousand examples", "macro-F1", &dev)
+    })
+}
+
+/// Reliability: share of right answers against confidence; a calibrated model lies on the diagonal.
+pub fn reliability(models: &[(&str, Vec<Bin>)]) -> Result<String> {
+    let mut all: Vec<Line> = vec![("calibrated", vec![(0.0, 0.0), (1.0, 1.0)])];
+    all.extend(models.iter().map(|(name, bins)| (*name, bins.iter().filter(|b| b.count > 0).map(|b| (b.confidence, b.accuracy)).collect())));
+    svg((460, 400), |area| lines(area, "reliability", "confidence", "accuracy", &all))
+}
+
+/// The confusion matrix, each row shaded by its share; rows are labels, columns predictions.
+pub fn confusion(scores: &Scores, labels: &[String]) -> Result<String> {
+    let count = labels.len() as i32;
+    let (cell, margin) = (46, 110);
+    let side = (count * cell + margin + 20) as u32;
+    svg((side, side), |area| {
+        let style = (FONT, SMALL).into_font().color(&BLACK);
+        for (row, counts) in scores.confusion.iter().enumerate() {
+            let support = counts.iter().sum::<usize>().max(1) as f64;
+            let top = margin + row as i32 * cell;
+            area.draw(&Text::new(labels[row].clone(), (8, top + cell / 2 - 6), style.clone())).map_err(figure)?;
+            let turned = style.clone().transform(FontTransform::Rotate270);
+            area.draw(&Text::new(labels[row].clone(), (margin + row as i32 * cell + cell / 2 - 6, margin - 8), turned)).map_err(figure)?;
+            for (column, &n) in counts.iter().enumerate() {
+                let left = margin + column as i32 * cell;
+                let share = n as f64 / support;
+                let shade = PALETTE[0].mix(share);
+                area.draw(&Rectangle::new([(left, top), (left + cell - 2, top + cell - 2)], shade.filled())).map_err(figure)?;
+                let ink = if share > 0.5 { &WHITE } else { &BLACK };
+                if n > 0 {
+                    area.draw(&Text::new(n.to_string(), (left + 8, top + cell / 2 - 7), (FONT, SMALL).into_font().color(ink))).map_err(figure)?;
+                }
+            }
+        }
+        let caption = "rows: label · columns: prediction";
+        area.draw(&Text::new(caption, (margin, margin + count * cell + 4), style)).map_err(figure)
+    })
+}
+
+/// Horizontal bars from 0 to 1, one a named value: a prediction's probabilities.
+pub fn bars(values: &[(&str, f64)]) -> Result<String> {
+    let height = 24;
+    svg((460, (values.len() as i32 * height + 10) as u32), |area| {
+        let style = (FONT, SMALL).into_font().color(&BLACK);
+        for (row, (name, value)) in values.iter().enumerate() {
+            let top = 5 + row as i32 * height;
+            let right = 120 + (value.clamp(0.0, 1.0) * 270.0) as i32;
+            area.draw(&Rectangle::new([(120, top), (right, top + height - 6)], PALETTE[0].filled())).map_err(figure)?;
+            area.draw(&Text::new((*name).to_owned(), (8, top + 2), style.clone())).map_err(figure)?;
+            area.draw(&Text::new(format!("{value:.3}"), (right + 6, top + 2), style.clone())).map_err(figure)?;
+        }
+        Ok(())
+    })
+}
+
+fn svg(size: (u32, u32), draw: impl FnOnce(&Area) -> Result<()>) -> Result<String> {
+    let mut text = String::new();
+    {
+        let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
+        area.fill(&WHITE).map_err(figure)?;
+        draw(&area)?;
+        area.present().map_err(figure)?;
+    }
+    Ok(text)
+}
+
+fn lines(area: &Area, title: &str, x: &str, y: &str, all: &[Line]) -> Result<()> {
+    let range = |pick: fn(&(f64, f64)) -> f64| {
+        let values = all.iter().flat_map(|(_, points)| points.iter().map(pick)).filter(|v| v.is_finite());
+        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(v), b.max(v)));
+        if low < high { (low, high) } else { (0.0, 1.0) }
+    };
+    let ((x0, x1), (y0, y1)) = (range(|p| p.0), range(|p| p.1));
+    let pad = 0.05 * (y1 - y0);
+    let mut chart = ChartBuilder::on(area)
+        .margin(10)
+        .caption(title, (FONT, 16))
+        .x_label_area_size(36)
+        .y_label_area_size(52)
+        .build_cartesian_2d(x0..x1, y0 - pad..y1 + pad)
+        .map_err(figure)?;
+    chart.configure_mesh().x_desc(x).y_desc(y).light_line_style(TRANSPARENT).label_style((FONT, SMALL)).draw().map_err(figure)?;
+    for ((name, points), colour) in all.iter().zip(PALETTE.iter().cycle()) {
+        let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2));
+        let key = move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2));
+        chart.draw_series(line).map_err(figure)?.label(*name).legend(key);
+        chart.draw_series(points.iter().map(|&p| Circle::new(p, if points.len() > 40 { 0 } else { 3 }, colour.filled()))).map_err(figure)?;
+    }
+    if all.len() > 1 {
+        let labels = chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2)).label_font((FONT, SMALL)).draw();
+        labels.map_err(figure)?;
+    }
+    Ok(())
+}
+
+fn figure(error: impl std::fmt::Display) -> Error {
+    Error::Figure(error.to_string())
+}

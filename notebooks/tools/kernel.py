@@ -1,0 +1,101 @@
+"""Registers and starts the Rust kernel of this project.
+
+    kernel.py install            write the kernel's description into the virtual environment
+    kernel.py warm               build kd_lib once the way a notebook cell does, into .evcxr/warm
+    kernel.py start CONNECTION   what Jupyter runs: a private copy of .evcxr/warm, then evcxr on it
+
+Left alone, every notebook would build the stack for minutes in its first cell. A copy shares the large
+files with the warm one (hard links: compilers replace them, never write into them) and owns the small
+ones, which cargo does write into.
+"""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+WARM = ROOT / ".evcxr" / "warm"
+EVCXR = ROOT / ".venv" / "bin" / "evcxr_jupyter"
+LINKED_FROM = 256 * 1024  # bytes; smaller files are copied
+
+
+def environment():
+    """What a cell needs to build and to find libtorch."""
+    libtorch = ROOT / ".libtorch"
+    return {"LIBTORCH": str(libtorch), "LD_LIBRARY_PATH": str(libtorch / "lib")}
+
+
+def install():
+    # Not named "rust": evcxr rewrites a kernel of that name and drops its environment.
+    folder = ROOT / ".venv" / "share" / "jupyter" / "kernels" / "kd_rust"
+    folder.mkdir(parents=True, exist_ok=True)
+    spec = {
+        "argv": [sys.executable, str(Path(__file__).resolve()), "start", "{connection_file}"],
+        "display_name": "Rust (kd_lib)",
+        "language": "rust",
+        "interrupt_mode": "message",
+        "env": environment(),
+    }
+    (folder / "kernel.json").write_text(json.dumps(spec, indent=1) + "\n", encoding="utf8")
+
+
+def copy_or_link(source, target):
+    if os.path.getsize(source) >= LINKED_FROM:
+        try:
+            os.link(source, target)
+            return
+        except OSError:
+            pass  # another file system: a copy does as well
+    shutil.copy2(source, target)
+
+
+def private_copy():
+    """A copy of the warm folder for one kernel, after those of kernels that died are swept."""
+    kernels = ROOT / ".evcxr" / "kernels"
+    kernels.mkdir(parents=True, exist_ok=True)
+    for old in kernels.iterdir():
+        if not Path("/proc", old.name.split("-")[0]).exists():
+            shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=kernels))
+    if WARM.exists():
+        shutil.copytree(WARM, folder, copy_function=copy_or_link, dirs_exist_ok=True, symlinks=True)
+    return folder
+
+
+def start(connection):
+    folder = private_copy()
+    try:
+        code = subprocess.call([EVCXR, "--control_file", connection], env=os.environ | {"EVCXR_TMPDIR": str(folder)})
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    sys.exit(code)
+
+
+def warm():
+    """Runs one cell with the dependency line that all notebooks share."""
+    from jupyter_client.manager import start_new_kernel
+
+    fresh = WARM.with_name("warming")
+    shutil.rmtree(fresh, ignore_errors=True)
+    fresh.mkdir(parents=True)
+    shutil.copy2(ROOT / "Cargo.lock", fresh / "Cargo.lock")  # the versions that the tests ran with
+    os.environ |= environment() | {"EVCXR_TMPDIR": str(fresh)}
+    shutil.rmtree(WARM, ignore_errors=True)
+    manager, client = start_new_kernel(kernel_name="kd_rust", cwd=str(ROOT / "notebooks"), startup_timeout=120)
+    try:
+        cell = ':dep kd_lib = { path = "../kd_lib" }\nkd_lib::notebook::check("the kernel sees kd_lib", true);'
+        printed = []
+        client.execute_interactive(cell, timeout=1800, output_hook=lambda m: printed.append(m["content"].get("text", str(m["content"]))))
+        if not any("✓" in text for text in printed):
+            sys.exit("the notebook kernel could not build kd_lib:\n" + "".join(printed))
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel()
+
+
+if __name__ == "__main__":
+    {"install": install, "warm": warm, "start": start}[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,109 @@
+"""Executes notebooks by the project's kernel and fails loudly.
+
+    run.py [--profile smoke|quick|full] [--data FOLDER] [--seeds N] [NOTEBOOK ...]
+
+The executed copies go to notebooks/out/PROFILE, never over the sources. A cell fails the run when it
+panics, prints an error on stderr, exceeds its time, or is tagged `figure` and shows no SVG. A notebook
+whose inputs (its text, the crate, the recipes, the corpus, the profile) have not changed since it last
+passed is not executed again.
+"""
+
+import argparse
+import hashlib
+import os
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+from nbclient.exceptions import CellTimeoutError, DeadKernelError
+
+NOTEBOOKS = Path(__file__).resolve().parents[1]
+ROOT = NOTEBOOKS.parent
+SECONDS = {"smoke": 300, "quick": 3600, "full": 24 * 3600}
+
+
+class Failed(Exception):
+    pass
+
+
+def fingerprint(notebook, corpus, profile, seeds):
+    """A hash of all that decides what a notebook shows."""
+    digest = hashlib.sha256(f"{profile}\n{seeds}\n".encode())
+    sources = [notebook, ROOT / "Cargo.lock", *sorted((ROOT / "kd_lib").rglob("*.rs")), *sorted((NOTEBOOKS / "recipes").rglob("*.toml"))]
+    for path in [*sources, ROOT / "kd_lib" / "Cargo.toml", *sorted(corpus.glob("*.*"))]:
+        digest.update(f"{path.name}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def inspect(index, cell):
+    """Raises on what Jupyter would let pass."""
+    where = f"cell {index}"
+    for output in cell.outputs:
+        if output.output_type == "error":
+            raise Failed(f"{where}: {output.ename}: {output.evalue}")
+        text = "".join(output.get("text", ""))
+        if output.get("name") == "stderr" and text.strip():
+            raise Failed(f"{where} wrote to stderr:\n{text.strip()}")
+    shown = "".join(str(o.get("data", {})) for o in cell.outputs)
+    if "figure" in cell.metadata.get("tags", []) and "<svg" not in shown:
+        raise Failed(f"{where} is tagged as a figure and shows none")
+
+
+def announce(text, started):
+    for line in text.splitlines():
+        print(f"  {time.monotonic() - started:6.0f} s  {line}", flush=True)
+
+
+def execute(path, target, seconds):
+    """Runs every cell; the copy with its outputs is written even when one fails."""
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(notebook, timeout=seconds, kernel_name="kd_rust", startup_timeout=180, resources={"metadata": {"path": str(NOTEBOOKS)}})
+    started = time.monotonic()
+    client.on_cell_executed = lambda cell, cell_index, execute_reply: [announce(o.text, started) for o in cell.outputs if o.get("name") == "stdout"]
+    try:
+        with client.setup_kernel():
+            for index, cell in enumerate(notebook.cells):
+                if cell.cell_type != "code":
+                    continue
+                client.execute_cell(cell, index)
+                inspect(index, cell)
+    except (Failed, CellTimeoutError, DeadKernelError, Exception) as error:
+        raise Failed(str(error)) from error
+    finally:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, target)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("notebooks", nargs="*", type=Path)
+    parser.add_argument("--profile", default="smoke", choices=SECONDS)
+    parser.add_argument("--data", type=Path, default=ROOT / "data" / "sample")
+    parser.add_argument("--seeds", default="1")
+    options = parser.parse_args()
+    corpus = options.data.resolve()
+    # A panic must be an error to the kernel's client, not only to the reader of its output.
+    os.environ |= {"KD_CORPUS": str(corpus), "KD_PROFILE": options.profile, "KD_SEEDS": options.seeds, "EVCXR_CONFIG_DIR": str(NOTEBOOKS / "tools" / "strict")}
+    failures = 0
+    for path in options.notebooks or sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
+        target = NOTEBOOKS / "out" / options.profile / path.name
+        stamp = target.with_suffix(".passed")
+        inputs = fingerprint(path, corpus, options.profile, options.seeds)
+        if stamp.exists() and target.exists() and stamp.read_text() == inputs:
+            print(f"{path.name}: unchanged since it passed, see {target.relative_to(ROOT)}")
+            continue
+        print(f"{path.name}: profile {options.profile}, corpus {corpus.name}", flush=True)
+        try:
+            execute(path, target, SECONDS[options.profile])
+            stamp.write_text(inputs)
+            print(f"{path.name}: passed, see {target.relative_to(ROOT)}")
+        except Failed as error:
+            failures += 1
+            print(f"{path.name}: FAILED: {error}", file=sys.stderr)
+    sys.exit(1 if failures else 0)
+
+
+if __name__ == "__main__":
+    main()
