@@ -18,8 +18,15 @@ pub fn open_cuda() -> Result<()> {
     let path = beside_libtorch("libtorch_cuda.so");
     // SAFETY: the library is libtorch's own, of the build that is already loaded; its initialisers register
     // the CUDA back end and nothing else. It stays open for the life of the process.
-    let library = unsafe { libloading::os::unix::Library::open(Some(&path), libloading::os::unix::RTLD_NOW | libloading::os::unix::RTLD_GLOBAL) };
-    let library = library.map_err(|e| Error::file(&path, e.to_string(), "install the CUDA build of libtorch, or set device = \"cpu\""))?;
+    let library = unsafe {
+        libloading::os::unix::Library::open(
+            Some(&path),
+            libloading::os::unix::RTLD_NOW | libloading::os::unix::RTLD_GLOBAL,
+        )
+    };
+    let library = library.map_err(|e| {
+        Error::file(&path, e.to_string(), "install the CUDA build of libtorch, or set device = \"cpu\"")
+    })?;
     std::mem::forget(library);
     Ok(())
 }
@@ -40,10 +47,15 @@ pub fn choose(name: &str) -> Result<Device> {
         "auto" => Ok(if open_cuda_if_present() { Device::cuda_if_available() } else { Device::Cpu }),
         _ => {
             let number = name.strip_prefix("cuda").map(|n| n.strip_prefix(':').unwrap_or("0"));
-            let index: usize = number.and_then(|n| n.parse().ok()).ok_or_else(|| Error::recipe("device", format!("{name:?}"), fix))?;
+            let index: usize =
+                number.and_then(|n| n.parse().ok()).ok_or_else(|| Error::recipe("device", format!("{name:?}"), fix))?;
             open_cuda()?;
             if index as i64 >= Cuda::device_count() {
-                return Err(Error::recipe("device", format!("{name:?}, but {} GPUs are visible", Cuda::device_count()), "check the driver with nvidia-smi, or set device = \"cpu\""));
+                return Err(Error::recipe(
+                    "device",
+                    format!("{name:?}, but {} GPUs are visible", Cuda::device_count()),
+                    "check the driver with nvidia-smi, or set device = \"cpu\"",
+                ));
             }
             Ok(Device::Cuda(index))
         }
@@ -82,7 +94,11 @@ impl Environment {
         Environment {
             device: if device.is_cuda() { "cuda".into() } else { "cpu".into() },
             processor: processor_field("model name"),
-            instructions: wanted.iter().filter(|w| flags.split(' ').any(|f| f == **w)).map(|w| (*w).to_owned()).collect(),
+            instructions: wanted
+                .iter()
+                .filter(|w| flags.split(' ').any(|f| f == **w))
+                .map(|w| (*w).to_owned())
+                .collect(),
             threads: i64::from(tch::get_num_threads()),
             libtorch: torch_version(),
             kd_lib: env!("CARGO_PKG_VERSION").into(),
@@ -90,12 +106,14 @@ impl Environment {
     }
 }
 
-/// The version written beside libtorch's libraries.
+/// The version that the Python package of libtorch states, or that a plain libtorch has in `build-version`.
 fn torch_version() -> String {
-    let path = beside_libtorch("").with_file_name("build-version");
-    let text = std::fs::read_to_string(&path).or_else(|_| std::fs::read_to_string(path.with_file_name("version.py"))).unwrap_or_default();
-    let quoted = text.split('\'').nth(1).unwrap_or(text.trim());
-    if quoted.is_empty() { "unknown".into() } else { quoted.to_owned() }
+    let library = beside_libtorch("libtorch_cpu.so");
+    let folder = library.parent().and_then(Path::parent).unwrap_or(Path::new("."));
+    let python = std::fs::read_to_string(folder.join("version.py")).unwrap_or_default();
+    let stated = python.lines().find(|l| l.starts_with("__version__")).and_then(|l| l.split('\'').nth(1));
+    let plain = std::fs::read_to_string(folder.join("build-version")).unwrap_or_default();
+    stated.map_or_else(|| plain.trim().to_owned(), str::to_owned)
 }
 
 fn processor_field(name: &str) -> String {

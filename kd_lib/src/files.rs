@@ -18,7 +18,11 @@ pub fn write_atomically(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> 
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     // Ordinary permissions, as the umask leaves them: a colleague may read what a run wrote.
     let ordinary = std::os::unix::fs::PermissionsExt::from_mode(0o666);
-    let temporary = tempfile::Builder::new().prefix(".writing-").permissions(ordinary).tempfile_in(folder).map_err(Error::io(folder))?;
+    let temporary = tempfile::Builder::new()
+        .prefix(".writing-")
+        .permissions(ordinary)
+        .tempfile_in(folder)
+        .map_err(Error::io(folder))?;
     fill(temporary.path())?;
     File::open(temporary.path()).and_then(|f| f.sync_all()).map_err(Error::io(path))?;
     temporary.persist(path).map_err(|e| Error::Io { path: path.to_path_buf(), source: e.error })?;
@@ -32,14 +36,17 @@ pub fn write_text(path: &Path, text: &str) -> Result<()> {
 
 /// Writes a value as indented JSON, atomically.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).map_err(|e| Error::file(path, e.to_string(), "report this as a bug"))?;
+    let text =
+        serde_json::to_string_pretty(value).map_err(|e| Error::file(path, e.to_string(), "report this as a bug"))?;
     write_text(path, &(text + "\n"))
 }
 
 /// Reads a value from JSON.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    serde_json::from_str(&text).map_err(|e| Error::file(path, format!("not the JSON expected here ({e})"), "remove the file and make it again"))
+    serde_json::from_str(&text).map_err(|e| {
+        Error::file(path, format!("not the JSON expected here ({e})"), "remove the file and make it again")
+    })
 }
 
 /// blake3 of a file's bytes, as hex.
@@ -61,7 +68,9 @@ pub struct TensorFile {
 impl TensorFile {
     /// Reads a safetensors file; every offset in its header is checked before a byte is used.
     pub fn read(path: &Path) -> Result<TensorFile> {
-        let bad = |e: &dyn std::fmt::Display| Error::file(path, format!("not a sound safetensors file ({e})"), "fetch or make the file again");
+        let bad = |e: &dyn std::fmt::Display| {
+            Error::file(path, format!("not a sound safetensors file ({e})"), "fetch or make the file again")
+        };
         let file = File::open(path).map_err(Error::io(path))?;
         // SAFETY: the map is read-only and lives for this function alone; our own writers replace files by
         // renaming, so the mapped bytes do not change under it.
@@ -73,7 +82,11 @@ impl TensorFile {
             let size: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
             // Copied into libtorch's aligned memory: a matrix library may take another path, and give other
             // bits, on memory that is not.
-            let tensor = Tensor::f_from_data_size(view.data(), &size, kind_of(view.dtype()).ok_or_else(|| bad(&"unsupported dtype"))?)?;
+            let tensor = Tensor::f_from_data_size(
+                view.data(),
+                &size,
+                kind_of(view.dtype()).ok_or_else(|| bad(&"unsupported dtype"))?,
+            )?;
             tensors.insert(name.to_owned(), tensor);
         }
         Ok(TensorFile { tensors, metadata: header.metadata().clone().unwrap_or_default() })
@@ -87,11 +100,17 @@ impl TensorFile {
 }
 
 /// Writes tensors and notes as one safetensors file, atomically.
-pub fn write_tensors<'a>(path: &Path, tensors: impl IntoIterator<Item = (String, &'a Tensor)>, metadata: HashMap<String, String>) -> Result<()> {
-    let bytes: Vec<(String, Bytes)> = tensors.into_iter().map(|(name, tensor)| Ok((name, Bytes::of(tensor)?))).collect::<Result<_>>()?;
+pub fn write_tensors<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
+    metadata: HashMap<String, String>,
+) -> Result<()> {
+    let bytes: Vec<(String, Bytes)> =
+        tensors.into_iter().map(|(name, tensor)| Ok((name, Bytes::of(tensor)?))).collect::<Result<_>>()?;
     write_atomically(path, |temporary| {
         let metadata = (!metadata.is_empty()).then_some(metadata);
-        safetensors::serialize_to_file(bytes, metadata, temporary).map_err(|e| Error::file(path, e.to_string(), "is the disk full?"))
+        safetensors::serialize_to_file(bytes, metadata, temporary)
+            .map_err(|e| Error::file(path, e.to_string(), "is the disk full?"))
     })
 }
 

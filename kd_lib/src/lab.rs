@@ -28,7 +28,13 @@ impl Lab {
     pub fn open() -> Result<Lab> {
         let here = std::env::current_dir().map_err(Error::io(Path::new(".")))?;
         let found = here.ancestors().map(|p| p.join("checkpoints")).find(|p| p.is_dir());
-        found.map(Lab::at).ok_or_else(|| Error::file(&here, "no folder named checkpoints here or above", "run inside the project, or name the folder with --checkpoints"))
+        found.map(Lab::at).ok_or_else(|| {
+            Error::file(
+                &here,
+                "no folder named checkpoints here or above",
+                "run inside the project, or name the folder with --checkpoints",
+            )
+        })
     }
 
     /// A lab in this folder.
@@ -40,7 +46,8 @@ impl Lab {
     pub fn runs(&self) -> Result<Vec<Run>> {
         let folder = self.checkpoints.join("runs");
         let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(Vec::new()) };
-        let mut paths: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.join("report.json").exists()).collect();
+        let mut paths: Vec<PathBuf> =
+            entries.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.join("report.json").exists()).collect();
         paths.sort();
         paths.iter().map(Run::open).collect()
     }
@@ -70,7 +77,11 @@ impl Lab {
         let encoder = encoder(plan)?;
         let corpus = &plan.corpus;
         let logits = teacher.map(|t| self.teacher_logits(t, corpus)).transpose()?;
-        let material = Material { train: encoder.encode_split(&corpus.train)?, dev: encoder.encode_split(&corpus.dev)?, teacher: logits };
+        let material = Material {
+            train: encoder.encode_split(&corpus.train)?,
+            dev: encoder.encode_split(&corpus.dev)?,
+            teacher: logits,
+        };
         let (blueprint, model) = build(plan, &encoder)?;
         let outcome = train::train(plan, model.as_ref(), &material, folder, watch)?;
         let scores = |split| -> Result<Scores> {
@@ -147,7 +158,9 @@ fn encoder(plan: &Plan) -> Result<Encoder> {
             let vocabulary = Vocabulary::build(corpus.train.iter().map(|e| e.text.as_str()), *vocabulary);
             Ok(Encoder::Characters { vocabulary, max_tokens })
         }
-        (Model::Bert { .. }, None) => Err(Error::recipe("model.weights", "no checkpoint", "name a BERT checkpoint folder")),
+        (Model::Bert { .. }, None) => {
+            Err(Error::recipe("model.weights", "no checkpoint", "name a BERT checkpoint folder"))
+        }
     }
 }
 
@@ -164,7 +177,8 @@ fn build(plan: &Plan, encoder: &Encoder) -> Result<(Blueprint, Box<dyn Classifie
         }
         (Model::Bilstm { embedding, hidden, dropout, .. }, Encoder::Characters { vocabulary, .. }, _) => {
             let (embedding, hidden, dropout, vocabulary) = (*embedding, *hidden, *dropout, vocabulary.size() as i64);
-            let blueprint = Blueprint::Bilstm { config: BiLstmConfig { vocabulary, embedding, hidden, classes, dropout } };
+            let blueprint =
+                Blueprint::Bilstm { config: BiLstmConfig { vocabulary, embedding, hidden, classes, dropout } };
             let model = blueprint.build(plan.device);
             Ok((blueprint, model))
         }

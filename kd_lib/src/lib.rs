@@ -47,3 +47,5 @@ pub mod strategies;
 pub mod train;
 
 pub use error::{Error, Result};
+// A cell that needs a tensor or an array takes these, and so the versions that the crate was built with.
+pub use {ndarray, tch};

@@ -132,7 +132,12 @@ fn class_scores(confusion: &[Vec<usize>], class: usize) -> ClassScores {
     let right = confusion[class][class];
     let predicted: usize = confusion.iter().map(|row| row[class]).sum();
     let support: usize = confusion[class].iter().sum();
-    ClassScores { precision: ratio(right, predicted), recall: ratio(right, support), f1: ratio(2 * right, predicted + support), support }
+    ClassScores {
+        precision: ratio(right, predicted),
+        recall: ratio(right, support),
+        f1: ratio(2 * right, predicted + support),
+        support,
+    }
 }
 
 fn ratio(part: usize, whole: usize) -> f64 {

@@ -39,7 +39,10 @@ impl AdamW {
             }
             let decay = if param.decay { 1.0 - lr * self.settings.weight_decay } else { 1.0 };
             let parts = |t: &Tensor| t.view(-1).split(CHUNK, 0);
-            let chunks = parts(&param.tensor.detach()).into_iter().zip(parts(&grad)).zip(parts(mean).into_iter().zip(parts(square)));
+            let chunks = parts(&param.tensor.detach())
+                .into_iter()
+                .zip(parts(&grad))
+                .zip(parts(mean).into_iter().zip(parts(square)));
             for ((mut weight, grad), (mut mean, mut square)) in chunks {
                 let _ = mean.lerp_(&grad, 1.0 - beta1);
                 let _ = square.g_mul_scalar_(beta2).addcmul_(&grad, &(&grad * (1.0 - beta2)));

@@ -1,7 +1,7 @@
 //! A recipe met with a corpus: every number resolved, every setting checked, nothing computed yet.
 //! The plan's id is a hash of all that decides the result, so one experiment has one folder.
 
-use crate::data::Corpus;
+use crate::data::{Corpus, Example};
 use crate::models::{BertConfig, Pooling};
 use crate::recipe::{Model, PrecisionChoice, Recipe};
 use crate::strategies::Precision;
@@ -56,7 +56,8 @@ impl Plan {
             Model::Bert { weights, .. } => Some(open_checkpoint(checkpoints, weights, recipe.data.max_tokens)?),
             Model::Bilstm { .. } => None,
         };
-        let weights = checkpoint.as_ref().map(|(folder, _)| files::hash_file(&folder.join("model.safetensors"))).transpose()?;
+        let weights =
+            checkpoint.as_ref().map(|(folder, _)| files::hash_file(&folder.join("model.safetensors"))).transpose()?;
         let key = json!({ "format": FORMAT, "recipe": without_labels(recipe), "precision": precision, "cuda": device.is_cuda(),
             "corpus": corpus.fingerprint, "weights": weights, "teacher": teacher });
         let id = format!("{}-{}", recipe.name, &blake3::hash(key.to_string().as_bytes()).to_hex()[..12]);
@@ -76,12 +77,17 @@ fn without_labels(recipe: &Recipe) -> Recipe {
 
 fn select(corpus: &Corpus, recipe: &Recipe) -> Corpus {
     let mut corpus = if recipe.data.drop_leaks { corpus.clone().without_leaks() } else { corpus.clone() };
-    if let Some(wanted) = recipe.data.train_examples.filter(|&n| n < corpus.train.len()) {
-        let mut rows = sample(&mut ChaCha8Rng::seed_from_u64(SUBSET_SEED), corpus.train.len(), wanted).into_vec();
-        rows.sort_unstable();
-        corpus.train = rows.into_iter().map(|r| corpus.train[r].clone()).collect();
-    }
+    draw(&mut corpus.train, recipe.data.train_examples);
+    draw(&mut corpus.dev, recipe.data.dev_examples);
     corpus
+}
+
+/// Keeps `wanted` examples in their order.
+fn draw(examples: &mut Vec<Example>, wanted: Option<usize>) {
+    let Some(wanted) = wanted.filter(|&n| n < examples.len()) else { return };
+    let mut rows = sample(&mut ChaCha8Rng::seed_from_u64(SUBSET_SEED), examples.len(), wanted).into_vec();
+    rows.sort_unstable();
+    *examples = rows.into_iter().map(|r| examples[r].clone()).collect();
 }
 
 fn open_checkpoint(checkpoints: &Path, weights: &str, max_tokens: usize) -> Result<(PathBuf, BertConfig)> {
@@ -106,26 +112,42 @@ fn check(recipe: &Recipe) -> Result<()> {
         return Err(Error::recipe("teacher", if recipe.teacher.is_some() { "given" } else { "missing" }, fix));
     }
     let train = &recipe.train;
-    let counts = [("data.max_tokens", recipe.data.max_tokens), ("train.epochs", train.epochs), ("train.batch", train.batch)];
-    let counts = counts.into_iter().chain([("train.accumulation", train.accumulation), ("train.evaluate_every", train.evaluate_every)]);
-    let counts = counts.chain([("data.train_examples", recipe.data.train_examples.unwrap_or(1))]);
+    let counts =
+        [("data.max_tokens", recipe.data.max_tokens), ("train.epochs", train.epochs), ("train.batch", train.batch)];
+    let counts = counts
+        .into_iter()
+        .chain([("train.accumulation", train.accumulation), ("train.evaluate_every", train.evaluate_every)]);
+    let drawn = [("data.train_examples", recipe.data.train_examples), ("data.dev_examples", recipe.data.dev_examples)];
+    let counts = counts.chain(drawn.map(|(key, count)| (key, count.unwrap_or(1))));
     for (key, count) in counts {
         if count == 0 {
             return Err(Error::recipe(key, "0", "choose 1 or more"));
         }
     }
     let optimiser = &recipe.optimiser;
-    for (key, value) in [("learning_rate", optimiser.learning_rate), ("epsilon", optimiser.epsilon), ("clip", optimiser.clip.unwrap_or(1.0))] {
+    for (key, value) in [
+        ("learning_rate", optimiser.learning_rate),
+        ("epsilon", optimiser.epsilon),
+        ("clip", optimiser.clip.unwrap_or(1.0)),
+    ] {
         if !(value > 0.0 && value.is_finite()) {
             return Err(Error::recipe(&format!("optimiser.{key}"), value.to_string(), "choose a number above 0"));
         }
     }
     if !(0.0..=1.0).contains(&optimiser.warmup) {
-        return Err(Error::recipe("optimiser.warmup", optimiser.warmup.to_string(), "it is a share of all updates: choose 0 to 1"));
+        return Err(Error::recipe(
+            "optimiser.warmup",
+            optimiser.warmup.to_string(),
+            "it is a share of all updates: choose 0 to 1",
+        ));
     }
     if let Model::Bilstm { embedding, hidden, dropout, vocabulary } = recipe.model {
         if embedding < 1 || hidden < 1 || vocabulary < 3 || !(0.0..1.0).contains(&dropout) {
-            return Err(Error::recipe("model", "a size below 1 or a dropout outside [0, 1)", "correct the BiLSTM's sizes; a vocabulary has 3 entries or more"));
+            return Err(Error::recipe(
+                "model",
+                "a size below 1 or a dropout outside [0, 1)",
+                "correct the BiLSTM's sizes; a vocabulary has 3 entries or more",
+            ));
         }
     }
     Ok(())

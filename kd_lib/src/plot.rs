@@ -8,7 +8,14 @@ use plotters::coord::Shift;
 use plotters::prelude::*;
 
 /// Okabe and Ito's colours, in the order of use.
-const PALETTE: [RGBColor; 6] = [RGBColor(0, 114, 178), RGBColor(213, 94, 0), RGBColor(0, 158, 115), RGBColor(204, 121, 167), RGBColor(230, 159, 0), RGBColor(86, 180, 233)];
+const PALETTE: [RGBColor; 6] = [
+    RGBColor(0, 114, 178),
+    RGBColor(213, 94, 0),
+    RGBColor(0, 158, 115),
+    RGBColor(204, 121, 167),
+    RGBColor(230, 159, 0),
+    RGBColor(86, 180, 233),
+];
 const FONT: &str = "sans-serif";
 const SMALL: i32 = 13;
 
@@ -20,7 +27,10 @@ type Line<'a> = (&'a str, Vec<(f64, f64)>);
 pub fn curves(runs: &[(&str, Vec<CurvePoint>)]) -> Result<String> {
     let x = |p: &CurvePoint| p.examples as f64 / 1000.0;
     let loss: Vec<Line> = runs.iter().map(|(name, c)| (*name, c.iter().map(|p| (x(p), p.loss)).collect())).collect();
-    let dev: Vec<Line> = runs.iter().map(|(name, c)| (*name, c.iter().filter_map(|p| Some((x(p), p.dev_macro_f1?))).collect())).collect();
+    let dev: Vec<Line> = runs
+        .iter()
+        .map(|(name, c)| (*name, c.iter().filter_map(|p| Some((x(p), p.dev_macro_f1?))).collect()))
+        .collect();
     svg((900, 340), |area| {
         let (left, right) = area.split_horizontally(450);
         lines(&left, "training loss", "thousand examples", "loss", &loss)?;
@@ -31,7 +41,9 @@ pub fn curves(runs: &[(&str, Vec<CurvePoint>)]) -> Result<String> {
 /// Reliability: share of right answers against confidence; a calibrated model lies on the diagonal.
 pub fn reliability(models: &[(&str, Vec<Bin>)]) -> Result<String> {
     let mut all: Vec<Line> = vec![("calibrated", vec![(0.0, 0.0), (1.0, 1.0)])];
-    all.extend(models.iter().map(|(name, bins)| (*name, bins.iter().filter(|b| b.count > 0).map(|b| (b.confidence, b.accuracy)).collect())));
+    all.extend(models.iter().map(|(name, bins)| {
+        (*name, bins.iter().filter(|b| b.count > 0).map(|b| (b.confidence, b.accuracy)).collect())
+    }));
     svg((460, 400), |area| lines(area, "reliability", "confidence", "accuracy", &all))
 }
 
@@ -47,15 +59,22 @@ pub fn confusion(scores: &Scores, labels: &[String]) -> Result<String> {
             let top = margin + row as i32 * cell;
             area.draw(&Text::new(labels[row].clone(), (8, top + cell / 2 - 6), style.clone())).map_err(figure)?;
             let turned = style.clone().transform(FontTransform::Rotate270);
-            area.draw(&Text::new(labels[row].clone(), (margin + row as i32 * cell + cell / 2 - 6, margin - 8), turned)).map_err(figure)?;
+            area.draw(&Text::new(labels[row].clone(), (margin + row as i32 * cell + cell / 2 - 6, margin - 8), turned))
+                .map_err(figure)?;
             for (column, &n) in counts.iter().enumerate() {
                 let left = margin + column as i32 * cell;
                 let share = n as f64 / support;
                 let shade = PALETTE[0].mix(share);
-                area.draw(&Rectangle::new([(left, top), (left + cell - 2, top + cell - 2)], shade.filled())).map_err(figure)?;
+                area.draw(&Rectangle::new([(left, top), (left + cell - 2, top + cell - 2)], shade.filled()))
+                    .map_err(figure)?;
                 let ink = if share > 0.5 { &WHITE } else { &BLACK };
                 if n > 0 {
-                    area.draw(&Text::new(n.to_string(), (left + 8, top + cell / 2 - 7), (FONT, SMALL).into_font().color(ink))).map_err(figure)?;
+                    area.draw(&Text::new(
+                        n.to_string(),
+                        (left + 8, top + cell / 2 - 7),
+                        (FONT, SMALL).into_font().color(ink),
+                    ))
+                    .map_err(figure)?;
                 }
             }
         }
@@ -106,15 +125,29 @@ fn lines(area: &Area, title: &str, x: &str, y: &str, all: &[Line]) -> Result<()>
         .y_label_area_size(52)
         .build_cartesian_2d(x0..x1, y0 - pad..y1 + pad)
         .map_err(figure)?;
-    chart.configure_mesh().x_desc(x).y_desc(y).light_line_style(TRANSPARENT).label_style((FONT, SMALL)).draw().map_err(figure)?;
+    chart
+        .configure_mesh()
+        .x_desc(x)
+        .y_desc(y)
+        .light_line_style(TRANSPARENT)
+        .label_style((FONT, SMALL))
+        .draw()
+        .map_err(figure)?;
     for ((name, points), colour) in all.iter().zip(PALETTE.iter().cycle()) {
         let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2));
         let key = move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2));
         chart.draw_series(line).map_err(figure)?.label(*name).legend(key);
-        chart.draw_series(points.iter().map(|&p| Circle::new(p, if points.len() > 40 { 0 } else { 3 }, colour.filled()))).map_err(figure)?;
+        chart
+            .draw_series(points.iter().map(|&p| Circle::new(p, if points.len() > 40 { 0 } else { 3 }, colour.filled())))
+            .map_err(figure)?;
     }
     if all.len() > 1 {
-        let labels = chart.configure_series_labels().background_style(WHITE.mix(0.8)).border_style(BLACK.mix(0.2)).label_font((FONT, SMALL)).draw();
+        let labels = chart
+            .configure_series_labels()
+            .background_style(WHITE.mix(0.8))
+            .border_style(BLACK.mix(0.2))
+            .label_font((FONT, SMALL))
+            .draw();
         labels.map_err(figure)?;
     }
     Ok(())

@@ -8,10 +8,15 @@ use crate::models::{Blueprint, Classifier};
 use crate::run::{Run, to_array};
 use crate::strategies::Precision;
 use crate::train::evaluate;
-use crate::Result;
+use crate::{Error, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::io::{BufRead, Write};
+use std::path::Path;
 use tch::{Device, Tensor};
+
+/// Lines answered at a time.
+const PORTION: usize = 4096;
 
 /// A model with all that it needs to read a text.
 #[derive(Debug)]
@@ -63,9 +68,32 @@ impl Predictor {
         let answer = |((text, row), logits): ((&&str, ndarray::ArrayView1<f64>), ndarray::ArrayView1<f32>)| {
             let best = argmax(logits);
             let named = self.labels.iter().cloned().zip(row.iter().copied()).collect();
-            Prediction { text: (*text).to_owned(), label: self.labels[best].clone(), probability: row[best], probabilities: named }
+            Prediction {
+                text: (*text).to_owned(),
+                label: self.labels[best].clone(),
+                probability: row[best],
+                probabilities: named,
+            }
         };
         Ok(texts.iter().zip(shares.outer_iter()).zip(logits.outer_iter()).map(answer).collect())
+    }
+
+    /// Answers every line of `input` as one JSON line on `out`, in order, holding a few thousand at a time.
+    pub fn answer_lines(&self, input: impl BufRead, mut out: impl Write) -> Result<()> {
+        let here = Path::new("standard input or output");
+        let mut lines = input.lines();
+        loop {
+            let portion: Vec<String> =
+                lines.by_ref().take(PORTION).collect::<std::io::Result<_>>().map_err(Error::io(here))?;
+            if portion.is_empty() {
+                return Ok(());
+            }
+            for answer in self.predict(&portion.iter().map(String::as_str).collect::<Vec<_>>())? {
+                let json = serde_json::to_string(&answer)
+                    .map_err(|e| Error::file(here, e.to_string(), "report this as a bug"))?;
+                writeln!(out, "{json}").map_err(Error::io(here))?;
+            }
+        }
     }
 
     /// Scores on labelled examples.

@@ -37,14 +37,23 @@ pub fn lines(mut out: impl Write, every: Duration) -> impl FnMut(&Tick) {
             return;
         }
         last = Some(Instant::now());
-        let dev = tick.dev.map_or(String::new(), |[accuracy, f1]| format!(" · dev accuracy {accuracy:.4}, macro-F1 {f1:.4}"));
+        let dev =
+            tick.dev.map_or(String::new(), |[accuracy, f1]| format!(" · dev accuracy {accuracy:.4}, macro-F1 {f1:.4}"));
         let Tick { run, step, steps, loss, speed, .. } = tick;
         // A closed pipe must not end a training run.
-        let _ = writeln!(out, "{run}: step {step}/{steps} · loss {loss:.4} · {speed:.0} examples/s · {} left{dev}", clock(tick.left));
+        let _ = writeln!(
+            out,
+            "{run}: step {step}/{steps} · loss {loss:.4} · {speed:.0} examples/s · {} left{dev}",
+            clock(tick.left)
+        );
     }
 }
 
 fn clock(time: Duration) -> String {
     let seconds = time.as_secs();
-    if seconds >= 3600 { format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60) } else { format!("{}:{:02}", seconds / 60, seconds % 60) }
+    if seconds >= 3600 {
+        format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
+    } else {
+        format!("{}:{:02}", seconds / 60, seconds % 60)
+    }
 }

@@ -45,6 +45,10 @@ pub struct Data {
     /// Train on this many examples, drawn by a fixed seed; all where absent.
     #[serde(default)]
     pub train_examples: Option<usize>,
+    /// Look at this many dev examples, drawn by a fixed seed; all where absent.
+    // Keys that came later are left out where absent, so that older runs keep their ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dev_examples: Option<usize>,
     /// Drop training texts that recur in dev or test.
     #[serde(default = "yes")]
     pub drop_leaks: bool,
@@ -145,7 +149,8 @@ impl Recipe {
         }
         if let Some(Value::String(teacher)) = table.get("teacher") {
             let teacher = Recipe::read(path.with_file_name(teacher), profile, &[])?;
-            let value = Value::try_from(teacher).map_err(|e| Error::file(path, e.to_string(), "report this as a bug"))?;
+            let value =
+                Value::try_from(teacher).map_err(|e| Error::file(path, e.to_string(), "report this as a bug"))?;
             table.insert("teacher".into(), value);
         }
         serde_path_to_error::deserialize(Value::Table(table)).map_err(|e| {
@@ -195,8 +200,13 @@ fn lay_over(base: &mut Table, overlay: Table) {
 fn set(table: &mut Table, setting: &str) -> Result<()> {
     let fix = "write --set key=value, for example --set optimiser.learning_rate=2e-5";
     let (key, value) = setting.split_once('=').ok_or_else(|| Error::recipe(setting, "no '='", fix))?;
-    let value = format!("value = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("value")).unwrap_or_else(|| Value::String(value.into()));
-    let overlay = key.trim().rsplit('.').fold(value, |inner, part| Value::Table(Table::from_iter([(part.to_owned(), inner)])));
+    let value = format!("value = {value}")
+        .parse::<Table>()
+        .ok()
+        .and_then(|mut t| t.remove("value"))
+        .unwrap_or_else(|| Value::String(value.into()));
+    let overlay =
+        key.trim().rsplit('.').fold(value, |inner, part| Value::Table(Table::from_iter([(part.to_owned(), inner)])));
     if let Value::Table(overlay) = overlay {
         lay_over(table, overlay);
     }

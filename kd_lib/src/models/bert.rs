@@ -54,7 +54,10 @@ impl BertConfig {
     pub fn read(path: &Path) -> Result<BertConfig> {
         let config: BertConfig = read_json(path)?;
         if config.num_attention_heads < 1 || config.hidden_size % config.num_attention_heads != 0 {
-            let problem = format!("hidden_size {} does not divide by num_attention_heads {}", config.hidden_size, config.num_attention_heads);
+            let problem = format!(
+                "hidden_size {} does not divide by num_attention_heads {}",
+                config.hidden_size, config.num_attention_heads
+            );
             return Err(Error::file(path, problem, "is this a BERT checkpoint's config.json?"));
         }
         Ok(config)
@@ -137,12 +140,29 @@ impl Bert {
         let layers = (0..config.num_hidden_layers).map(|at| make.layer(at, width, config.intermediate_size)).collect();
         let pooler = (pooling == Pooling::Cls).then(|| make.linear("pooler.dense", width, width));
         let classifier = make.linear("classifier", classes, width);
-        Bert { params: make.params, config: config.clone(), word, position, token_type, norm, layers, pooler, classifier }
+        Bert {
+            params: make.params,
+            config: config.clone(),
+            word,
+            position,
+            token_type,
+            norm,
+            layers,
+            pooler,
+            classifier,
+        }
     }
 
     /// A teacher on a checkpoint's encoder, with a fresh head. Where `pieces` dropped tokenizer ids, their
     /// embedding rows are dropped too, and `config.vocab_size` must be the number of rows kept.
-    pub fn pretrained(folder: &Path, config: &BertConfig, pooling: Pooling, classes: i64, pieces: &Pieces, device: Device) -> Result<Bert> {
+    pub fn pretrained(
+        folder: &Path,
+        config: &BertConfig,
+        pooling: Pooling,
+        classes: i64,
+        pieces: &Pieces,
+        device: Device,
+    ) -> Result<Bert> {
         let model = Bert::new(config, pooling, classes, device);
         let path = folder.join("model.safetensors");
         let mut file = TensorFile::read(&path)?;
@@ -161,14 +181,18 @@ impl Bert {
     /// Token states `[batch, seq, hidden]` of the last layer.
     pub fn states(&self, batch: &Batch, mode: Mode, precision: Precision) -> Tensor {
         let seq = batch.ids.size()[1];
-        let embedded = Tensor::embedding(&self.word, &batch.ids, -1, false, false) + self.position.narrow(0, 0, seq) + self.token_type.get(0);
+        let embedded = Tensor::embedding(&self.word, &batch.ids, -1, false, false)
+            + self.position.narrow(0, 0, seq)
+            + self.token_type.get(0);
         let embedded = mode.dropout(&self.layer_norm(&embedded, &self.norm), self.config.hidden_dropout_prob);
         let mut states = precision.cast(&embedded);
         let blocked = batch.mask.logical_not().unsqueeze(1).unsqueeze(2);
-        let bias = Tensor::zeros(blocked.size(), (states.kind(), states.device())).masked_fill(&blocked, f64::NEG_INFINITY);
+        let bias =
+            Tensor::zeros(blocked.size(), (states.kind(), states.device())).masked_fill(&blocked, f64::NEG_INFINITY);
         for layer in &self.layers {
             states = self.attend(layer, &states, &bias, mode);
-            let inner = linear(&linear(&states, &layer.up[0], &layer.up[1]).gelu("none"), &layer.down[0], &layer.down[1]);
+            let inner =
+                linear(&linear(&states, &layer.up[0], &layer.up[1]).gelu("none"), &layer.down[0], &layer.down[1]);
             states = self.layer_norm(&(mode.dropout(&inner, self.config.hidden_dropout_prob) + &states), &layer.norm);
         }
         states
@@ -177,7 +201,9 @@ impl Bert {
     fn attend(&self, layer: &Layer, states: &Tensor, bias: &Tensor, mode: Mode) -> Tensor {
         let size = states.size();
         let heads = self.config.num_attention_heads;
-        let split = |[weight, offset]: &[Tensor; 2]| linear(states, weight, offset).view([size[0], size[1], heads, size[2] / heads]).transpose(1, 2);
+        let split = |[weight, offset]: &[Tensor; 2]| {
+            linear(states, weight, offset).view([size[0], size[1], heads, size[2] / heads]).transpose(1, 2)
+        };
         let (query, key, value) = (split(&layer.query), split(&layer.key), split(&layer.value));
         let drop = if mode == Mode::Train { self.config.attention_probs_dropout_prob } else { 0.0 };
         let mixed = Tensor::scaled_dot_product_attention(&query, &key, &value, Some(bias), drop, false, None, false);
@@ -210,7 +236,8 @@ impl Classifier for Bert {
 /// Mean of the real tokens' states in fp32, `[batch, seq, hidden]` → `[batch, hidden]`.
 pub fn mean_over_tokens(states: &Tensor, mask: &Tensor) -> Tensor {
     let (states, weights) = (states.to_kind(Kind::Float), mask.to_kind(Kind::Float).unsqueeze(2));
-    (states * &weights).sum_dim_intlist([1i64].as_slice(), false, None) / weights.sum_dim_intlist([1i64].as_slice(), false, None)
+    (states * &weights).sum_dim_intlist([1i64].as_slice(), false, None)
+        / weights.sum_dim_intlist([1i64].as_slice(), false, None)
 }
 
 fn find(params: &Params, name: &str) -> Tensor {
@@ -222,7 +249,11 @@ fn keep_rows(path: &Path, rows: Tensor, kept: Option<&[u32]>) -> Result<Tensor> 
     let Some(kept) = kept else { return Ok(rows) };
     let available = rows.size()[0];
     if let Some(beyond) = kept.iter().find(|&&id| i64::from(id) >= available) {
-        return Err(Error::file(path, format!("the tokenizer knows id {beyond}, the embedding has {available} rows"), "use the tokenizer that the checkpoint came with"));
+        return Err(Error::file(
+            path,
+            format!("the tokenizer knows id {beyond}, the embedding has {available} rows"),
+            "use the tokenizer that the checkpoint came with",
+        ));
     }
     let index: Vec<i64> = kept.iter().map(|&id| id.into()).collect();
     Ok(rows.index_select(0, &Tensor::from_slice(&index)))

@@ -43,9 +43,14 @@ impl BiLstm {
     /// U(±1/√fan-in). Draws come from libtorch's generator.
     pub fn new(config: &BiLstmConfig, device: Device) -> BiLstm {
         let mut params = Params::on(device);
-        let uniform = |size: &[i64], bound: f64| Tensor::empty(size, (Kind::Float, Device::Cpu)).uniform_(-bound, bound);
+        let uniform =
+            |size: &[i64], bound: f64| Tensor::empty(size, (Kind::Float, Device::Cpu)).uniform_(-bound, bound);
         let (inner, gates) = (config.hidden, 4 * config.hidden);
-        let embedding = params.add("embedding.weight", Tensor::randn([config.vocabulary, config.embedding], (Kind::Float, Device::Cpu)), true);
+        let embedding = params.add(
+            "embedding.weight",
+            Tensor::randn([config.vocabulary, config.embedding], (Kind::Float, Device::Cpu)),
+            true,
+        );
         let bound = 1.0 / (inner as f64).sqrt();
         let directions = ["", "_reverse"].map(|suffix| {
             [
@@ -82,7 +87,9 @@ impl Classifier for BiLstm {
     fn logits(&self, batch: &Batch, mode: Mode, precision: Precision) -> Tensor {
         let padding = batch.mask.logical_not().unsqueeze(2);
         // A maximum over time does not ask for an order, so the backward states need no turning back.
-        let pooled = self.states(batch, mode, precision).map(|states| states.masked_fill(&padding, f64::NEG_INFINITY).max_dim(1, false).0);
+        let pooled = self
+            .states(batch, mode, precision)
+            .map(|states| states.masked_fill(&padding, f64::NEG_INFINITY).max_dim(1, false).0);
         let pooled = Tensor::cat(&pooled, 1);
         let pooled = mode.dropout(&pooled, self.dropout);
         linear(&pooled, &self.classifier[0], &self.classifier[1]).to_kind(Kind::Float)

@@ -22,11 +22,15 @@ const BLOCK_BYTES: usize = 2 + BLOCK / 2;
 /// Reads the archive and writes `config.json`, `model.safetensors` and `tokenizer.json` into `folder`.
 pub fn convert(archive: &Path, tokenizer: &Path, folder: &Path) -> Result<()> {
     let bytes = std::fs::read(archive).map_err(Error::io(archive))?;
-    let (config, tensors) = parse(&bytes).map_err(|problem| Error::file(archive, problem, "fetch the archive again"))?;
+    let (config, tensors) =
+        parse(&bytes).map_err(|problem| Error::file(archive, problem, "fetch the archive again"))?;
     let tokenizer_bytes = std::fs::read(tokenizer).map_err(Error::io(tokenizer))?;
-    tokenizers::Tokenizer::from_bytes(&tokenizer_bytes).map_err(|e| Error::file(tokenizer, e.to_string(), "fetch the tokenizer again"))?;
+    tokenizers::Tokenizer::from_bytes(&tokenizer_bytes)
+        .map_err(|e| Error::file(tokenizer, e.to_string(), "fetch the tokenizer again"))?;
     let target = folder.join("tokenizer.json");
-    crate::files::write_atomically(&target, |temporary| std::fs::write(temporary, &tokenizer_bytes).map_err(Error::io(&target)))?;
+    crate::files::write_atomically(&target, |temporary| {
+        std::fs::write(temporary, &tokenizer_bytes).map_err(Error::io(&target))
+    })?;
     let mut fields = json!(config);
     fields["model_type"] = json!("bert");
     fields["hidden_act"] = json!("gelu");
@@ -162,7 +166,9 @@ impl Entry {
 
     fn values(&self, bytes: &[u8]) -> Parsed<Vec<f32>> {
         let end = self.offset.checked_add(self.length);
-        let data = end.and_then(|end| bytes.get(self.offset..end)).ok_or_else(|| format!("{}: lies outside the file", self.name))?;
+        let data = end
+            .and_then(|end| bytes.get(self.offset..end))
+            .ok_or_else(|| format!("{}: lies outside the file", self.name))?;
         let expected = if self.quantised { self.elements.div_ceil(BLOCK) * BLOCK_BYTES } else { self.elements * 4 };
         if data.len() != expected || (self.quantised && self.elements % BLOCK != 0) {
             return Err(format!("{}: {} bytes for {} elements", self.name, data.len(), self.elements));

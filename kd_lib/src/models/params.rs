@@ -80,7 +80,8 @@ impl Params {
         for param in self.iter() {
             let value = file.take(path, &format!("{prefix}{}", param.name))?;
             if value.size() != param.tensor.size() {
-                let problem = format!("{:?} has shape {:?}, the model's is {:?}", param.name, value.size(), param.tensor.size());
+                let problem =
+                    format!("{:?} has shape {:?}, the model's is {:?}", param.name, value.size(), param.tensor.size());
                 return Err(Error::file(path, problem, "is this a checkpoint of another size or class count?"));
             }
             values.push(value);

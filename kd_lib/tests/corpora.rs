@@ -1,0 +1,139 @@
+//! Corpus folders: the three formats, what hygiene counts, and complaints that name file, line, value and cure.
+
+use kd_lib::data::{Corpus, Vocabulary, batch};
+use std::path::Path;
+
+mod common;
+
+fn write(folder: &Path, files: &[(&str, &[u8])]) {
+    for (name, bytes) in files {
+        std::fs::write(folder.join(name), bytes).unwrap();
+    }
+}
+
+/// A folder of `text<TAB>index` lines, with one file replaced.
+fn complaint(name: &str, bytes: &[u8]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let good = "甲\t0\n乙\t1\n".as_bytes();
+    write(folder.path(), &[("class.txt", b"a\nb\n"), ("train.txt", good), ("dev.txt", good), ("test.txt", good)]);
+    write(folder.path(), &[(name, bytes)]);
+    Corpus::open(folder.path()).unwrap_err().to_string()
+}
+
+#[test]
+fn three_formats_read_alike() {
+    let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
+    let index = "\u{feff}足球 赛\t1\r\n房价\t0\r\n".as_bytes();
+    write(
+        folders[0].path(),
+        &[("class.txt", "realty\nsports\n".as_bytes()), ("train.txt", index), ("dev.txt", index), ("test.txt", index)],
+    );
+    let label = "sports\t足球 赛\nrealty\t房价\n".as_bytes();
+    write(
+        folders[1].path(),
+        &[
+            ("x.labels", "realty\nsports".as_bytes()),
+            ("x.train.txt", label),
+            ("x.val.txt", label),
+            ("x.test.txt", label),
+        ],
+    );
+    let csv = "label,text\nsports,足球 赛\nrealty,\"房价\"\n".as_bytes();
+    write(
+        folders[2].path(),
+        &[("labels.txt", "realty\nsports\n".as_bytes()), ("train.csv", csv), ("dev.csv", csv), ("test.csv", csv)],
+    );
+    for folder in &folders {
+        let corpus = Corpus::open(folder.path()).unwrap();
+        let read: Vec<(&str, usize)> = corpus.train.iter().map(|e| (e.text.as_str(), e.label)).collect();
+        assert_eq!(read, [("足球 赛", 1), ("房价", 0)]);
+        assert_eq!(corpus.dev.len(), 2);
+    }
+}
+
+#[test]
+fn complaints_name_line_value_and_cure() {
+    let cases: [(&str, &[u8], &[&str]); 10] = [
+        ("train.txt", b"\xff\xfe\t0\n", &["train.txt:1", "not UTF-8", "iconv"]),
+        ("train.txt", "甲\t0\n乙 1\n".as_bytes(), &["train.txt:2", "no tab", "乙 1", "text<TAB>class index"]),
+        ("train.txt", "甲\t0\n乙\t2\n".as_bytes(), &["train.txt:2", "\"2\"", "0 to 1"]),
+        ("train.txt", "甲\t-1\n".as_bytes(), &["train.txt:1", "\"-1\""]),
+        ("dev.txt", b"", &["dev.txt", "no examples"]),
+        ("train.txt", "甲\t0\n".as_bytes(), &["\"b\"", "no training example"]),
+        ("class.txt", b"a\na\n", &["class.txt:2", "twice"]),
+        ("class.txt", b"a\n", &["class.txt", "at least two"]),
+        ("labels.txt", b"a\nb\n", &["2 files of class names"]),
+        ("test.csv", b"text\n\xe7\x94\xb2\n", &["test.csv:1", "no column \"label\""]),
+    ];
+    for (name, bytes, parts) in cases {
+        let message = complaint(name, bytes);
+        assert!(parts.iter().all(|part| message.contains(part)), "{message}");
+    }
+    let message = complaint("train.txt", &vec![b'x'; 10 << 20]);
+    assert!(message.contains("train.txt:1") && message.contains("split it"), "{message}");
+}
+
+#[test]
+fn hygiene_counts_repeats_leaks_and_contradictions() {
+    let folder = tempfile::tempdir().unwrap();
+    let files: [(&str, &str); 4] = [
+        ("class.txt", "a\nb\n"),
+        ("train.txt", "一\t0\n一\t1\n二\t1\n三\t0\n\t1\n"),
+        ("dev.txt", "二\t1\n四\t0\n四\t0\n"),
+        ("test.txt", "三\t0\n四\t0\n五\t1\n"),
+    ];
+    files.iter().for_each(|(name, text)| write(folder.path(), &[(name, text.as_bytes())]));
+    let corpus = Corpus::open(folder.path()).unwrap();
+    let found = corpus.hygiene();
+    assert_eq!(found.repeated, [1, 1, 0]);
+    assert_eq!((found.train_in_dev, found.train_in_test, found.dev_in_test), (1, 1, 2));
+    assert_eq!((found.contradictions, found.empty), (1, 1));
+    let clean = corpus.without_leaks();
+    assert_eq!(clean.train.iter().map(|e| e.text.as_str()).collect::<Vec<_>>(), ["一", "一", ""]);
+}
+
+#[test]
+fn real_headlines_have_the_known_leaks() {
+    // Needs the ten-class headlines: set KD_DATA to the folder that holds thucnews-title.
+    let Some(data) = std::env::var_os("KD_DATA") else { return println!("skipped: KD_DATA is not set") };
+    let corpus = Corpus::open(Path::new(&data).join("thucnews-title")).unwrap();
+    let found = corpus.hygiene();
+    assert_eq!([corpus.train.len(), corpus.dev.len(), corpus.test.len()], [40_000, 10_000, 10_000]);
+    assert_eq!((found.train_in_dev, found.train_in_test, found.dev_in_test), (42, 42, 8));
+    let documents = Path::new(&data).join("cnews");
+    let vocabulary = Vocabulary::read(&documents.join("cnews.vocab.txt")).unwrap();
+    assert_eq!(vocabulary.size(), 5000);
+}
+
+#[test]
+fn a_vocabulary_survives_its_file_and_refuses_one_without_unk() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vocab.txt");
+    let built = Vocabulary::build(["人生 若只如初见"], 100);
+    built.write(&path).unwrap();
+    let read = Vocabulary::read(&path).unwrap();
+    assert_eq!(read.encode("若 人x", 9), built.encode("若 人x", 9));
+    std::fs::write(&path, "<PAD>\n人\n").unwrap();
+    let message = Vocabulary::read(&path).unwrap_err().to_string();
+    assert!(message.contains("vocab.txt:2") && message.contains("<UNK>"), "{message}");
+}
+
+#[test]
+fn an_epoch_holds_every_row_once_in_an_order_of_its_own() {
+    let split =
+        kd_lib::data::Encoded { ids: (0..997).map(|i| vec![1; i % 23 + 1]).collect(), labels: Vec::new(), pad: 0 };
+    let orders: Vec<Vec<Vec<usize>>> =
+        [(1, 0), (1, 1), (2, 0)].map(|(seed, epoch)| batch::epoch(&split, 32, seed, epoch)).to_vec();
+    for order in &orders {
+        let mut rows: Vec<usize> = order.iter().flatten().copied().collect();
+        rows.sort_unstable();
+        assert_eq!(rows, (0..997).collect::<Vec<_>>());
+    }
+    assert_eq!(batch::epoch(&split, 32, 1, 0), orders[0]);
+    assert!(orders[0] != orders[1] && orders[0] != orders[2]);
+    let padding = |order: &[Vec<usize>]| {
+        order.iter().map(|b| b.iter().map(|&r| split.ids[r].len()).max().unwrap() * b.len()).sum::<usize>()
+    };
+    let real: usize = split.ids.iter().map(Vec::len).sum();
+    assert!(padding(&orders[0]) < real * 11 / 10, "rows of like length go together: under a tenth is padding");
+}

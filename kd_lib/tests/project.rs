@@ -1,0 +1,111 @@
+//! What holds for the project as a whole: one version of everything, dependencies that point one way, and
+//! sizes that stay readable.
+
+mod common;
+
+use common::root;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// `name==version` lines.
+fn pins(text: &str) -> HashMap<String, String> {
+    let pin = |line: &str| {
+        line.split([' ', '\\', '#']).next().and_then(|l| l.split_once("==")).map(|(n, v)| (n.to_owned(), v.to_owned()))
+    };
+    text.lines().filter(|l| !l.starts_with([' ', '#'])).filter_map(pin).collect()
+}
+
+/// The version of a crate in Cargo.lock, where there is one version of it.
+fn locked(name: &str) -> String {
+    let lock: toml::Table = read("Cargo.lock").parse().unwrap();
+    let packages = lock["package"].as_array().unwrap();
+    let found: Vec<&str> =
+        packages.iter().filter(|p| p["name"].as_str() == Some(name)).map(|p| p["version"].as_str().unwrap()).collect();
+    assert_eq!(found.len(), 1, "{name} in Cargo.lock: {found:?}");
+    found[0].to_owned()
+}
+
+#[test]
+fn each_version_is_the_same_wherever_it_is_written() {
+    let (wanted, lock) = (pins(&read("notebooks/requirements.in")), pins(&read("notebooks/requirements.txt")));
+    assert!(wanted.len() > 8);
+    for (name, version) in &wanted {
+        assert_eq!(lock.get(name), Some(version), "{name} in requirements.txt");
+    }
+    assert_eq!(wanted["tokenizers"], locked("tokenizers"));
+    assert_eq!(locked("tch"), "0.24.0");
+    assert_eq!(
+        wanted["torch"],
+        kd_lib::device::Environment::of(tch::Device::Cpu).libtorch.split('+').next().unwrap(),
+        "requirements.in and the linked libtorch"
+    );
+    let toolchain: toml::Table = read("rust-toolchain.toml").parse().unwrap();
+    let channel = toolchain["toolchain"]["channel"].as_str().unwrap();
+    assert!(read("environment.yml").contains(&format!("- rust={channel}\n")));
+    assert!(channel.starts_with(&format!("{}.", toml_version("Cargo.toml"))));
+    for document in ["README.md", "notebooks/requirements.in"] {
+        assert!(
+            !read(document).contains("torch==") || read(document).contains(&format!("torch=={}", wanted["torch"])),
+            "{document}"
+        );
+    }
+}
+
+fn toml_version(path: &str) -> String {
+    let table: toml::Table = read(path).parse().unwrap();
+    table["workspace"]["package"]["rust-version"].as_str().unwrap().to_owned()
+}
+
+fn sources(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
+    entries.flat_map(|p| if p.is_dir() { sources(&p) } else { vec![p] }).collect()
+}
+
+#[test]
+fn dependencies_point_one_way() {
+    // A module may use those before it, and its own level.
+    let levels: [&[&str]; 9] = [
+        &["error", "files"],
+        &["data", "models", "strategies", "device", "metrics", "progress"],
+        &["recipe"],
+        &["optim", "plan"],
+        &["run"],
+        &["train"],
+        &["predict", "report", "plot"],
+        &["lab"],
+        &["notebook"],
+    ];
+    let level = |module: &str| levels.iter().position(|l| l.contains(&module));
+    let source = root().join("kd_lib/src");
+    for path in sources(&source) {
+        let inside = path.strip_prefix(&source).unwrap();
+        let module = inside.components().next().unwrap().as_os_str().to_string_lossy().replace(".rs", "");
+        let Some(own) = level(&module) else { continue };
+        for line in
+            std::fs::read_to_string(&path).unwrap().lines().filter(|l| l.trim_start().starts_with("use crate::"))
+        {
+            let used: Vec<&str> = line.trim_start()["use crate::".len()..]
+                .split(|c: char| !c.is_alphanumeric() && c != '_')
+                .filter(|w| level(w).is_some())
+                .collect();
+            assert!(used.iter().take(1).all(|u| level(u).unwrap() <= own), "{}: {line}", inside.display());
+        }
+    }
+}
+
+#[test]
+fn files_stay_short_and_the_crate_thin() {
+    let sizes: Vec<(PathBuf, usize)> = sources(&root().join("kd_lib/src"))
+        .into_iter()
+        .map(|p| (p.clone(), std::fs::read_to_string(&p).unwrap().lines().count()))
+        .collect();
+    for (path, lines) in &sizes {
+        assert!(*lines <= 300, "{}: {lines} lines", path.display());
+    }
+    assert!(sizes.iter().map(|s| s.1).sum::<usize>() <= 5000);
+    assert!(read("kd_lib/src/bin/kd.rs").lines().count() <= 120);
+}
