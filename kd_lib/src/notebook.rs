@@ -4,6 +4,7 @@
 use crate::data::Corpus;
 use crate::device::Environment;
 use crate::lab::Lab;
+use crate::predict::{Prediction, Predictor};
 use crate::progress;
 use crate::recipe::Recipe;
 use crate::run::Run;
@@ -86,6 +87,11 @@ pub fn html(content: &str) {
 /// Shows pictures side by side.
 pub fn figures(svgs: &[String]) {
     html(&format!("<div style=\"display:flex;flex-wrap:wrap\">{}</div>", svgs.concat()));
+}
+
+/// A run's answer to one sentence.
+pub fn ask(run: &Run, sentence: &str) -> Prediction {
+    Predictor::open(run).and_then(|p| p.predict(&[sentence])).or_stop().remove(0)
 }
 
 /// Stops the cell with the error's own sentence. A top-level `?` would only print it: the kernel reports such a

@@ -6,6 +6,7 @@ use crate::run::CurvePoint;
 use crate::{Error, Result};
 use plotters::coord::Shift;
 use plotters::prelude::*;
+use std::collections::BTreeMap;
 
 /// Okabe and Ito's colours, in the order of use.
 const PALETTE: [RGBColor; 6] = [
@@ -84,7 +85,7 @@ pub fn confusion(scores: &Scores, labels: &[String]) -> Result<String> {
 }
 
 /// Horizontal bars from 0 to 1, one a named value: a prediction's probabilities.
-pub fn bars(values: &[(&str, f64)]) -> Result<String> {
+pub fn bars(values: &BTreeMap<String, f64>) -> Result<String> {
     let height = 24;
     svg((460, (values.len() as i32 * height + 10) as u32), |area| {
         let style = (FONT, SMALL).into_font().color(&BLACK);
@@ -92,7 +93,7 @@ pub fn bars(values: &[(&str, f64)]) -> Result<String> {
             let top = 5 + row as i32 * height;
             let right = 120 + (value.clamp(0.0, 1.0) * 270.0) as i32;
             area.draw(&Rectangle::new([(120, top), (right, top + height - 6)], PALETTE[0].filled())).map_err(figure)?;
-            area.draw(&Text::new((*name).to_owned(), (8, top + 2), style.clone())).map_err(figure)?;
+            area.draw(&Text::new(name.clone(), (8, top + 2), style.clone())).map_err(figure)?;
             area.draw(&Text::new(format!("{value:.3}"), (right + 6, top + 2), style.clone())).map_err(figure)?;
         }
         Ok(())

@@ -67,6 +67,8 @@ def private_copy():
 
 
 def start(connection):
+    if "EVCXR_TMPDIR" in os.environ:  # the folder is given: it is being warmed
+        os.execv(EVCXR, [str(EVCXR), "--control_file", connection])
     folder = private_copy()
     try:
         code = subprocess.call([EVCXR, "--control_file", connection], env=os.environ | {"EVCXR_TMPDIR": str(folder)})
@@ -80,11 +82,11 @@ def warm():
     from jupyter_client.manager import start_new_kernel
 
     fresh = WARM.with_name("warming")
-    shutil.rmtree(fresh, ignore_errors=True)
-    fresh.mkdir(parents=True)
+    if WARM.exists():
+        WARM.rename(fresh)  # what has not changed since is not built again
+    fresh.mkdir(parents=True, exist_ok=True)
     shutil.copy2(ROOT / "Cargo.lock", fresh / "Cargo.lock")  # the versions that the tests ran with
-    os.environ |= environment() | {"EVCXR_TMPDIR": str(fresh)}
-    shutil.rmtree(WARM, ignore_errors=True)
+    os.environ["EVCXR_TMPDIR"] = str(fresh)
     manager, client = start_new_kernel(kernel_name="kd_rust", cwd=str(ROOT / "notebooks"), startup_timeout=120)
     try:
         cell = ':dep kd_lib = { path = "../kd_lib" }\nkd_lib::notebook::check("the kernel sees kd_lib", true);'
@@ -95,6 +97,8 @@ def warm():
     finally:
         client.stop_channels()
         manager.shutdown_kernel()
+    shutil.rmtree(WARM, ignore_errors=True)
+    fresh.rename(WARM)
 
 
 if __name__ == "__main__":
