@@ -11,6 +11,7 @@ use crate::predict::Predictor;
 use crate::progress::Watch;
 use crate::recipe::{Model, Recipe};
 use crate::run::{self, Report, Run};
+use crate::state;
 use crate::train::{self, Material};
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -113,7 +114,7 @@ impl Lab {
         files::write_json(&folder.join("labels.json"), &corpus.labels)?;
         model.params().write(&folder.join("model.safetensors"))?;
         files::write_json(&folder.join("report.json"), &report)?;
-        for spent in train::best_files(folder).into_iter().chain([folder.join("state.safetensors")]) {
+        for spent in state::best_files(folder).into_iter().chain([folder.join("state.safetensors")]) {
             std::fs::remove_file(&spent).map_err(Error::io(&spent))?;
         }
         Ok(())

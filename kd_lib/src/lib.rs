@@ -43,6 +43,7 @@ pub mod progress;
 pub mod recipe;
 pub mod report;
 pub mod run;
+mod state;
 pub mod strategies;
 pub mod train;
 

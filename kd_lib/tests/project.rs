@@ -73,7 +73,7 @@ fn dependencies_point_one_way() {
         &["data", "models", "strategies", "device", "metrics", "progress"],
         &["recipe"],
         &["optim", "plan"],
-        &["run"],
+        &["run", "state"],
         &["train"],
         &["predict", "report", "plot"],
         &["lab"],

@@ -21,7 +21,8 @@ fn archive() -> Vec<u8> {
     head.extend(0u32.to_le_bytes());
     let layer = ["q", "k", "v", "ao"].map(|p| (format!("l0.{p}"), 32 * 32)).into_iter();
     let layer = layer.chain([("l0.fi".into(), 64 * 32), ("l0.fo".into(), 32 * 64)]);
-    let mut tensors: Vec<(String, usize, bool)> = vec![("emb.word".into(), 96, true), ("emb.pos".into(), 64, false), ("emb.type".into(), 32, false)];
+    let mut tensors: Vec<(String, usize, bool)> =
+        vec![("emb.word".into(), 96, true), ("emb.pos".into(), 64, false), ("emb.type".into(), 32, false)];
     for (name, size) in layer {
         tensors.push((format!("{name}.w"), size, true));
         tensors.push((format!("{name}.b"), if name == "l0.fi" { 64 } else { 32 }, false));
@@ -76,7 +77,12 @@ fn no_cut_and_no_changed_byte_of_an_archive_panics() {
 fn a_broken_safetensors_file_is_refused_with_its_name() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
-    write_tensors(&path, [("a".to_owned(), &Tensor::ones([4, 3], (tch::Kind::Float, tch::Device::Cpu)))], HashMap::new()).unwrap();
+    write_tensors(
+        &path,
+        [("a".to_owned(), &Tensor::ones([4, 3], (tch::Kind::Float, tch::Device::Cpu)))],
+        HashMap::new(),
+    )
+    .unwrap();
     let sound = std::fs::read(&path).unwrap();
     let huge_header = [&u64::MAX.to_le_bytes(), &sound[8..]].concat();
     let beyond = String::from_utf8_lossy(&sound).replacen("[0,48]", "[8,56]", 1).into_bytes();

@@ -1,0 +1,129 @@
+//! Where an interrupted run goes on: weights, moments, counters and the curve so far, in one file that is
+//! replaced whole. What a state leads to is decided in [`crate::train`].
+
+use crate::files::{self, TensorFile};
+use crate::models::Params;
+use crate::optim::AdamW;
+use crate::plan::Plan;
+use crate::run::CurvePoint;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use tch::Kind;
+
+/// Version of `state.safetensors`; another one is not resumed from.
+const VERSION: u32 = 1;
+
+/// What is saved beside the weights and moments.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub(crate) struct State {
+    version: u32,
+    pub step: usize,
+    pub examples: usize,
+    pub seconds: f64,
+    /// Update and score of the best weights.
+    pub best: Option<(usize, f64)>,
+    pub curve: Vec<CurvePoint>,
+    /// Sums since the last curve point: total, hard and soft loss, and the number of updates.
+    sums: [f64; 4],
+}
+
+impl State {
+    /// Puts weights and moments back to where `folder` says; a fresh state where it says nothing.
+    pub fn resume(folder: &Path, params: &Params, optimiser: &mut AdamW) -> Result<State> {
+        let path = folder.join("state.safetensors");
+        if !path.exists() {
+            return Ok(State::default());
+        }
+        let mut file = TensorFile::read(&path)?;
+        let fix = "remove the run's folder to train from the start";
+        let notes = file.metadata.get("state").cloned().unwrap_or_default();
+        let state: State = serde_json::from_str(&notes)
+            .map_err(|e| Error::file(&path, format!("no training state in it ({e})"), fix))?;
+        if state.version != VERSION {
+            return Err(Error::file(
+                &path,
+                format!("state version {}, this program reads {VERSION}", state.version),
+                fix,
+            ));
+        }
+        params.assign(&path, &mut file, "weight.")?;
+        for (param, moments) in params.iter().zip(&mut optimiser.moments) {
+            for (kind, moment) in ["mean", "square"].into_iter().zip(moments) {
+                moment.copy_(&file.take(&path, &format!("{kind}.{}", param.name))?.to_kind(Kind::Float));
+            }
+        }
+        optimiser.step = state.step as i64;
+        Ok(state)
+    }
+
+    /// Counts an update over `rows` examples; says whether dev is to be looked at.
+    pub fn note(&mut self, rows: usize, losses: [f64; 3], plan: &Plan) -> bool {
+        let portion = plan.recipe.train.evaluate_every;
+        let before = self.examples / portion;
+        self.step += 1;
+        self.examples += rows;
+        for (sum, loss) in self.sums.iter_mut().zip(losses.into_iter().chain([1.0])) {
+            *sum += loss;
+        }
+        before != self.examples / portion || self.step == plan.steps
+    }
+
+    /// Adds a point to the curve.
+    pub fn point(&mut self, learning_rate: f64, dev: Option<[f64; 2]>) {
+        let [loss, hard, soft, updates] = std::mem::take(&mut self.sums);
+        let mean = |sum: f64| sum / updates;
+        let (step, examples) = (self.step, self.examples);
+        let (dev_accuracy, dev_macro_f1) = (dev.map(|d| d[0]), dev.map(|d| d[1]));
+        self.curve.push(CurvePoint {
+            step,
+            examples,
+            learning_rate,
+            loss: mean(loss),
+            hard: mean(hard),
+            soft: mean(soft),
+            dev_accuracy,
+            dev_macro_f1,
+        });
+    }
+
+    /// Keeps these weights if they are the best so far; the first of equals stays.
+    pub fn keep_best(&mut self, score: f64, params: &Params, folder: &Path) -> Result<()> {
+        if self.best.is_none_or(|(_, best)| score > best) {
+            self.best = Some((self.step, score));
+            params.write(&best_path(folder, self.step))?;
+        }
+        Ok(())
+    }
+
+    /// Saves where to go on, then forgets best weights that nothing points to any more.
+    pub fn save(&mut self, params: &Params, optimiser: &AdamW, folder: &Path) -> Result<()> {
+        self.version = VERSION;
+        let path = folder.join("state.safetensors");
+        let notes =
+            serde_json::to_string(&self).map_err(|e| Error::file(&path, e.to_string(), "report this as a bug"))?;
+        let weights = params.iter().map(|p| (format!("weight.{}", p.name), &p.tensor));
+        let moments = params.iter().zip(&optimiser.moments);
+        let moments = moments.flat_map(|(p, [mean, square])| {
+            [(format!("mean.{}", p.name), mean), (format!("square.{}", p.name), square)]
+        });
+        files::write_tensors(&path, weights.chain(moments), HashMap::from([("state".into(), notes)]))?;
+        let kept = self.best.map(|b| best_path(folder, b.0));
+        for stale in best_files(folder).into_iter().filter(|p| Some(p) != kept.as_ref()) {
+            std::fs::remove_file(&stale).map_err(Error::io(&stale))?;
+        }
+        Ok(())
+    }
+}
+
+/// The file of the best weights as of an update.
+pub(crate) fn best_path(folder: &Path, step: usize) -> PathBuf {
+    folder.join(format!("best-{step:08}.safetensors"))
+}
+
+/// All kept-best files of a run.
+pub(crate) fn best_files(folder: &Path) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(|e| e.ok().map(|e| e.path()));
+    entries.filter(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("best-"))).collect()
+}
