@@ -141,14 +141,10 @@ fn check(recipe: &Recipe) -> Result<()> {
             "it is a share of all updates: choose 0 to 1",
         ));
     }
-    if let Model::Bilstm { embedding, hidden, dropout, vocabulary } = recipe.model {
-        if embedding < 1 || hidden < 1 || vocabulary < 3 || !(0.0..1.0).contains(&dropout) {
-            return Err(Error::recipe(
-                "model",
-                "a size below 1 or a dropout outside [0, 1)",
-                "correct the BiLSTM's sizes; a vocabulary has 3 entries or more",
-            ));
-        }
+    let Model::Bilstm { embedding, hidden, dropout, vocabulary } = recipe.model else { return Ok(()) };
+    if embedding < 1 || hidden < 1 || vocabulary < 3 || !(0.0..1.0).contains(&dropout) {
+        let problem = "a size below 1, or a dropout outside [0, 1)";
+        return Err(Error::recipe("model", problem, "correct the BiLSTM's sizes; a vocabulary has 3 entries or more"));
     }
     Ok(())
 }

@@ -170,7 +170,7 @@ impl Entry {
             .and_then(|end| bytes.get(self.offset..end))
             .ok_or_else(|| format!("{}: lies outside the file", self.name))?;
         let expected = if self.quantised { self.elements.div_ceil(BLOCK) * BLOCK_BYTES } else { self.elements * 4 };
-        if data.len() != expected || (self.quantised && self.elements % BLOCK != 0) {
+        if data.len() != expected || (self.quantised && !self.elements.is_multiple_of(BLOCK)) {
             return Err(format!("{}: {} bytes for {} elements", self.name, data.len(), self.elements));
         }
         if self.quantised {
