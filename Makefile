@@ -14,7 +14,11 @@ EVCXR   := 0.22.0
 KERNEL  := .venv/.evcxr-$(EVCXR)
 CRATE   := Cargo.toml Cargo.lock kd_lib/Cargo.toml kd_lib/build.rs $(shell find kd_lib/src -name '*.rs')
 KD      := target/debug/kd
+SPEC    := .venv/share/jupyter/kernels/kd_rust/kernel.json
 WARM    := .evcxr/warm.stamp
+
+# The project's own libtorch, whatever the shell has set for others.
+unexport LIBTORCH LIBTORCH_USE_PYTORCH
 
 .PHONY: reproduce test check lab setup doctor corpus clean
 
@@ -68,8 +72,10 @@ $(KD): $(CRATE) | .libtorch
 	cargo build --locked -p kd_lib
 	@touch $@
 
-$(WARM): $(CRATE) notebooks/tools/kernel.py | .libtorch $(KERNEL)
+$(SPEC): notebooks/tools/kernel.py .venv/.installed
 	$(BIN)/python notebooks/tools/kernel.py install
+
+$(WARM): $(CRATE) $(KERNEL) $(SPEC) | .libtorch
 	$(BIN)/python notebooks/tools/kernel.py warm
 	touch $@
 

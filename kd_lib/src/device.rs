@@ -46,7 +46,7 @@ pub fn choose(name: &str) -> Result<Device> {
         "cpu" => Ok(Device::Cpu),
         "auto" => Ok(if open_cuda_if_present() { Device::cuda_if_available() } else { Device::Cpu }),
         _ => {
-            let number = name.strip_prefix("cuda").map(|n| n.strip_prefix(':').unwrap_or("0"));
+            let number = if name == "cuda" { Some("0") } else { name.strip_prefix("cuda:") };
             let index: usize =
                 number.and_then(|n| n.parse().ok()).ok_or_else(|| Error::recipe("device", format!("{name:?}"), fix))?;
             open_cuda()?;

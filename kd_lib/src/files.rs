@@ -29,6 +29,16 @@ pub fn write_atomically(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> 
     File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io(folder))
 }
 
+/// Removes what writers that were killed left in a folder.
+pub fn sweep(folder: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))?.filter_map(|e| e.ok()) {
+        if entry.file_name().to_string_lossy().starts_with(".writing-") {
+            std::fs::remove_file(entry.path()).map_err(Error::io(&entry.path()))?;
+        }
+    }
+    Ok(())
+}
+
 /// Writes text atomically.
 pub fn write_text(path: &Path, text: &str) -> Result<()> {
     write_atomically(path, |temporary| std::fs::write(temporary, text).map_err(Error::io(path)))

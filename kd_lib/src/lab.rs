@@ -61,6 +61,7 @@ impl Lab {
 
     /// The finished run of a recipe on a corpus: found, gone on with, or trained.
     pub fn run(&self, recipe: &Recipe, corpus: &Corpus, watch: Watch) -> Result<Run> {
+        plan::check(recipe)?;
         let teacher = recipe.teacher.as_ref().map(|t| self.run(t, corpus, watch)).transpose()?;
         let plan = Plan::resolve(recipe, corpus, &self.checkpoints, teacher.as_ref().map(|t| t.report.id.as_str()))?;
         let folder = self.checkpoints.join("runs").join(&plan.id);
@@ -68,6 +69,7 @@ impl Lab {
             return Run::open(folder);
         }
         let _lock = lock(&folder)?;
+        files::sweep(&folder)?;
         if !folder.join("report.json").exists() {
             self.finish(&plan, &folder, teacher.as_ref(), watch)?;
         }
@@ -152,11 +154,15 @@ fn encoder(plan: &Plan) -> Result<Encoder> {
         (Model::Bert { prefix, prune, .. }, Some((folder, _))) => {
             let pieces = Pieces::open(folder, prefix, max_tokens)?;
             let splits = [Split::Train, Split::Dev, Split::Test];
-            let texts: Vec<&str> = splits.iter().flat_map(|&s| corpus.split(s)).map(|e| e.text.as_str()).collect();
+            let examples = splits.iter().flat_map(|&s| plan.whole.split(s));
+            let texts: Vec<&str> = examples.map(|e| e.text.as_str()).collect();
             Ok(Encoder::Pieces(Box::new(if *prune { pieces.keep_only(&texts)? } else { pieces })))
         }
-        (Model::Bilstm { vocabulary, .. }, _) => {
-            let vocabulary = Vocabulary::build(corpus.train.iter().map(|e| e.text.as_str()), *vocabulary);
+        (Model::Bilstm { vocabulary, vocabulary_file, .. }, _) => {
+            let vocabulary = match vocabulary_file {
+                Some(path) => Vocabulary::read(path)?,
+                None => Vocabulary::build(corpus.train.iter().map(|e| e.text.as_str()), *vocabulary),
+            };
             Ok(Encoder::Characters { vocabulary, max_tokens })
         }
         (Model::Bert { .. }, None) => {

@@ -2,7 +2,7 @@
 //! training is, and fails so loudly that nobody overlooks it. It computes nothing.
 
 use crate::data::Corpus;
-use crate::device::Environment;
+use crate::device::{self, Environment};
 use crate::lab::Lab;
 use crate::predict::{Prediction, Predictor};
 use crate::progress;
@@ -63,13 +63,16 @@ impl Study {
 
     /// What the outputs below come from: commit, corpus, profile, processor.
     pub fn provenance(&self) -> String {
-        let git =
-            std::process::Command::new("git").args(["rev-parse", "--short", "HEAD"]).current_dir(&self.root).output();
+        let git = std::process::Command::new("git")
+            .args(["describe", "--always", "--dirty"])
+            .current_dir(&self.root)
+            .output();
         let commit = git
             .ok()
             .filter(|o| o.status.success())
             .map_or("unknown".into(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
-        let Environment { processor, instructions, threads, libtorch, .. } = Environment::of(crate::tch::Device::Cpu);
+        let Environment { processor, instructions, threads, libtorch, .. } =
+            Environment::of(device::choose("auto").or_stop());
         let (corpus, print) = (&self.corpus.name, &self.corpus.fingerprint[..12]);
         format!(
             "commit {commit} · corpus {corpus} ({print}) · profile {} · {processor}, {threads} threads, {} · libtorch {libtorch}",

@@ -3,7 +3,7 @@
 
 use crate::data::{Corpus, Example};
 use crate::models::{BertConfig, Pooling};
-use crate::recipe::{Model, PrecisionChoice, Recipe};
+use crate::recipe::{Model, Optimiser, PrecisionChoice, Recipe, Train};
 use crate::strategies::Precision;
 use crate::{Error, Result, device, files};
 use rand::SeedableRng;
@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use tch::Device;
 
 /// Raised whenever the same recipe would train to another result.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
 /// Which examples `data.train_examples` draws must not depend on the recipe's seed.
 const SUBSET_SEED: u64 = 0;
 
@@ -33,6 +33,8 @@ pub struct Plan {
     pub checkpoint: Option<(PathBuf, BertConfig)>,
     /// The corpus as it is trained on: leaks dropped, examples drawn.
     pub corpus: Corpus,
+    /// The corpus as it was given: what word pieces are kept for.
+    pub whole: Corpus,
     /// Updates of one epoch; the last may be short.
     pub steps_per_epoch: usize,
     /// Updates in all.
@@ -45,7 +47,6 @@ impl Plan {
     /// Resolves a recipe against a corpus; `checkpoints` is where named weights lie, `teacher` the id of the
     /// finished teacher where the recipe names one.
     pub fn resolve(recipe: &Recipe, corpus: &Corpus, checkpoints: &Path, teacher: Option<&str>) -> Result<Plan> {
-        check(recipe)?;
         let device = device::choose(&recipe.device)?;
         let precision = match recipe.train.precision {
             PrecisionChoice::Auto => device::native_precision(device),
@@ -56,23 +57,50 @@ impl Plan {
             Model::Bert { weights, .. } => Some(open_checkpoint(checkpoints, weights, recipe.data.max_tokens)?),
             Model::Bilstm { .. } => None,
         };
-        let weights =
-            checkpoint.as_ref().map(|(folder, _)| files::hash_file(&folder.join("model.safetensors"))).transpose()?;
+        let ingredients = ingredients(recipe, checkpoint.as_ref().map(|(folder, _)| folder.as_path()))?;
         let key = json!({ "format": FORMAT, "recipe": without_labels(recipe), "precision": precision, "cuda": device.is_cuda(),
-            "corpus": corpus.fingerprint, "weights": weights, "teacher": teacher });
+            "corpus": corpus.fingerprint, "ingredients": ingredients, "teacher": teacher });
         let id = format!("{}-{}", recipe.name, &blake3::hash(key.to_string().as_bytes()).to_hex()[..12]);
+        let whole = corpus.clone();
         let corpus = select(corpus, recipe);
+        if corpus.train.is_empty() {
+            let fix = "set data.drop_leaks = false, or give splits that differ";
+            return Err(Error::recipe("data.drop_leaks", "every training text recurs in dev or test", fix));
+        }
         let batches = corpus.train.len().div_ceil(recipe.train.batch);
         let steps_per_epoch = batches.div_ceil(recipe.train.accumulation);
         let steps = steps_per_epoch * recipe.train.epochs;
         let warmup = (steps as f64 * recipe.optimiser.warmup).round() as usize;
-        Ok(Plan { id, recipe: recipe.clone(), device, precision, checkpoint, corpus, steps_per_epoch, steps, warmup })
+        Ok(Plan {
+            id,
+            recipe: recipe.clone(),
+            device,
+            precision,
+            checkpoint,
+            corpus,
+            whole,
+            steps_per_epoch,
+            steps,
+            warmup,
+        })
     }
 }
 
-/// The recipe less what does not decide the result: names, and the teacher, which its own id stands for.
+/// The recipe less what does not decide the result, or is resolved elsewhere in the key.
 fn without_labels(recipe: &Recipe) -> Recipe {
-    Recipe { name: String::new(), device: String::new(), teacher: None, ..recipe.clone() }
+    let train = Train { precision: PrecisionChoice::Auto, ..recipe.train.clone() };
+    Recipe { name: String::new(), device: String::new(), teacher: None, train, ..recipe.clone() }
+}
+
+/// Hashes of the files beside the corpus that decide the result: a checkpoint's, or a vocabulary's.
+fn ingredients(recipe: &Recipe, checkpoint: Option<&Path>) -> Result<Vec<String>> {
+    let of_checkpoint = ["model.safetensors", "config.json", "tokenizer.json", "vocab.txt", "tokenizer_config.json"];
+    let files = checkpoint.into_iter().flat_map(|folder| of_checkpoint.map(|name| folder.join(name)));
+    let vocabulary = match &recipe.model {
+        Model::Bilstm { vocabulary_file, .. } => vocabulary_file.clone(),
+        Model::Bert { .. } => None,
+    };
+    files.filter(|p| p.exists()).chain(vocabulary).map(|path| files::hash_file(&path)).collect()
 }
 
 fn select(corpus: &Corpus, recipe: &Recipe) -> Corpus {
@@ -105,8 +133,16 @@ fn open_checkpoint(checkpoints: &Path, weights: &str, max_tokens: usize) -> Resu
     Ok((folder, config))
 }
 
-fn check(recipe: &Recipe) -> Result<()> {
+/// Refuses settings without a meaning, the teacher's too, before anything is computed.
+pub fn check(recipe: &Recipe) -> Result<()> {
+    if let Some(teacher) = &recipe.teacher {
+        check(teacher)?;
+    }
     recipe.objective.check()?;
+    if recipe.name.is_empty() || !recipe.name.chars().all(|c| c.is_alphanumeric() || "-_+.()=".contains(c)) {
+        let fix = "it names a folder: use letters, digits and -_+.()=";
+        return Err(Error::recipe("name", format!("{:?}", recipe.name), fix));
+    }
     if recipe.objective.needs_teacher() != recipe.teacher.is_some() {
         let fix = "distillation needs a teacher's recipe, cross-entropy takes none";
         return Err(Error::recipe("teacher", if recipe.teacher.is_some() { "given" } else { "missing" }, fix));
@@ -124,29 +160,38 @@ fn check(recipe: &Recipe) -> Result<()> {
             return Err(Error::recipe(key, "0", "choose 1 or more"));
         }
     }
-    let optimiser = &recipe.optimiser;
-    for (key, value) in [
-        ("learning_rate", optimiser.learning_rate),
-        ("epsilon", optimiser.epsilon),
-        ("clip", optimiser.clip.unwrap_or(1.0)),
-    ] {
-        if !(value > 0.0 && value.is_finite()) {
-            return Err(Error::recipe(&format!("optimiser.{key}"), value.to_string(), "choose a number above 0"));
+    check_optimiser(&recipe.optimiser)?;
+    match &recipe.model {
+        Model::Bert { .. } if recipe.data.max_tokens < 8 => {
+            let problem = recipe.data.max_tokens.to_string();
+            Err(Error::recipe("data.max_tokens", problem, "a BERT's special tokens and prefix need 8 or more"))
         }
+        Model::Bilstm { embedding, hidden, dropout, vocabulary, .. }
+            if *embedding < 1 || *hidden < 1 || *vocabulary < 3 || !(0.0..1.0).contains(dropout) =>
+        {
+            let problem = "a size below 1, or a dropout outside [0, 1)";
+            Err(Error::recipe("model", problem, "correct the BiLSTM's sizes; a vocabulary has 3 entries or more"))
+        }
+        _ => Ok(()),
     }
-    if !(0.0..=1.0).contains(&optimiser.warmup) {
-        return Err(Error::recipe(
-            "optimiser.warmup",
-            optimiser.warmup.to_string(),
-            "it is a share of all updates: choose 0 to 1",
-        ));
+}
+
+fn check_optimiser(optimiser: &Optimiser) -> Result<()> {
+    let Optimiser { learning_rate, betas, epsilon, weight_decay, warmup, clip } = *optimiser;
+    let above_zero = |value: f64| value > 0.0 && value.is_finite();
+    let rules = [
+        ("learning_rate", learning_rate, above_zero(learning_rate), "choose a number above 0"),
+        ("epsilon", epsilon, above_zero(epsilon), "choose a number above 0"),
+        ("clip", clip.unwrap_or(1.0), above_zero(clip.unwrap_or(1.0)), "choose a number above 0, or leave it out"),
+        ("betas", betas[0], (0.0..1.0).contains(&betas[0]), "choose 0 or more, below 1"),
+        ("betas", betas[1], (0.0..1.0).contains(&betas[1]), "choose 0 or more, below 1"),
+        ("weight_decay", weight_decay, weight_decay >= 0.0 && weight_decay.is_finite(), "choose 0 or more"),
+        ("warmup", warmup, (0.0..=1.0).contains(&warmup), "it is a share of all updates: choose 0 to 1"),
+    ];
+    match rules.into_iter().find(|rule| !rule.2) {
+        Some((key, value, _, fix)) => Err(Error::recipe(&format!("optimiser.{key}"), value.to_string(), fix)),
+        None => Ok(()),
     }
-    let Model::Bilstm { embedding, hidden, dropout, vocabulary } = recipe.model else { return Ok(()) };
-    if embedding < 1 || hidden < 1 || vocabulary < 3 || !(0.0..1.0).contains(&dropout) {
-        let problem = "a size below 1, or a dropout outside [0, 1)";
-        return Err(Error::recipe("model", problem, "correct the BiLSTM's sizes; a vocabulary has 3 entries or more"));
-    }
-    Ok(())
 }
 
 /// How token states are pooled, for a plan's blueprint.

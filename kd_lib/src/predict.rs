@@ -44,12 +44,15 @@ pub struct Prediction {
 impl Predictor {
     /// Loads a finished run's best model.
     pub fn open(run: &Run) -> Result<Predictor> {
-        let device = device::choose(&run.report.recipe.device)?;
+        // A run that was trained on a GPU answers without one too, in the numbers that are native here.
+        let device = device::choose(if run.report.recipe.device == "cpu" { "cpu" } else { "auto" })?;
+        let native = device::native_precision(device);
+        let precision = if native == Precision::Bf16 { run.report.precision } else { native };
         let blueprint: Blueprint = files::read_json(&run.path.join("model.json"))?;
         let model = blueprint.build(device);
         model.params().read(&run.path.join("model.safetensors"))?;
         let encoder = Encoder::read(&run.path, run.report.recipe.data.max_tokens)?;
-        Ok(Predictor { model, encoder, labels: run.labels.clone(), precision: run.report.precision, device })
+        Ok(Predictor { model, encoder, labels: run.labels.clone(), precision, device })
     }
 
     /// Logits `[text, class]`, in order, fp32 on the CPU.

@@ -6,7 +6,7 @@ use crate::models::Pooling;
 use crate::strategies::Objective;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use toml::{Table, Value};
 
 /// A training run as it was asked for.
@@ -81,6 +81,9 @@ pub enum Model {
         dropout: f64,
         /// Entries of the vocabulary built from the training texts.
         vocabulary: usize,
+        /// Read the vocabulary from this file instead: `<PAD>`, `<UNK>`, then a character a line.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        vocabulary_file: Option<PathBuf>,
     },
 }
 
@@ -140,15 +143,23 @@ pub struct Optimiser {
 
 impl Recipe {
     /// Reads a recipe, lays a profile over it (`profiles/NAME.toml` beside it) and then `key=value` settings.
-    /// A teacher named in it is read with the same profile.
+    /// A teacher named in it is read with the same profile, and with the settings that begin with `teacher.`.
     pub fn read(path: impl AsRef<Path>, profile: &str, settings: &[String]) -> Result<Recipe> {
         let path = path.as_ref();
         let mut table = read_with_profile(path, profile)?;
+        let mut for_teacher = Vec::new();
         for setting in settings {
-            set(&mut table, setting)?;
+            match setting.strip_prefix("teacher.") {
+                Some(setting) => for_teacher.push(setting.to_owned()),
+                None => set(&mut table, setting)?,
+            }
         }
         if let Some(Value::String(teacher)) = table.get("teacher") {
-            let teacher = Recipe::read(path.with_file_name(teacher), profile, &[])?;
+            let teacher_path = path.with_file_name(teacher);
+            if read_table(&teacher_path)?.contains_key("teacher") {
+                return Err(Error::file(&teacher_path, "a teacher that has a teacher", "name a recipe without one"));
+            }
+            let teacher = Recipe::read(teacher_path, profile, &for_teacher)?;
             let value =
                 Value::try_from(teacher).map_err(|e| Error::file(path, e.to_string(), "report this as a bug"))?;
             table.insert("teacher".into(), value);

@@ -2,8 +2,7 @@
 //! terminal and as HTML for a notebook.
 
 use crate::metrics::Scores;
-use crate::recipe::Recipe;
-use crate::run::Run;
+use crate::run::{Report, Run};
 use std::fmt::Write;
 
 /// The four figures of the published tables.
@@ -14,6 +13,8 @@ pub const FIGURES: [&str; 4] = ["accuracy", "macro P", "macro R", "macro F1"];
 pub struct Row {
     /// The recipe's name.
     pub name: String,
+    /// The corpus, and how many of its texts were trained on.
+    pub corpus: String,
     /// Number of seeds.
     pub seeds: usize,
     /// Mean and sample standard deviation of each of [`FIGURES`] on test; no deviation from one seed.
@@ -26,8 +27,10 @@ impl Row {
         let column = |figure: fn(&Scores) -> f64| {
             mean_and_deviation(&runs.iter().map(|r| figure(&r.report.test)).collect::<Vec<_>>())
         };
+        let of_first = |text: fn(&Report) -> String| runs.first().map_or(String::new(), |r| text(&r.report));
         Row {
-            name: runs.first().map_or(String::new(), |r| r.report.recipe.name.clone()),
+            name: of_first(|r| r.recipe.name.clone()),
+            corpus: of_first(|r| format!("{} ({})", r.corpus, r.train_examples)),
             seeds: runs.len(),
             test: [
                 column(|s| s.accuracy),
@@ -39,34 +42,38 @@ impl Row {
     }
 }
 
-/// One row for each recipe and corpus among these runs, in order of first appearance.
+/// One row for each group of runs that differ in their seed alone, in order of first appearance.
 pub fn rows(runs: &[Run]) -> Vec<Row> {
-    let mut groups: Vec<(Recipe, &str, Vec<Run>)> = Vec::new();
+    let key = |run: &Run| {
+        let Report { recipe, corpus_fingerprint, precision, environment, teacher, .. } = run.report.clone();
+        (recipe.with_seed(0), corpus_fingerprint, precision, environment.device, teacher)
+    };
+    let mut groups: Vec<Vec<Run>> = Vec::new();
     for run in runs {
-        let key = (run.report.recipe.clone().with_seed(0), run.report.corpus_fingerprint.as_str());
-        match groups.iter_mut().find(|(recipe, corpus, _)| (recipe, *corpus) == (&key.0, key.1)) {
-            Some((.., group)) => group.push(run.clone()),
-            None => groups.push((key.0, key.1, vec![run.clone()])),
+        match groups.iter_mut().find(|group| key(&group[0]) == key(run)) {
+            Some(group) => group.push(run.clone()),
+            None => groups.push(vec![run.clone()]),
         }
     }
-    groups.iter().map(|(.., group)| Row::of(group)).collect()
+    groups.iter().map(|group| Row::of(group)).collect()
 }
 
 /// A table for a terminal.
 pub fn text(rows: &[Row]) -> String {
-    let width = rows.iter().map(|r| r.name.chars().count()).max().unwrap_or(0).max(5);
-    let mut out = format!("{:width$}  seeds", "model");
-    FIGURES.iter().for_each(|f| out.extend(format!("  {f:<14}").chars()));
-    for row in rows {
-        let cells: String = row.test.iter().map(|&cell| format!("  {:<14}", figure(cell))).collect();
-        let _ = write!(out, "\n{:width$}  {:<5}{cells}", row.name, row.seeds);
+    let widest = |cell: fn(&Row) -> &str| rows.iter().map(|r| cell(r).chars().count()).max().unwrap_or(0).max(6);
+    let (first, second) = (widest(|r| &r.name), widest(|r| &r.corpus));
+    let mut out = format!("{:first$}  {:second$}  seeds", "model", "corpus");
+    FIGURES.iter().for_each(|f| out.push_str(&format!("  {f:<15}")));
+    for Row { name, corpus, seeds, test } in rows {
+        let cells: String = test.iter().map(|&cell| format!("  {:<15}", figure(cell))).collect();
+        let _ = write!(out, "\n{name:first$}  {corpus:second$}  {seeds:<5}{cells}");
     }
     out.lines().map(|l| l.trim_end().to_owned() + "\n").collect()
 }
 
 /// A table for a notebook; the best value of each column is bold.
 pub fn html(rows: &[Row]) -> String {
-    let head: String = ["model", "seeds"].iter().chain(&FIGURES).map(|h| format!("<th>{h}</th>")).collect();
+    let head: String = ["model", "corpus", "seeds"].iter().chain(&FIGURES).map(|h| format!("<th>{h}</th>")).collect();
     let best: Vec<f64> =
         (0..FIGURES.len()).map(|c| rows.iter().map(|r| r.test[c].0).fold(f64::NEG_INFINITY, f64::max)).collect();
     let line = |row: &Row| {
@@ -78,7 +85,7 @@ pub fn html(rows: &[Row]) -> String {
             }
         };
         let cells: String = row.test.iter().enumerate().map(cell).collect();
-        format!("<tr><td>{}</td><td>{}</td>{cells}</tr>", escape(&row.name), row.seeds)
+        format!("<tr><td>{}</td><td>{}</td><td>{}</td>{cells}</tr>", escape(&row.name), escape(&row.corpus), row.seeds)
     };
     format!("<table><thead><tr>{head}</tr></thead><tbody>{}</tbody></table>", rows.iter().map(line).collect::<String>())
 }

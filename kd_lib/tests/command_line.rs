@@ -63,10 +63,13 @@ fn mistakes_get_a_sentence_and_a_failing_exit() {
     let recipe = "notebooks/recipes/student.toml";
     let cases: [(&[&str], &str); 5] = [
         (&["run", recipe, "--set", "train.epoch=3"], "train"),
-        (&["run", recipe, "--data", "data/nowhere"], "data/nowhere"),
+        (&["run", recipe, "--data", "data/nowhere"], "data/nowhere: no such folder"),
         (&["run", recipe, "--profile", "huge"], "huge.toml"),
         (&["predict", "no-such-run", "文本"], "not a finished run"),
-        (&["run", "notebooks/recipes/teacher.toml", "--set", "model.weights=nothing"], "no model.safetensors"),
+        (
+            &["run", "notebooks/recipes/teacher.toml", "--data", "data/sample", "--set", "model.weights=nothing"],
+            "no model.safetensors",
+        ),
     ];
     for (arguments, part) in cases {
         let output = kd(checkpoints.path(), arguments, "");

@@ -38,7 +38,7 @@ fn three_formats_read_alike() {
             ("x.test.txt", label),
         ],
     );
-    let csv = "label,text\nsports,足球 赛\nrealty,\"房价\"\n".as_bytes();
+    let csv = "label,text\nsports,\"足球\n赛\"\nrealty,\"房价\"\n".as_bytes(); // a text of two lines reads as one
     write(
         folders[2].path(),
         &[("labels.txt", "realty\nsports\n".as_bytes()), ("train.csv", csv), ("dev.csv", csv), ("test.csv", csv)],
@@ -98,11 +98,16 @@ fn real_headlines_have_the_known_leaks() {
     let Some(data) = std::env::var_os("KD_DATA") else { return println!("skipped: KD_DATA is not set") };
     let corpus = Corpus::open(Path::new(&data).join("thucnews-title")).unwrap();
     let found = corpus.hygiene();
-    assert_eq!([corpus.train.len(), corpus.dev.len(), corpus.test.len()], [40_000, 10_000, 10_000]);
-    assert_eq!((found.train_in_dev, found.train_in_test, found.dev_in_test), (42, 42, 8));
-    let documents = Path::new(&data).join("cnews");
-    let vocabulary = Vocabulary::read(&documents.join("cnews.vocab.txt")).unwrap();
-    assert_eq!(vocabulary.size(), 5000);
+    assert_eq!([corpus.dev.len(), corpus.test.len()], [10_000, 10_000]);
+    assert_eq!(found.dev_in_test, 8);
+    // The first 40,000 of the public 180,000 training lines.
+    if corpus.train.len() == 40_000 {
+        assert_eq!((found.train_in_dev, found.train_in_test), (42, 42));
+    }
+    let vocabulary = Path::new(&data).join("cnews/cnews.vocab.txt");
+    if vocabulary.exists() {
+        assert_eq!(Vocabulary::read(&vocabulary).unwrap().size(), 5000);
+    }
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{TINY_STUDENT, recipe, sample};
+use common::{TINY_STUDENT, recipe, sample, tiny_checkpoint};
 use kd_lib::device;
 
 fn loaded() -> bool {
@@ -26,5 +26,13 @@ fn libtorch_cuda_is_loaded_when_asked_for_and_a_gpu_trains() {
     let run = kd_lib::lab::Lab::at(folder.path())
         .run(&recipe, &kd_lib::data::Corpus::open(sample()).unwrap(), &mut kd_lib::progress::silent)
         .unwrap();
+    assert_eq!(run.report.environment.device, "cuda");
+    tiny_checkpoint(&folder.path().join("tiny"));
+    let weights = format!("model.weights={}", folder.path().join("tiny").display());
+    let settings =
+        ["model.pooling=cls", "model.prefix=", "train.epochs=1", "data.max_tokens=32", "device=cuda:0", &weights];
+    let corpus = kd_lib::data::Corpus::open(sample()).unwrap();
+    let teacher = common::recipe("teacher", &settings);
+    let run = kd_lib::lab::Lab::at(folder.path()).run(&teacher, &corpus, &mut kd_lib::progress::silent).unwrap();
     assert_eq!(run.report.environment.device, "cuda");
 }

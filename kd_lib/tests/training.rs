@@ -69,7 +69,7 @@ fn an_interrupted_run_ends_with_the_bytes_of_an_uninterrupted_one() {
     let (whole, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let recipe = tiny_student(&["train.accumulation=2"]);
     let expected = Lab::at(whole.path()).run(&recipe, &corpus(), &mut silent).unwrap();
-    for stop in [1, 4, 7] {
+    for stop in [1, 5, 8] {
         let interrupted = catch_unwind(AssertUnwindSafe(|| {
             Lab::at(broken.path()).run(&recipe, &corpus(), &mut |tick: &Tick| {
                 if tick.step == stop {
@@ -153,6 +153,10 @@ fn settings_without_a_meaning_are_refused_before_anything_is_written() {
         ("optimiser.warmup=1.5", "optimiser.warmup"),
         ("model.dropout=1.0", "model"),
         ("device=tpu", "device"),
+        ("device=cuda1", "device"),
+        ("name=../elsewhere", "name"),
+        ("optimiser.betas=[1.0,1.0]", "optimiser.betas"),
+        ("optimiser.weight_decay=-1.0", "optimiser.weight_decay"),
         ("objective={kind=\"distillation\",temperature=4.0,hard=0.5,soft=0.5}", "teacher"),
     ];
     for (setting, key) in refusals {
@@ -160,6 +164,11 @@ fn settings_without_a_meaning_are_refused_before_anything_is_written() {
             Lab::at(folder.path()).run(&tiny_student(&[setting]), &corpus(), &mut silent).unwrap_err().to_string();
         assert!(error.contains(key), "{setting}: {error}");
     }
+    // A student that cannot be is refused before its teacher has been trained.
+    let mut distillation = tiny_distillation(Path::new("nowhere"));
+    distillation.train.batch = 0;
+    let error = Lab::at(folder.path()).run(&distillation, &corpus(), &mut silent).unwrap_err().to_string();
+    assert!(error.contains("train.batch"), "{error}");
     for [temperature, hard, soft] in
         [[0.0, 0.5, 0.5], [-1.0, 0.5, 0.5], [4.0, -0.1, 0.5], [4.0, 0.0, 0.0], [f64::NAN, 0.5, 0.5]]
     {

@@ -9,9 +9,10 @@ of the virtual environment carries. Every fetched file is checked against its gi
 
 import hashlib
 import os
+import shutil
 import sys
-import urllib.error
 import urllib.request
+from http.client import HTTPException
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -32,24 +33,31 @@ def say(line):
 
 def find_titles():
     places = [DATA / TITLES] + [Path(os.environ[k]) / TITLES for k in ["KD_DATA"] if os.environ.get(k)]
-    return next((p for p in places if (p / "train.txt").exists()), None)
+    return next((p for p in places if all((p / f"{name}.txt").exists() for name in ["class", "train", "dev", "test"])), None)
 
 
 def fetch_titles():
-    """Downloads all three files, verifies each, and only then puts them where a corpus is looked for."""
-    fetched = {}
+    """Downloads all three files, verifies each, and puts the folder where a corpus is looked for in one move."""
+    fetched = {"class.txt": ("\n".join(CLASSES) + "\n").encode()}
     for name, blob in BLOBS.items():
-        with urllib.request.urlopen(SOURCE + name, timeout=30) as answer:
+        with urllib.request.urlopen(SOURCE + name, timeout=15) as answer:
             body = answer.read()
         found = hashlib.sha1(b"blob %d\0" % len(body) + body).hexdigest()
         if found != blob:
             raise ValueError(f"{name} has blob id {found}, expected {blob}; it was not kept")
         fetched[name] = body
-    folder = DATA / TITLES
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "class.txt").write_text("\n".join(CLASSES) + "\n", encoding="utf8")
-    for name, body in fetched.items():
-        (folder / name).write_bytes(body)
+    return place(TITLES, fetched)
+
+
+def place(name, files):
+    """Writes a folder beside its place and moves it there whole."""
+    folder, partial = DATA / name, DATA / f".{name}"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    for file, body in files.items():
+        (partial / file).write_bytes(body)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
     return folder
 
 
@@ -68,11 +76,9 @@ def make_reviews():
     kept.sort(key=lambda pair: hashlib.sha256(pair[0].encode()).digest())
     tenth = len(kept) // 10
     parts = {"dev": kept[:tenth], "test": kept[tenth : 2 * tenth], "train": kept[2 * tenth :]}
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, pairs in parts.items():
-        (folder / f"{name}.txt").write_text("".join(f"{label}\t{text}\n" for text, label in pairs), encoding="utf8")
-    (folder / "labels.txt").write_text("negative\npositive\n", encoding="utf8")
-    return folder
+    files = {f"{name}.txt": "".join(f"{label}\t{text}\n" for text, label in pairs) for name, pairs in parts.items()}
+    files["labels.txt"] = "negative\npositive\n"
+    return place("reviews", {name: text.encode() for name, text in files.items()})
 
 
 def auto():
@@ -81,7 +87,7 @@ def auto():
         return found
     try:
         return fetch_titles()
-    except (OSError, urllib.error.URLError, ValueError) as error:
+    except (OSError, HTTPException, ValueError) as error:
         say(f"corpus: no ten-class headlines here ({error}); using two-class reviews, which show no dark knowledge")
         return make_reviews()
 
@@ -99,5 +105,5 @@ def folder_of(choice):
 if __name__ == "__main__":
     try:
         print(folder_of(sys.argv[1]).resolve())
-    except (OSError, ValueError) as error:
+    except (OSError, HTTPException, ValueError) as error:
         sys.exit(f"corpus: {error}")

@@ -5,8 +5,9 @@ lack() { echo "setup: $1" >&2; exit 1; }
 
 command -v c++ >/dev/null || lack "no C++ compiler; install one (Debian: apt install g++)"
 command -v cargo >/dev/null || lack "no Rust toolchain; install rustup from https://rustup.rs"
-command -v "$python" >/dev/null || lack "no $python; install Python 3.10 or newer (Debian: apt install python3 python3-venv)"
-"$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' || lack "$("$python" --version) is too old; install 3.10 or newer and run make PYTHON=python3.12"
+command -v "$python" >/dev/null || lack "no $python; install Python 3.10 to 3.13 (Debian: apt install python3 python3-venv)"
+"$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 14))' ||
+    lack "$("$python" --version) does not fit the pins; install Python 3.10 to 3.13 and run make PYTHON=python3.12"
 "$python" -c 'import venv, ensurepip' 2>/dev/null || lack "$python has no venv module (Debian: apt install python3-venv)"
 [ -d .venv ] && exit 0
 free=$(df -Pk . | awk 'NR == 2 { print int($4 / 1048576) }')

@@ -32,7 +32,7 @@ def fingerprint(notebook, corpus, profile):
     """A hash of all that decides what a notebook shows."""
     digest = hashlib.sha256(f"{profile}\n".encode())
     sources = [notebook, ROOT / "Cargo.lock", *sorted((ROOT / "kd_lib").rglob("*.rs")), *sorted((NOTEBOOKS / "recipes").rglob("*.toml"))]
-    for path in [*sources, ROOT / "kd_lib" / "Cargo.toml", *sorted(corpus.glob("*.*"))]:
+    for path in [*sources, ROOT / "kd_lib" / "Cargo.toml", *sorted(p for p in corpus.glob("*.*") if p.is_file())]:
         digest.update(f"{path.name}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 

@@ -5,6 +5,7 @@ The real kernel runs; only the network is played.
 
 import io
 import subprocess
+import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -31,6 +32,19 @@ class RunnerFailsLoudly(Cell):
     def test_a_panic_fails(self):
         with self.assertRaisesRegex(run.Failed, "no such luck"):
             self.execute('panic!("no such luck");')
+
+    def test_the_program_ends_with_a_failing_code_and_keeps_no_stamp(self):
+        cell = nbformat.v4.new_code_cell('panic!("no such luck");')
+        path = Path(run.NOTEBOOKS / "out" / "smoke" / "panics.ipynb")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+        try:
+            answer = subprocess.run([sys.executable, run.__file__, path], capture_output=True, text=True)
+        finally:
+            path.unlink()
+        self.assertEqual(answer.returncode, 1)
+        self.assertIn("no such luck", answer.stderr)
+        self.assertFalse(path.with_suffix(".passed").exists())
 
     def test_a_top_level_question_mark_fails(self):
         with self.assertRaisesRegex(run.Failed, "stderr"):
@@ -73,7 +87,7 @@ class SetUpSaysWhatItLacks(unittest.TestCase):
                 path.write_text('#!/bin/sh\n[ "$1" = --version ] && echo Python 3.8.1\nexit 1\n')
                 path.chmod(0o755)
             answer = self.doctor(PATH=folder)
-        self.assertIn("Python 3.8.1 is too old; install 3.10 or newer", answer.stderr)
+        self.assertIn("Python 3.8.1 does not fit the pins; install Python 3.10 to 3.13", answer.stderr)
 
 
 class CorpusIsVerified(unittest.TestCase):

@@ -9,6 +9,7 @@ use kd_lib::recipe::Recipe;
 use kd_lib::report::{self, Row};
 use kd_lib::run::Run;
 use kd_lib::{models::e5, progress};
+use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -30,28 +31,34 @@ struct Arguments {
 enum Verb {
     /// Train a recipe, or find its finished run; prints the run's folder last.
     Run {
+        /// The recipe, for example notebooks/recipes/student.toml.
         recipe: PathBuf,
-        /// Corpus folder.
-        #[arg(long, default_value = "data/sample")]
+        /// Corpus folder; `make corpus` lays data/default, data/sample is a toy.
+        #[arg(long, default_value = "data/default")]
         data: PathBuf,
         /// Size of the experiment: a file under profiles/ beside the recipe.
         #[arg(long, default_value = "full")]
         profile: String,
-        /// Lay a setting over the recipe, for example optimiser.learning_rate=2e-5.
+        /// Lay a setting over the recipe, for example optimiser.learning_rate=2e-5 or teacher.train.epochs=1.
         #[arg(long, value_name = "KEY=VALUE")]
         set: Vec<String>,
+        /// Another seed; a teacher keeps its own.
         #[arg(long)]
         seed: Option<u64>,
     },
     /// Score a run on its test split, or on a file of the corpus's format, with figures per class.
     Test {
+        /// A run's folder or name.
         run: PathBuf,
+        /// Labelled texts to score instead of the run's test split.
         #[arg(long)]
         data: Option<PathBuf>,
     },
     /// Classify texts: one JSON line each, in order; "-" reads them from standard input, one a line.
     Predict {
+        /// A run's folder or name.
         run: PathBuf,
+        /// Texts, or "-".
         #[arg(required = true)]
         texts: Vec<String>,
     },
@@ -106,5 +113,8 @@ fn predict(run: &Run, texts: &[String]) -> Result<()> {
     if texts == ["-"] {
         return Ok(predictor.answer_lines(std::io::stdin().lock(), &mut out)?);
     }
-    Ok(predictor.answer_lines(texts.join("\n").as_bytes(), &mut out)?)
+    for answer in predictor.predict(&texts.iter().map(String::as_str).collect::<Vec<_>>())? {
+        writeln!(out, "{}", serde_json::to_string(&answer)?)?;
+    }
+    Ok(())
 }

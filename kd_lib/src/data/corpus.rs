@@ -57,6 +57,13 @@ impl Corpus {
     /// Opens a folder in one of the documented layouts.
     pub fn open(folder: impl AsRef<Path>) -> Result<Corpus> {
         let folder = folder.as_ref();
+        if !folder.is_dir() {
+            return Err(Error::file(
+                folder,
+                "no such folder",
+                "name a corpus, or run `make corpus`, which lays data/default",
+            ));
+        }
         let label_file = find_label_file(folder)?;
         let labels = read_labels(&label_file)?;
         let mut hasher = blake3::Hasher::new();

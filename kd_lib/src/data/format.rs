@@ -116,7 +116,7 @@ fn parse_line(path: &Path, line: usize, text: &str, format: Format, index: &Hash
     } else {
         (left, parse_index(path, line, right, index.len())?)
     };
-    Ok(Example { text: text.trim().to_owned(), label, line })
+    Ok(Example { text: one_line(text), label, line })
 }
 
 fn parse_index(path: &Path, line: usize, field: &str, classes: usize) -> Result<usize> {
@@ -156,9 +156,14 @@ fn read_csv(path: &Path, index: &HashMap<&str, usize>) -> Result<Vec<Example>> {
         let record = record.map_err(bad)?;
         let line = record.position().map_or(0, |p| p.line() as usize);
         let label = find(path, line, &record[label_column], index)?;
-        examples.push(Example { text: record[text_column].trim().to_owned(), label, line });
+        examples.push(Example { text: one_line(&record[text_column]), label, line });
     }
     Ok(examples)
+}
+
+/// A text without line breaks and other control characters: a vocabulary file has one character a line.
+fn one_line(text: &str) -> String {
+    text.replace(char::is_control, " ").trim().to_owned()
 }
 
 /// The first characters of a value, for a message.

@@ -28,7 +28,7 @@ impl Vocabulary {
     /// ```
     pub fn build<'a>(texts: impl IntoIterator<Item = &'a str>, size: usize) -> Vocabulary {
         let mut counts: HashMap<char, usize> = HashMap::new();
-        for character in texts.into_iter().flat_map(str::chars) {
+        for character in texts.into_iter().flat_map(str::chars).filter(|c| !c.is_control()) {
             *counts.entry(character).or_default() += 1;
         }
         let mut characters: Vec<(char, usize)> = counts.into_iter().collect();

@@ -52,6 +52,14 @@ pub enum Pooling {
 impl BertConfig {
     /// Reads and checks a checkpoint's `config.json`.
     pub fn read(path: &Path) -> Result<BertConfig> {
+        let stated: serde_json::Value = read_json(path)?;
+        // What this encoder does not compute would load all the same and be silently wrong.
+        for (key, known) in [("model_type", "bert"), ("hidden_act", "gelu"), ("position_embedding_type", "absolute")] {
+            if let Some(other) = stated[key].as_str().filter(|&value| value != known) {
+                let fix = format!("this encoder needs {key} {known:?}; choose another checkpoint");
+                return Err(Error::file(path, format!("{key} is {other:?}"), fix));
+            }
+        }
         let config: BertConfig = read_json(path)?;
         if config.num_attention_heads < 1 || config.hidden_size % config.num_attention_heads != 0 {
             let problem = format!(
@@ -167,6 +175,11 @@ impl Bert {
         let path = folder.join("model.safetensors");
         let mut file = TensorFile::read(&path)?;
         let prefix = if file.tensors.keys().any(|k| k.starts_with("bert.")) { "bert." } else { "" };
+        // The first BERT checkpoints say gamma and beta.
+        let modern = |name: String| {
+            name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+        };
+        file.tensors = file.tensors.into_iter().map(|(name, tensor)| (modern(name), tensor)).collect();
         for name in ["classifier.weight", "classifier.bias"] {
             file.tensors.remove(name);
             file.tensors.insert(format!("{prefix}{name}"), find(&model.params, name));
@@ -213,7 +226,10 @@ impl Bert {
     }
 
     fn layer_norm(&self, x: &Tensor, [weight, bias]: &[Tensor; 2]) -> Tensor {
-        x.layer_norm([self.config.hidden_size], Some(weight), Some(bias), self.config.layer_norm_eps, false)
+        // In fp32 whatever comes in: GPUs refuse bf16 input beside fp32 weights.
+        let wide = x.to_kind(Kind::Float);
+        let (width, epsilon) = ([self.config.hidden_size], self.config.layer_norm_eps);
+        wide.layer_norm(width, Some(weight), Some(bias), epsilon, false).to_kind(x.kind())
     }
 }
 
@@ -221,11 +237,11 @@ impl Classifier for Bert {
     fn logits(&self, batch: &Batch, mode: Mode, precision: Precision) -> Tensor {
         let states = self.states(batch, mode, precision);
         let pooled = match &self.pooler {
-            Some([weight, bias]) => linear(&states.select(1, 0), weight, bias).tanh(),
+            Some([weight, bias]) => linear(&states.select(1, 0).to_kind(Kind::Float), weight, bias).tanh(),
             None => mean_over_tokens(&states, &batch.mask),
         };
         let pooled = mode.dropout(&pooled, self.config.hidden_dropout_prob);
-        linear(&pooled, &self.classifier[0], &self.classifier[1]).to_kind(Kind::Float)
+        linear(&pooled, &self.classifier[0], &self.classifier[1])
     }
 
     fn params(&self) -> &Params {

@@ -90,9 +90,9 @@ impl Classifier for BiLstm {
         let pooled = self
             .states(batch, mode, precision)
             .map(|states| states.masked_fill(&padding, f64::NEG_INFINITY).max_dim(1, false).0);
-        let pooled = Tensor::cat(&pooled, 1);
+        let pooled = Tensor::cat(&pooled, 1).to_kind(Kind::Float);
         let pooled = mode.dropout(&pooled, self.dropout);
-        linear(&pooled, &self.classifier[0], &self.classifier[1]).to_kind(Kind::Float)
+        linear(&pooled, &self.classifier[0], &self.classifier[1])
     }
 
     fn params(&self) -> &Params {

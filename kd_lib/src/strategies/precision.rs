@@ -1,5 +1,6 @@
-//! In which numbers the matrix products are computed. Weights, optimiser state, layer norms, pooling, logits
-//! and losses stay fp32 under every precision (Micikevicius et al. 2018, mixed precision training).
+//! In which numbers the encoder's matrix products are computed (Micikevicius et al. 2018, mixed precision
+//! training). Weights, optimiser state, the inside of layer norms, the heads, logits and losses stay fp32 under every
+//! precision; activations between products take the precision's own kind.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};

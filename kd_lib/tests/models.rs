@@ -1,0 +1,87 @@
+//! What the networks do beyond agreeing with a reference: dropout acts in training alone, bf16 stays near fp32 and
+//! trains, and checkpoints of other architectures are refused.
+
+mod common;
+
+use common::{batch, distance, sample, tiny_checkpoint};
+use kd_lib::data::{Batch, Corpus, Pieces};
+use kd_lib::models::{Bert, BertConfig, BiLstm, BiLstmConfig, Classifier, Mode, Pooling};
+use kd_lib::strategies::{Objective, Precision};
+use tch::{Device, Tensor};
+
+/// A tiny teacher and a tiny student, each with a batch that it can read.
+fn both() -> [(Box<dyn Classifier>, Batch); 2] {
+    tch::manual_seed(5);
+    let folder = tempfile::tempdir().unwrap();
+    tiny_checkpoint(folder.path());
+    let config = BertConfig::read(&folder.path().join("config.json")).unwrap();
+    let pieces = Pieces::open(folder.path(), "", 32).unwrap();
+    let corpus = Corpus::open(sample()).unwrap();
+    let texts: Vec<&str> = corpus.train.iter().take(6).map(|e| e.text.as_str()).collect();
+    let teacher = Bert::pretrained(folder.path(), &config, Pooling::Cls, 10, &pieces, Device::Cpu).unwrap();
+    let sizes = BiLstmConfig { vocabulary: 60, embedding: 24, hidden: 16, classes: 10, dropout: 0.3 };
+    let ids: Vec<Vec<i64>> = [13, 5, 1, 8, 9, 2].iter().map(|&n| (0..n).map(|i| (i * 7 + n) % 60).collect()).collect();
+    let student: Box<dyn Classifier> = Box::new(BiLstm::new(&sizes, Device::Cpu));
+    [(Box::new(teacher), batch(&pieces.encode(&texts).unwrap())), (student, batch(&ids))]
+}
+
+#[test]
+fn dropout_acts_in_training_alone() {
+    for (model, batch) in both() {
+        let logits = |mode| model.logits(&batch, mode, Precision::Fp32);
+        assert_eq!(distance(&logits(Mode::Eval), &logits(Mode::Eval)), 0.0);
+        assert!(distance(&logits(Mode::Train), &logits(Mode::Train)) > 1e-4);
+    }
+}
+
+#[test]
+fn bf16_stays_near_fp32_and_its_gradients_arrive_in_fp32() {
+    let labels = Tensor::from_slice(&[0i64, 1, 2, 3, 4, 5]);
+    for (model, batch) in both() {
+        let [exact, rounded] = [Precision::Fp32, Precision::Bf16].map(|p| model.logits(&batch, Mode::Eval, p));
+        assert_eq!(rounded.kind(), tch::Kind::Float);
+        let difference = distance(&exact, &rounded);
+        assert!(difference > 0.0 && difference < 0.05, "{difference}");
+        Objective::CrossEntropy {}.loss(&rounded, &labels, None).unwrap().total.backward();
+        for param in model.params().iter().filter(|p| p.tensor.grad().defined()) {
+            assert_eq!(param.tensor.grad().kind(), tch::Kind::Float);
+        }
+    }
+}
+
+#[test]
+fn a_checkpoint_of_another_architecture_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    tiny_checkpoint(folder.path());
+    let path = folder.path().join("config.json");
+    let sound: serde_json::Value = kd_lib::files::read_json(&path).unwrap();
+    for (key, value) in
+        [("model_type", "xlm-roberta"), ("hidden_act", "gelu_new"), ("position_embedding_type", "relative_key")]
+    {
+        let mut other = sound.clone();
+        other[key] = value.into();
+        kd_lib::files::write_json(&path, &other).unwrap();
+        let message = BertConfig::read(&path).unwrap_err().to_string();
+        assert!(message.contains("config.json") && message.contains(value), "{message}");
+    }
+}
+
+#[test]
+fn layer_norms_named_gamma_and_beta_load_too() {
+    let folder = tempfile::tempdir().unwrap();
+    tiny_checkpoint(folder.path());
+    let path = folder.path().join("model.safetensors");
+    let file = kd_lib::files::TensorFile::read(&path).unwrap();
+    let old = |name: &str| {
+        format!("bert.{name}")
+            .replace("LayerNorm.weight", "LayerNorm.gamma")
+            .replace("LayerNorm.bias", "LayerNorm.beta")
+    };
+    kd_lib::files::write_tensors(&path, file.tensors.iter().map(|(n, t)| (old(n), t)), Default::default()).unwrap();
+    let config = BertConfig::read(&folder.path().join("config.json")).unwrap();
+    let pieces = Pieces::open(folder.path(), "", 32).unwrap();
+    let model = Bert::pretrained(folder.path(), &config, Pooling::Cls, 3, &pieces, Device::Cpu).unwrap();
+    let name = "encoder.layer.1.attention.self.key.weight";
+    let loaded = model.params().iter().find(|p| p.name == name).unwrap();
+    assert_eq!(distance(&loaded.tensor, &file.tensors[name]), 0.0);
+}
