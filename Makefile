@@ -11,7 +11,7 @@ PYTHON  ?= python3
 BIN     := .venv/bin
 SITE     = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 EVCXR   := 0.22.0
-KERNEL  := .venv/.evcxr-$(EVCXR)
+KERNEL  := .evcxr/tools/.installed-$(EVCXR)
 CRATE   := Cargo.toml Cargo.lock kd_lib/Cargo.toml kd_lib/build.rs $(shell find kd_lib/src -name '*.rs')
 KD      := target/debug/kd
 SPEC    := .venv/share/jupyter/kernels/kd_rust/kernel.json
@@ -19,6 +19,9 @@ WARM    := .evcxr/warm.stamp
 
 # The project's own libtorch, whatever the shell has set for others.
 unexport LIBTORCH LIBTORCH_USE_PYTORCH
+
+# Two at a time: the kernel compiles while Python packages arrive.
+MAKEFLAGS += --jobs=2
 
 .PHONY: reproduce test check lab setup doctor corpus clean
 
@@ -55,11 +58,11 @@ corpus: .venv/.installed
 	touch $@
 
 .libtorch: | .venv/.installed
-	ln -sfn $(SITE)/torch .libtorch
+	ln -sfn $$(realpath --relative-to=. $(SITE))/torch .libtorch
 
 # Lightly optimised: the kernel compiles cells, it does not compute in them, and this halves its build.
-$(KERNEL): | .venv/.installed
-	cargo install --quiet --locked evcxr_jupyter --version $(EVCXR) --root .venv --config profile.release.opt-level=1
+$(KERNEL): | doctor
+	cargo install --quiet --locked evcxr_jupyter --version $(EVCXR) --root .evcxr/tools --config profile.release.opt-level=1
 	touch $@
 
 checkpoints/e5-small/model.safetensors: | .venv/.installed $(KD)
@@ -72,12 +75,12 @@ $(KD): $(CRATE) | .libtorch
 	cargo build --locked -p kd_lib
 	@touch $@
 
-$(SPEC): notebooks/tools/kernel.py .venv/.installed
+$(SPEC): notebooks/tools/kernel.py notebooks/tools/relaxed/evcxr.toml .venv/.installed
 	$(BIN)/python notebooks/tools/kernel.py install
 
-$(WARM): $(CRATE) $(KERNEL) $(SPEC) | .libtorch
+$(WARM): $(CRATE) $(KERNEL) $(SPEC) | .libtorch $(KD)
 	$(BIN)/python notebooks/tools/kernel.py warm
 	touch $@
 
 clean:
-	rm -rf target .evcxr notebooks/out
+	rm -rf target .evcxr/warm* .evcxr/kernels notebooks/out

@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 WARM = ROOT / ".evcxr" / "warm"
-EVCXR = ROOT / ".venv" / "bin" / "evcxr_jupyter"
+EVCXR = ROOT / ".evcxr" / "tools" / "bin" / "evcxr_jupyter"
 LINKED_FROM = 256 * 1024  # bytes; smaller files are copied
 
 
@@ -67,6 +67,7 @@ def private_copy():
 
 
 def start(connection):
+    os.environ.setdefault("EVCXR_CONFIG_DIR", str(ROOT / "notebooks" / "tools" / "relaxed"))
     if "EVCXR_TMPDIR" in os.environ:  # the folder is given: it is being warmed
         os.execv(EVCXR, [str(EVCXR), "--control_file", connection])
     folder = private_copy()

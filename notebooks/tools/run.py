@@ -29,9 +29,10 @@ class Failed(Exception):
 
 
 def fingerprint(notebook, corpus, profile):
-    """A hash of all that decides what a notebook shows."""
-    digest = hashlib.sha256(f"{profile}\n".encode())
-    sources = [notebook, ROOT / "Cargo.lock", *sorted((ROOT / "kd_lib").rglob("*.rs")), *sorted((NOTEBOOKS / "recipes").rglob("*.toml"))]
+    """A hash of all that decides what a notebook shows; outputs that it already holds do not."""
+    cells = [cell.source for cell in nbformat.read(notebook, as_version=4).cells]
+    digest = hashlib.sha256(f"{profile}\n{cells}\n".encode())
+    sources = [ROOT / "Cargo.lock", *sorted((ROOT / "kd_lib").rglob("*.rs")), *sorted((NOTEBOOKS / "recipes").rglob("*.toml"))]
     for path in [*sources, ROOT / "kd_lib" / "Cargo.toml", *sorted(p for p in corpus.glob("*.*") if p.is_file())]:
         digest.update(f"{path.name}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
@@ -66,7 +67,7 @@ def execute(path, target, seconds):
     # A panic must be an error to the kernel's client, not only to the reader of its output.
     os.environ["EVCXR_CONFIG_DIR"] = str(NOTEBOOKS / "tools" / "strict")
     notebook = nbformat.read(path, as_version=4)
-    client = Client(notebook, timeout=seconds, kernel_name="kd_rust", startup_timeout=180, resources={"metadata": {"path": str(NOTEBOOKS)}})
+    client = Client(notebook, timeout=seconds, kernel_name="kd_rust", startup_timeout=180, record_timing=False, resources={"metadata": {"path": str(NOTEBOOKS)}})
     try:
         with client.setup_kernel():
             for index, cell in enumerate(notebook.cells):
@@ -94,7 +95,8 @@ def main():
         target = NOTEBOOKS / "out" / options.profile / path.name
         stamp = target.with_suffix(".passed")
         inputs = fingerprint(path, corpus, options.profile)
-        if stamp.exists() and target.exists() and stamp.read_text() == inputs:
+        kept = all(path.exists() for path in [stamp, target, ROOT / "checkpoints" / "runs"])
+        if kept and stamp.read_text() == inputs:
             print(f"{path.name}: unchanged since it passed, see {target.relative_to(ROOT)}")
             continue
         print(f"{path.name}: profile {options.profile}, corpus {corpus.name}", flush=True)
