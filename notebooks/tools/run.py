@@ -14,10 +14,12 @@ import os
 import sys
 from datetime import datetime
 from pathlib import Path
+from queue import Empty
 
 import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.util import run_sync
 
 NOTEBOOKS = Path(__file__).resolve().parents[1]
 ROOT = NOTEBOOKS.parent
@@ -62,6 +64,18 @@ class Client(NotebookClient):
         return super().process_message(msg, cell, cell_index)
 
 
+def late_stderr(client):
+    """What a cell wrote to stderr and the kernel forwarded only after it had called the cell finished."""
+    text = ""
+    while True:
+        try:
+            message = run_sync(client.kc.get_iopub_msg)(timeout=0.5)
+        except Empty:
+            return text
+        if message["msg_type"] == "stream" and message["content"]["name"] == "stderr":
+            text += message["content"]["text"]
+
+
 def execute(path, target, seconds):
     """Runs every cell; the copy with its outputs is written even when one fails."""
     # A panic must be an error to the kernel's client, not only to the reader of its output.
@@ -75,6 +89,9 @@ def execute(path, target, seconds):
                     continue
                 client.execute_cell(cell, index)
                 inspect(index, cell)
+                late = late_stderr(client)
+                if late.strip():
+                    raise Failed(f"cell {index} wrote to stderr:\n{late.strip()}")
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         raise Failed(str(error)) from error
     finally:
