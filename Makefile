@@ -19,6 +19,8 @@ WARM    := .evcxr/warm.stamp
 
 # The project's own libtorch, whatever the shell has set for others.
 unexport LIBTORCH LIBTORCH_USE_PYTORCH
+# The jobs are for the rules here, not for the cargo inside a notebook cell.
+unexport MAKEFLAGS MFLAGS
 
 # Two at a time: the kernel compiles while Python packages arrive.
 MAKEFLAGS += --jobs=2
