@@ -9,10 +9,11 @@ use crate::models::{Bert, BiLstmConfig, Blueprint, Classifier};
 use crate::plan::{self, Plan};
 use crate::predict::Predictor;
 use crate::progress::Watch;
-use crate::recipe::{Model, Recipe};
+use crate::recipe::{Data, Model, Recipe};
 use crate::run::{self, Report, Run};
 use crate::state;
-use crate::train::{self, Material};
+use crate::train;
+use crate::update::Material;
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::fs::File;
@@ -89,7 +90,7 @@ impl Lab {
         let outcome = train::train(plan, model.as_ref(), &material, folder, watch)?;
         let scores = |split| -> Result<Scores> {
             let encoded = encoder.encode_split(corpus.split(split))?;
-            let logits = train::evaluate(model.as_ref(), &encoded, plan.precision, plan.device);
+            let logits = train::evaluate(model.as_ref(), &encoded, &plan.evaluation(&encoded), plan.precision);
             run::write_logits(folder, split, &logits, &encoded.labels)?;
             let labels: Vec<usize> = corpus.split(split).iter().map(|e| e.label).collect();
             Ok(Scores::of(run::to_array(&logits)?.view(), &labels))
@@ -149,10 +150,10 @@ fn lock(folder: &Path) -> Result<File> {
 }
 
 fn encoder(plan: &Plan) -> Result<Encoder> {
-    let (corpus, max_tokens) = (&plan.corpus, plan.recipe.data.max_tokens);
+    let (corpus, Data { max_tokens, cut, .. }) = (&plan.corpus, plan.recipe.data);
     match (&plan.recipe.model, &plan.checkpoint) {
         (Model::Bert { prefix, prune, .. }, Some((folder, _))) => {
-            let pieces = Pieces::open(folder, prefix, max_tokens)?;
+            let pieces = Pieces::open(folder, prefix, max_tokens, cut)?;
             let splits = [Split::Train, Split::Dev, Split::Test];
             let examples = splits.iter().flat_map(|&s| plan.whole.split(s));
             let texts: Vec<&str> = examples.map(|e| e.text.as_str()).collect();
@@ -163,7 +164,7 @@ fn encoder(plan: &Plan) -> Result<Encoder> {
                 Some(path) => Vocabulary::read(path)?,
                 None => Vocabulary::build(corpus.train.iter().map(|e| e.text.as_str()), *vocabulary),
             };
-            Ok(Encoder::Characters { vocabulary, max_tokens })
+            Ok(Encoder::Characters { vocabulary, max_tokens, cut })
         }
         (Model::Bert { .. }, None) => {
             Err(Error::recipe("model.weights", "no checkpoint", "name a BERT checkpoint folder"))
@@ -175,17 +176,24 @@ fn build(plan: &Plan, encoder: &Encoder) -> Result<(Blueprint, Box<dyn Classifie
     let classes = plan.corpus.labels.len() as i64;
     tch::manual_seed(plan.recipe.seed as i64);
     match (&plan.recipe.model, encoder, &plan.checkpoint) {
-        (Model::Bert { .. }, Encoder::Pieces(pieces), Some((folder, config))) => {
+        (Model::Bert { pretrained, .. }, Encoder::Pieces(pieces), Some((folder, config))) => {
             let mut config = config.clone();
             config.vocab_size = pieces.rows().map_or(config.vocab_size, |rows| rows as i64);
             let pooling = plan::pooling(&plan.recipe);
-            let model = Bert::pretrained(folder, &config, pooling, classes, pieces, plan.device)?;
+            let model = match pretrained {
+                true => Bert::pretrained(folder, &config, pooling, classes, pieces, plan.device)?,
+                false => Bert::new(&config, pooling, classes, plan.device),
+            };
             Ok((Blueprint::Bert { config, pooling, classes }, Box::new(model)))
         }
-        (Model::Bilstm { embedding, hidden, dropout, .. }, Encoder::Characters { vocabulary, .. }, _) => {
-            let (embedding, hidden, dropout, vocabulary) = (*embedding, *hidden, *dropout, vocabulary.size() as i64);
-            let blueprint =
-                Blueprint::Bilstm { config: BiLstmConfig { vocabulary, embedding, hidden, classes, dropout } };
+        (
+            &Model::Bilstm { embedding, hidden, dropout, pool_padding, .. },
+            Encoder::Characters { vocabulary, .. },
+            _,
+        ) => {
+            let vocabulary = vocabulary.size() as i64;
+            let config = BiLstmConfig { vocabulary, embedding, hidden, classes, dropout, pool_padding };
+            let blueprint = Blueprint::Bilstm { config };
             let model = blueprint.build(plan.device);
             Ok((blueprint, model))
         }

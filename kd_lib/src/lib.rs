@@ -5,8 +5,9 @@
 //!
 //! 1. [`data`]: corpus files → examples → ids → batches
 //! 2. [`models`]: batches → logits
-//! 3. [`strategies`]: logits → loss (the objective), and in which numbers it is computed (the precision)
-//! 4. [`optim`]: gradients → weights
+//! 3. [`strategies`]: the loss (objective), in which numbers it is computed (precision), which further passes a
+//!    micro-batch gets (attack)
+//! 4. [`update`]: a window of batches → gradients; [`optim`]: gradients → weights
 //! 5. [`recipe`] says what is wanted, [`plan`] what will happen, [`train`] is the one loop
 //! 6. [`run`]: a directory that holds all that a training run left behind; [`lab`] makes or finds it
 //! 7. [`metrics`], [`report`], [`plot`]: finished runs → figures that a person reads
@@ -46,6 +47,7 @@ pub mod run;
 mod state;
 pub mod strategies;
 pub mod train;
+pub mod update;
 
 pub use error::{Error, Result};
 // A cell that needs a tensor or an array takes these, and so the versions that the crate was built with.

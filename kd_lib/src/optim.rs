@@ -72,13 +72,19 @@ pub fn gradient_norm(params: &Params) -> Tensor {
     Tensor::stack(&norms, 0).norm()
 }
 
+/// Takes the loss scale back out of the gradients.
+pub fn unscale(params: &Params, scale: f64) {
+    if scale != 1.0 {
+        each_gradient(params, |mut grad| drop(grad.g_mul_scalar_(1.0 / scale)));
+    }
+}
+
 /// Scales all gradients so that their global norm is at most `limit`; `norm` is their norm now.
 pub fn clip(params: &Params, norm: &Tensor, limit: f64) {
     let factor = (limit / (norm + 1e-6)).clamp_max(1.0).to_kind(Kind::Float);
-    for param in params.iter() {
-        let mut grad = param.tensor.grad();
-        if grad.defined() {
-            let _ = grad.g_mul_(&factor);
-        }
-    }
+    each_gradient(params, |mut grad| drop(grad.g_mul_(&factor)));
+}
+
+fn each_gradient(params: &Params, change: impl Fn(Tensor)) {
+    params.iter().map(|p| p.tensor.grad()).filter(Tensor::defined).for_each(change);
 }

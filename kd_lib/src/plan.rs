@@ -1,10 +1,11 @@
 //! A recipe met with a corpus: every number resolved, every setting checked, nothing computed yet.
 //! The plan's id is a hash of all that decides the result, so one experiment has one folder.
 
-use crate::data::{Corpus, Example};
+use crate::data::{Corpus, Encoded, Example, batch};
 use crate::models::{BertConfig, Pooling};
 use crate::recipe::{Model, Optimiser, PrecisionChoice, Recipe, Train};
-use crate::strategies::Precision;
+use crate::strategies::{Attack, Precision};
+use crate::update::Seats;
 use crate::{Error, Result, device, files};
 use rand::SeedableRng;
 use rand::seq::index::sample;
@@ -52,6 +53,7 @@ impl Plan {
             PrecisionChoice::Auto => device::native_precision(device),
             PrecisionChoice::Fp32 => Precision::Fp32,
             PrecisionChoice::Bf16 => Precision::Bf16,
+            PrecisionChoice::Fp16 => Precision::Fp16,
         };
         let checkpoint = match &recipe.model {
             Model::Bert { weights, .. } => Some(open_checkpoint(checkpoints, weights, recipe.data.max_tokens)?),
@@ -83,6 +85,26 @@ impl Plan {
             steps,
             warmup,
         })
+    }
+
+    /// Who sits in the loop's seats.
+    pub fn seats(&self) -> Seats {
+        let Recipe { objective, attack, seed, .. } = self.recipe;
+        Seats { objective, precision: self.precision, attack, seed }
+    }
+
+    /// The batches in which a split is evaluated.
+    pub fn evaluation(&self, split: &Encoded) -> Vec<Vec<usize>> {
+        evaluation(&self.recipe, split)
+    }
+}
+
+/// The batches in which a recipe's model is evaluated: large and of like length, unless it trains on texts as they
+/// come.
+pub(crate) fn evaluation(recipe: &Recipe, split: &Encoded) -> Vec<Vec<usize>> {
+    match recipe.train.bucketed {
+        true => batch::by_length(split),
+        false => batch::as_they_come(split, recipe.train.batch),
     }
 }
 
@@ -139,6 +161,7 @@ pub fn check(recipe: &Recipe) -> Result<()> {
         check(teacher)?;
     }
     recipe.objective.check()?;
+    recipe.attack.map_or(Ok(()), Attack::check)?;
     if recipe.name.is_empty() || !recipe.name.chars().all(|c| c.is_alphanumeric() || "-_+.()=".contains(c)) {
         let fix = "it names a folder: use letters, digits and -_+.()=";
         return Err(Error::recipe("name", format!("{:?}", recipe.name), fix));

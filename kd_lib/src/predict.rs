@@ -5,6 +5,8 @@ use crate::device;
 use crate::files;
 use crate::metrics::{Scores, argmax, probabilities};
 use crate::models::{Blueprint, Classifier};
+use crate::plan;
+use crate::recipe::Recipe;
 use crate::run::{Run, to_array};
 use crate::strategies::Precision;
 use crate::train::evaluate;
@@ -13,7 +15,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
 use std::path::Path;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 /// Lines answered at a time.
 const PORTION: usize = 4096;
@@ -25,7 +27,7 @@ pub struct Predictor {
     encoder: Encoder,
     labels: Vec<String>,
     precision: Precision,
-    device: Device,
+    recipe: Recipe,
 }
 
 /// An answer.
@@ -47,18 +49,19 @@ impl Predictor {
         // A run that was trained on a GPU answers without one too, in the numbers that are native here.
         let device = device::choose(if run.report.recipe.device == "cpu" { "cpu" } else { "auto" })?;
         let native = device::native_precision(device);
-        let precision = if native == Precision::Bf16 { run.report.precision } else { native };
+        let precision = if native == Precision::Fp32 { native } else { run.report.precision };
         let blueprint: Blueprint = files::read_json(&run.path.join("model.json"))?;
         let model = blueprint.build(device);
         model.params().read(&run.path.join("model.safetensors"))?;
-        let encoder = Encoder::read(&run.path, run.report.recipe.data.max_tokens)?;
-        Ok(Predictor { model, encoder, labels: run.labels.clone(), precision, device })
+        let recipe = run.report.recipe.clone();
+        let encoder = Encoder::read(&run.path, recipe.data.max_tokens, recipe.data.cut)?;
+        Ok(Predictor { model, encoder, labels: run.labels.clone(), precision, recipe })
     }
 
     /// Logits `[text, class]`, in order, fp32 on the CPU.
     pub fn logits(&self, texts: &[&str]) -> Result<Tensor> {
         let encoded = Encoded { ids: self.encoder.encode(texts)?, labels: Vec::new(), pad: self.encoder.pad() };
-        Ok(evaluate(self.model.as_ref(), &encoded, self.precision, self.device))
+        Ok(evaluate(self.model.as_ref(), &encoded, &plan::evaluation(&self.recipe, &encoded), self.precision))
     }
 
     /// Answers, in order; an empty text is answered as one unknown character.

@@ -2,8 +2,9 @@
 //! `quick`, `full`) and `key=value` settings are laid over it before it is read, never looked up later.
 //! What will happen is [`crate::plan`]'s business, the last reader of a recipe.
 
+use crate::data::Cut;
 use crate::models::Pooling;
-use crate::strategies::Objective;
+use crate::strategies::{Attack, Objective};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -27,6 +28,10 @@ pub struct Recipe {
     pub model: Model,
     /// What is minimised.
     pub objective: Objective,
+    /// Adversarial passes; none where absent.
+    // Keys that came later are left out where absent, so that older runs keep their ids.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attack: Option<Attack>,
     /// Whose logits a distillation learns from; in a file, the path of the teacher's recipe.
     #[serde(default)]
     pub teacher: Option<Box<Recipe>>,
@@ -37,16 +42,18 @@ pub struct Recipe {
 }
 
 /// Which texts, and how much of each.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Data {
     /// Longest sequence, special tokens included; the rest of a text is cut off.
     pub max_tokens: usize,
+    /// What is kept of a text that is longer.
+    #[serde(default, skip_serializing_if = "Cut::is_head")]
+    pub cut: Cut,
     /// Train on this many examples, drawn by a fixed seed; all where absent.
     #[serde(default)]
     pub train_examples: Option<usize>,
     /// Look at this many dev examples, drawn by a fixed seed; all where absent.
-    // Keys that came later are left out where absent, so that older runs keep their ids.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dev_examples: Option<usize>,
     /// Drop training texts that recur in dev or test.
@@ -70,6 +77,9 @@ pub enum Model {
         /// Keep only the embedding rows that the corpus uses.
         #[serde(default = "yes")]
         prune: bool,
+        /// Begin from the checkpoint's weights; `false` takes its sizes alone, as the published teacher did.
+        #[serde(default = "yes", skip_serializing_if = "is_true")]
+        pretrained: bool,
     },
     /// Characters → embedding → bidirectional LSTM → max over time → linear.
     Bilstm {
@@ -84,6 +94,9 @@ pub enum Model {
         /// Read the vocabulary from this file instead: `<PAD>`, `<UNK>`, then a character a line.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         vocabulary_file: Option<PathBuf>,
+        /// Let the maximum over time see the zeros of padding, as the published student does.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        pool_padding: bool,
     },
 }
 
@@ -103,6 +116,9 @@ pub struct Train {
     pub precision: PrecisionChoice,
     /// Look at dev each time this many examples more have been seen.
     pub evaluate_every: usize,
+    /// Put texts of like length together; `false` takes them as they come, in training and in evaluation.
+    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    pub bucketed: bool,
 }
 
 /// In which numbers the products are computed.
@@ -116,6 +132,8 @@ pub enum PrecisionChoice {
     Fp32,
     /// bfloat16 products.
     Bf16,
+    /// IEEE half-precision products with loss scaling: made for GPUs, slow elsewhere.
+    Fp16,
 }
 
 /// AdamW and its schedule.
@@ -156,7 +174,7 @@ impl Recipe {
         }
         if let Some(Value::String(teacher)) = table.get("teacher") {
             let teacher_path = path.with_file_name(teacher);
-            if read_table(&teacher_path)?.contains_key("teacher") {
+            if read_extended(&teacher_path)?.contains_key("teacher") {
                 return Err(Error::file(&teacher_path, "a teacher that has a teacher", "name a recipe without one"));
             }
             let teacher = Recipe::read(teacher_path, profile, &for_teacher)?;
@@ -182,8 +200,23 @@ fn read_table(path: &Path) -> Result<Table> {
     text.parse().map_err(|e: toml::de::Error| Error::file(path, e.to_string(), "correct the TOML there"))
 }
 
-fn read_with_profile(path: &Path, profile: &str) -> Result<Table> {
+/// A recipe's table, laid over the one that its `extends` names, if any.
+fn read_extended(path: &Path) -> Result<Table> {
     let mut table = read_table(path)?;
+    let Some(base) = table.remove("extends") else { return Ok(table) };
+    let fix = "write extends = \"student.toml\": a recipe beside this one, which extends none itself";
+    let base = base.as_str().ok_or_else(|| Error::file(path, "extends is not a file name", fix))?;
+    let base_path = path.with_file_name(base);
+    let mut whole = read_table(&base_path)?;
+    if whole.contains_key("extends") {
+        return Err(Error::file(&base_path, "is extended and extends another", fix));
+    }
+    lay_over(&mut whole, table);
+    Ok(whole)
+}
+
+fn read_with_profile(path: &Path, profile: &str) -> Result<Table> {
+    let mut table = read_extended(path)?;
     let profile_path = path.with_file_name("profiles").join(format!("{profile}.toml"));
     if profile == "full" && !profile_path.exists() {
         return Ok(table);
@@ -199,7 +232,12 @@ fn read_with_profile(path: &Path, profile: &str) -> Result<Table> {
 fn lay_over(base: &mut Table, overlay: Table) {
     for (key, value) in overlay {
         match (base.get_mut(&key), value) {
-            (Some(Value::Table(inner)), Value::Table(above)) => lay_over(inner, above),
+            // Another kind of thing shares no settings with the one that it replaces.
+            (Some(Value::Table(inner)), Value::Table(above))
+                if above.get("kind").is_none_or(|kind| inner.get("kind") == Some(kind)) =>
+            {
+                lay_over(inner, above)
+            }
             (_, value) => {
                 base.insert(key, value);
             }
@@ -234,6 +272,10 @@ fn auto() -> String {
 
 fn yes() -> bool {
     true
+}
+
+fn is_true(value: &bool) -> bool {
+    *value
 }
 
 fn one() -> usize {

@@ -13,6 +13,7 @@ use crate::device::Environment;
 use crate::files::{self, TensorFile};
 use crate::metrics::Scores;
 use crate::recipe::Recipe;
+use crate::strategies::Precision;
 use crate::{Error, Result};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
@@ -39,6 +40,27 @@ pub struct CurvePoint {
     pub dev_accuracy: Option<f64>,
     /// Dev macro-F1, where dev was looked at.
     pub dev_macro_f1: Option<f64>,
+    /// Micro-batches of an update; the most since the point before.
+    #[serde(default)]
+    pub micro_batches: usize,
+    /// In which numbers the products were seen to be computed.
+    #[serde(default)]
+    pub products: Option<Precision>,
+    /// Loss under the attack's last perturbation.
+    #[serde(default)]
+    pub adversarial_loss: Option<f64>,
+    /// The perturbation's L2 norm as the first product saw it, after rounding.
+    #[serde(default)]
+    pub perturbation_norm: Option<f64>,
+    /// Cosine of that to the perturbation that was meant.
+    #[serde(default)]
+    pub perturbation_cosine: Option<f64>,
+    /// Loss scale, under fp16.
+    #[serde(default)]
+    pub loss_scale: Option<f64>,
+    /// Updates left out so far because a gradient overflowed, under fp16.
+    #[serde(default)]
+    pub skipped: Option<usize>,
 }
 
 /// What a finished run says of itself.
@@ -63,7 +85,7 @@ pub struct Report {
     /// The update whose weights were kept: the best macro-F1 on dev.
     pub best_step: usize,
     /// Precision of the products.
-    pub precision: crate::strategies::Precision,
+    pub precision: Precision,
     /// What it was computed on.
     pub environment: Environment,
     /// Seconds of training and evaluation, resumed parts included.

@@ -6,6 +6,8 @@ use crate::models::Params;
 use crate::optim::AdamW;
 use crate::plan::Plan;
 use crate::run::CurvePoint;
+use crate::strategies::{LossScale, Precision};
+use crate::update::Did;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
@@ -13,7 +15,7 @@ use std::path::{Path, PathBuf};
 use tch::Kind;
 
 /// Version of `state.safetensors`; another one is not resumed from.
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// What is saved beside the weights and moments.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
@@ -25,16 +27,18 @@ pub(crate) struct State {
     /// Update and score of the best weights.
     pub best: Option<(usize, f64)>,
     pub curve: Vec<CurvePoint>,
-    /// Sums since the last curve point: total, hard and soft loss, and the number of updates.
-    sums: [f64; 4],
+    pub scale: LossScale,
+    /// What was done since the last curve point, summed, and in how many updates.
+    sums: Did,
+    updates: f64,
 }
 
 impl State {
     /// Puts weights and moments back to where `folder` says; a fresh state where it says nothing.
-    pub fn resume(folder: &Path, params: &Params, optimiser: &mut AdamW) -> Result<State> {
+    pub fn resume(folder: &Path, precision: Precision, params: &Params, optimiser: &mut AdamW) -> Result<State> {
         let path = folder.join("state.safetensors");
         if !path.exists() {
-            return Ok(State::default());
+            return Ok(State { scale: LossScale::of(precision), ..State::default() });
         }
         let mut file = TensorFile::read(&path)?;
         let fix = "remove the run's folder to train from the start";
@@ -54,37 +58,46 @@ impl State {
                 moment.copy_(&file.take(&path, &format!("{kind}.{}", param.name))?.to_kind(Kind::Float));
             }
         }
-        optimiser.step = state.step as i64;
+        optimiser.step = (state.step - state.scale.skipped) as i64;
         Ok(state)
     }
 
     /// Counts an update over `rows` examples; says whether dev is to be looked at.
-    pub fn note(&mut self, rows: usize, losses: [f64; 3], plan: &Plan) -> bool {
+    pub fn note(&mut self, rows: usize, did: Did, plan: &Plan) -> bool {
         let portion = plan.recipe.train.evaluate_every;
         let before = self.examples / portion;
         self.step += 1;
         self.examples += rows;
-        for (sum, loss) in self.sums.iter_mut().zip(losses.into_iter().chain([1.0])) {
-            *sum += loss;
+        // Under fp16 an update that overflowed was left out; so are its figures.
+        if did.finite() {
+            self.sums.add_update(did);
+            self.updates += 1.0;
         }
         before != self.examples / portion || self.step == plan.steps
     }
 
     /// Adds a point to the curve.
     pub fn point(&mut self, learning_rate: f64, dev: Option<[f64; 2]>) {
-        let [loss, hard, soft, updates] = std::mem::take(&mut self.sums);
-        let mean = |sum: f64| sum / updates;
-        let (step, examples) = (self.step, self.examples);
-        let (dev_accuracy, dev_macro_f1) = (dev.map(|d| d[0]), dev.map(|d| d[1]));
+        let Did { micro_batches, products, loss, hard, soft, attack } = std::mem::take(&mut self.sums);
+        let updates = std::mem::take(&mut self.updates).max(1.0);
+        let attack = attack.map(|sums| sums.map(|sum| sum / updates));
+        let scaled = self.scale.dynamic;
         self.curve.push(CurvePoint {
-            step,
-            examples,
+            step: self.step,
+            examples: self.examples,
             learning_rate,
-            loss: mean(loss),
-            hard: mean(hard),
-            soft: mean(soft),
-            dev_accuracy,
-            dev_macro_f1,
+            loss: loss / updates,
+            hard: hard / updates,
+            soft: soft / updates,
+            dev_accuracy: dev.map(|d| d[0]),
+            dev_macro_f1: dev.map(|d| d[1]),
+            micro_batches,
+            products,
+            adversarial_loss: attack.map(|a| a[0]),
+            perturbation_norm: attack.map(|a| a[1]),
+            perturbation_cosine: attack.map(|a| a[2]),
+            loss_scale: scaled.then_some(self.scale.scale),
+            skipped: scaled.then_some(self.scale.skipped),
         });
     }
 

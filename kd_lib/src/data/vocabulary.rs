@@ -23,8 +23,8 @@ impl Vocabulary {
     /// ```
     /// use kd_lib::data::Vocabulary;
     /// let vocabulary = Vocabulary::build(["足球足球", "足"], 3);
-    /// assert_eq!(vocabulary.encode("足球", 10), [2, 1]);
-    /// assert_eq!(vocabulary.encode("", 10), [1]); // an empty text is one unknown character
+    /// assert_eq!(vocabulary.encode("足球"), [2, 1]);
+    /// assert_eq!(vocabulary.encode(""), [1]); // an empty text is one unknown character
     /// ```
     pub fn build<'a>(texts: impl IntoIterator<Item = &'a str>, size: usize) -> Vocabulary {
         let mut counts: HashMap<char, usize> = HashMap::new();
@@ -59,14 +59,11 @@ impl Vocabulary {
         files::write_text(path, &(self.entries.join("\n") + "\n"))
     }
 
-    /// Ids of the first `max` characters; an empty text is one `<UNK>`.
-    pub fn encode(&self, text: &str, max: usize) -> Vec<i64> {
+    /// Ids of the characters; an empty text is one `<UNK>`.
+    pub fn encode(&self, text: &str) -> Vec<i64> {
         let mut buffer = [0; 4];
-        let mut ids: Vec<i64> = text
-            .chars()
-            .take(max)
-            .map(|c| self.index.get(c.encode_utf8(&mut buffer) as &str).copied().unwrap_or(UNK))
-            .collect();
+        let mut ids: Vec<i64> =
+            text.chars().map(|c| self.index.get(c.encode_utf8(&mut buffer) as &str).copied().unwrap_or(UNK)).collect();
         if ids.is_empty() {
             ids.push(UNK);
         }

@@ -5,7 +5,7 @@
 use super::{Classifier, Mode, Params, linear};
 use crate::data::{Batch, Pieces};
 use crate::files::{TensorFile, read_json};
-use crate::strategies::Precision;
+use crate::strategies::{Perturbation, precision};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -191,57 +191,69 @@ impl Bert {
         Ok(model)
     }
 
-    /// Token states `[batch, seq, hidden]` of the last layer.
-    pub fn states(&self, batch: &Batch, mode: Mode, precision: Precision) -> Tensor {
-        let seq = batch.ids.size()[1];
-        let embedded = Tensor::embedding(&self.word, &batch.ids, -1, false, false)
-            + self.position.narrow(0, 0, seq)
-            + self.token_type.get(0);
-        let embedded = mode.dropout(&self.layer_norm(&embedded, &self.norm), self.config.hidden_dropout_prob);
-        let mut states = precision.cast(&embedded);
+    /// Token states `[batch, seq, hidden]` of the last layer, from rounded inputs.
+    pub fn states(&self, inputs: &Tensor, batch: &Batch, mode: Mode) -> Tensor {
+        let kind = inputs.kind();
         let blocked = batch.mask.logical_not().unsqueeze(1).unsqueeze(2);
-        let bias =
-            Tensor::zeros(blocked.size(), (states.kind(), states.device())).masked_fill(&blocked, f64::NEG_INFINITY);
-        for layer in &self.layers {
-            states = self.attend(layer, &states, &bias, mode);
+        let bias = Tensor::zeros(blocked.size(), (kind, inputs.device())).masked_fill(&blocked, f64::NEG_INFINITY);
+        let in_parts = inputs.size()[2] != self.config.hidden_size;
+        let mut states =
+            if in_parts { precision::value(inputs, self.config.hidden_size) } else { inputs.shallow_clone() };
+        for (at, layer) in self.layers.iter().enumerate() {
+            states = self.attend(layer, if at == 0 { inputs } else { &states }, &states, &bias, mode);
             let inner =
                 linear(&linear(&states, &layer.up[0], &layer.up[1]).gelu("none"), &layer.down[0], &layer.down[1]);
-            states = self.layer_norm(&(mode.dropout(&inner, self.config.hidden_dropout_prob) + &states), &layer.norm);
+            let inner = mode.dropout(&inner, self.config.hidden_dropout_prob);
+            states = self.layer_norm(&(inner + &states), &layer.norm).to_kind(kind);
         }
         states
     }
 
-    fn attend(&self, layer: &Layer, states: &Tensor, bias: &Tensor, mode: Mode) -> Tensor {
+    /// Self-attention over `inputs` (which may be in two parts), beside the residual branch `states`.
+    fn attend(&self, layer: &Layer, inputs: &Tensor, states: &Tensor, bias: &Tensor, mode: Mode) -> Tensor {
         let size = states.size();
         let heads = self.config.num_attention_heads;
         let split = |[weight, offset]: &[Tensor; 2]| {
-            linear(states, weight, offset).view([size[0], size[1], heads, size[2] / heads]).transpose(1, 2)
+            linear(inputs, weight, offset).view([size[0], size[1], heads, size[2] / heads]).transpose(1, 2)
         };
         let (query, key, value) = (split(&layer.query), split(&layer.key), split(&layer.value));
         let drop = if mode == Mode::Train { self.config.attention_probs_dropout_prob } else { 0.0 };
         let mixed = Tensor::scaled_dot_product_attention(&query, &key, &value, Some(bias), drop, false, None, false);
         let joined = mixed.transpose(1, 2).contiguous().view(size.as_slice());
-        let out = linear(&joined, &layer.attention_out[0], &layer.attention_out[1]);
-        self.layer_norm(&(mode.dropout(&out, self.config.hidden_dropout_prob) + states), &layer.attention_norm)
+        let out = mode.dropout(
+            &linear(&joined, &layer.attention_out[0], &layer.attention_out[1]),
+            self.config.hidden_dropout_prob,
+        );
+        self.layer_norm(&(out + states), &layer.attention_norm).to_kind(inputs.kind())
     }
 
+    /// In fp32 whatever comes in: GPUs refuse bf16 input beside fp32 weights.
     fn layer_norm(&self, x: &Tensor, [weight, bias]: &[Tensor; 2]) -> Tensor {
-        // In fp32 whatever comes in: GPUs refuse bf16 input beside fp32 weights.
-        let wide = x.to_kind(Kind::Float);
         let (width, epsilon) = ([self.config.hidden_size], self.config.layer_norm_eps);
-        wide.layer_norm(width, Some(weight), Some(bias), epsilon, false).to_kind(x.kind())
+        x.to_kind(Kind::Float).layer_norm(width, Some(weight), Some(bias), epsilon, false)
     }
 }
 
 impl Classifier for Bert {
-    fn logits(&self, batch: &Batch, mode: Mode, precision: Precision) -> Tensor {
-        let states = self.states(batch, mode, precision);
+    fn embed(&self, batch: &Batch, mode: Mode, perturbation: Option<&Perturbation>) -> Tensor {
+        let words = Tensor::embedding(&self.word, &batch.ids, -1, false, false);
+        let words = perturbation.map_or_else(|| words.shallow_clone(), |p| &words + p.rows(&batch.ids));
+        let summed = words + self.position.narrow(0, 0, batch.ids.size()[1]) + self.token_type.get(0);
+        mode.dropout(&self.layer_norm(&summed, &self.norm), self.config.hidden_dropout_prob)
+    }
+
+    fn classify(&self, inputs: &Tensor, batch: &Batch, mode: Mode) -> Tensor {
+        let states = self.states(inputs, batch, mode);
         let pooled = match &self.pooler {
             Some([weight, bias]) => linear(&states.select(1, 0).to_kind(Kind::Float), weight, bias).tanh(),
             None => mean_over_tokens(&states, &batch.mask),
         };
         let pooled = mode.dropout(&pooled, self.config.hidden_dropout_prob);
         linear(&pooled, &self.classifier[0], &self.classifier[1])
+    }
+
+    fn word_embedding(&self) -> &Tensor {
+        &self.word
     }
 
     fn params(&self) -> &Params {

@@ -4,9 +4,9 @@
 //! the row reversed *within its length*, and pooling sees real positions only. That keeps libtorch on its
 //! fused LSTM, which packed sequences leave, and makes a text's logits independent of its batch-mates.
 
-use super::{Classifier, Mode, Params, linear};
+use super::{Classifier, Mode, Params, for_parts, linear};
 use crate::data::Batch;
-use crate::strategies::Precision;
+use crate::strategies::Perturbation;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -24,6 +24,10 @@ pub struct BiLstmConfig {
     pub classes: i64,
     /// Dropout on the embedded characters and on the pooled features.
     pub dropout: f64,
+    /// Let the maximum see a zero for each padding position, as the published student does: the logits of a text
+    /// then depend on its batch-mates.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub pool_padding: bool,
 }
 
 /// The student network.
@@ -31,6 +35,7 @@ pub struct BiLstmConfig {
 pub struct BiLstm {
     params: Params,
     dropout: f64,
+    pool_padding: bool,
     hidden: i64,
     embedding: Tensor,
     /// `[w_ih, w_hh, b_ih, b_hh]` of the forward and of the backward direction.
@@ -65,34 +70,44 @@ impl BiLstm {
             params.add("classifier.weight", uniform(&[config.classes, 2 * inner], bound), true),
             params.add("classifier.bias", uniform(&[config.classes], bound), false),
         ];
-        BiLstm { params, dropout: config.dropout, hidden: inner, embedding, directions, classifier }
+        let BiLstmConfig { dropout, pool_padding, .. } = *config;
+        BiLstm { params, dropout, pool_padding, hidden: inner, embedding, directions, classifier }
     }
 
-    /// Hidden states of each direction, `[batch, seq, hidden]`: the first in text order, the second in the
-    /// order in which it read, from the row's last character to its first. Past a row's length undefined.
-    pub fn states(&self, batch: &Batch, mode: Mode, precision: Precision) -> [Tensor; 2] {
-        let embedded = mode.dropout(&Tensor::embedding(&self.embedding, &batch.ids, -1, false, false), self.dropout);
-        let embedded = precision.cast(&embedded);
-        [self.direction(0, &embedded), self.direction(1, &reversed(&embedded, batch))]
+    /// Hidden states of each direction from rounded inputs, `[batch, seq, hidden]`: the first in text order, the
+    /// second in the order in which it read, from the row's last character to its first. Past a row's length
+    /// undefined.
+    pub fn states(&self, inputs: &Tensor, batch: &Batch) -> [Tensor; 2] {
+        [self.direction(0, inputs), self.direction(1, &reversed(inputs, batch))]
     }
 
-    fn direction(&self, which: usize, embedded: &Tensor) -> Tensor {
-        let weights: Vec<Tensor> = self.directions[which].iter().map(|w| w.to_kind(embedded.kind())).collect();
-        let zero = Tensor::zeros([1, embedded.size()[0], self.hidden], (embedded.kind(), embedded.device()));
-        embedded.lstm(&[&zero, &zero], &weights.iter().collect::<Vec<_>>(), true, 1, 0.0, true, false, true).0
+    fn direction(&self, which: usize, inputs: &Tensor) -> Tensor {
+        let [input, hidden, bias_ih, bias_hh] = &self.directions[which];
+        let weights = [&for_parts(input, inputs), hidden, bias_ih, bias_hh].map(|w| w.to_kind(inputs.kind()));
+        let zero = Tensor::zeros([1, inputs.size()[0], self.hidden], (inputs.kind(), inputs.device()));
+        inputs.lstm(&[&zero, &zero], &weights.iter().collect::<Vec<_>>(), true, 1, 0.0, true, false, true).0
     }
 }
 
 impl Classifier for BiLstm {
-    fn logits(&self, batch: &Batch, mode: Mode, precision: Precision) -> Tensor {
+    fn embed(&self, batch: &Batch, mode: Mode, perturbation: Option<&Perturbation>) -> Tensor {
+        let words = Tensor::embedding(&self.embedding, &batch.ids, -1, false, false);
+        let words = perturbation.map_or_else(|| words.shallow_clone(), |p| &words + p.rows(&batch.ids));
+        mode.dropout(&words, self.dropout)
+    }
+
+    fn classify(&self, inputs: &Tensor, batch: &Batch, mode: Mode) -> Tensor {
         let padding = batch.mask.logical_not().unsqueeze(2);
+        let fill = if self.pool_padding { 0.0 } else { f64::NEG_INFINITY };
         // A maximum over time does not ask for an order, so the backward states need no turning back.
-        let pooled = self
-            .states(batch, mode, precision)
-            .map(|states| states.masked_fill(&padding, f64::NEG_INFINITY).max_dim(1, false).0);
+        let pooled = self.states(inputs, batch).map(|states| states.masked_fill(&padding, fill).max_dim(1, false).0);
         let pooled = Tensor::cat(&pooled, 1).to_kind(Kind::Float);
         let pooled = mode.dropout(&pooled, self.dropout);
         linear(&pooled, &self.classifier[0], &self.classifier[1])
+    }
+
+    fn word_embedding(&self) -> &Tensor {
+        &self.embedding
     }
 
     fn params(&self) -> &Params {

@@ -11,7 +11,7 @@ pub use bilstm::{BiLstm, BiLstmConfig};
 pub use params::{Param, Params};
 
 use crate::data::Batch;
-use crate::strategies::Precision;
+use crate::strategies::{Perturbation, Precision};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Tensor};
 
@@ -31,18 +31,40 @@ impl Mode {
     }
 }
 
-/// A text classifier: ids in, logits out.
+/// A text classifier: ids in, logits out, in two halves with the rounding to a precision between them.
 pub trait Classifier: std::fmt::Debug + Send {
-    /// Logits `[batch, classes]`, always in fp32, whatever the precision inside.
-    fn logits(&self, batch: &Batch, mode: Mode, precision: Precision) -> Tensor;
+    /// What the first product reads, before any rounding: fp32 `[batch, seq, width]`. A perturbation is added to
+    /// the word vectors.
+    fn embed(&self, batch: &Batch, mode: Mode, perturbation: Option<&Perturbation>) -> Tensor;
+
+    /// Logits `[batch, classes]`, always in fp32, from embedded tokens that [`Precision::round`] has rounded; the
+    /// products are computed in their kind.
+    fn classify(&self, inputs: &Tensor, batch: &Batch, mode: Mode) -> Tensor;
+
+    /// The parameter that an attack moves, `[vocabulary, width]`.
+    fn word_embedding(&self) -> &Tensor;
 
     /// All parameters, by the name that the reference implementation gives them.
     fn params(&self) -> &Params;
+
+    /// Logits `[batch, classes]`: both halves in a row.
+    fn logits(&self, batch: &Batch, mode: Mode, precision: Precision) -> Tensor {
+        self.classify(&precision.round(&self.embed(batch, mode, None), false), batch, mode)
+    }
 }
 
 /// `x · wᵀ + b` in the precision of `x`: the fp32 weights are cast inside the graph, so gradients arrive in fp32.
+/// Where `x` is in two parts (see [`Precision::round`]), both meet the same weights.
 pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
-    x.linear(&weight.to_kind(x.kind()), Some(bias.to_kind(x.kind())))
+    x.linear(&for_parts(weight, x).to_kind(x.kind()), Some(bias.to_kind(x.kind())))
+}
+
+/// `weight [outputs, inputs]`, once for each part of `x [.., parts · inputs]`.
+pub(crate) fn for_parts(weight: &Tensor, x: &Tensor) -> Tensor {
+    match x.size().last().map_or(1, |width| width / weight.size()[1]) {
+        1 => weight.shallow_clone(),
+        parts => weight.repeat([1, parts]),
+    }
 }
 
 /// All that is needed to build a model again: what stands in a run's `model.json`.

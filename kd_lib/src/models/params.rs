@@ -1,4 +1,4 @@
-//! A model's parameters: fp32 leaves with their reference names and their weight-decay group, in the
+//! A model's parameters: fp32 leaves (f64 where they were made so) with their reference names and their weight-decay group, in the
 //! order in which they were made.
 
 use crate::files::{TensorFile, write_tensors};
@@ -48,7 +48,8 @@ impl Params {
 
     /// Adds a leaf with these first values; returns a handle that shares its memory.
     pub fn add(&mut self, name: impl Into<String>, values: Tensor, decay: bool) -> Tensor {
-        let tensor = values.to_device(self.device).to_kind(Kind::Float).contiguous().set_requires_grad(true);
+        let kind = if values.kind() == Kind::Double { Kind::Double } else { Kind::Float };
+        let tensor = values.to_device(self.device).to_kind(kind).contiguous().set_requires_grad(true);
         let handle = tensor.shallow_clone();
         self.entries.push(Param { name: name.into(), tensor, decay });
         handle

@@ -1,4 +1,4 @@
-//! What is minimised. Every loss is computed in fp32 from fp32 logits, is a mean over the rows of its
+//! What is minimised. Every loss is computed in fp32 (f64 from f64 logits), is a mean over the rows of its
 //! micro-batch, and names its parts.
 
 use crate::{Error, Result};
@@ -22,6 +22,16 @@ pub enum Objective {
         /// Weight of the soft loss.
         soft: f64,
     },
+    /// The published experiment's loss: `hard · CE(s, y) + soft · mean(KL)`, the KL averaged over *all elements*,
+    /// rows and classes alike, and without T²: 1/(C·T²) of the textbook's for C classes, so that it fades.
+    DistillationPerElement {
+        /// T, above 0.
+        temperature: f64,
+        /// Weight of the hard loss.
+        hard: f64,
+        /// Weight of the soft loss.
+        soft: f64,
+    },
 }
 
 /// A loss and its parts, each a scalar tensor. A part that does not apply is zero.
@@ -38,12 +48,16 @@ pub struct Loss {
 impl Objective {
     /// Whether a teacher's logits are needed.
     pub fn needs_teacher(self) -> bool {
-        matches!(self, Objective::Distillation { .. })
+        !matches!(self, Objective::CrossEntropy {})
     }
 
     /// Refuses settings without a meaning.
     pub fn check(self) -> Result<()> {
-        let Objective::Distillation { temperature, hard, soft } = self else { return Ok(()) };
+        let (temperature, hard, soft) = match self {
+            Objective::CrossEntropy {} => return Ok(()),
+            Objective::Distillation { temperature, hard, soft }
+            | Objective::DistillationPerElement { temperature, hard, soft } => (temperature, hard, soft),
+        };
         let bad =
             |key: &str, value: f64, fix: &str| Err(Error::recipe(&format!("objective.{key}"), value.to_string(), fix));
         if !(temperature > 0.0 && temperature.is_finite()) {
@@ -66,24 +80,34 @@ impl Objective {
     /// # Errors
     /// If the objective needs a teacher and there is none.
     pub fn loss(self, student: &Tensor, labels: &Tensor, teacher: Option<&Tensor>) -> Result<Loss> {
-        let student = student.to_kind(Kind::Float);
+        let student = wide(student);
         let hard = student.cross_entropy_loss::<Tensor>(labels, None, Reduction::Mean, -100, 0.0);
+        let missing = || Error::recipe("teacher", "none", "distillation needs a teacher's recipe under [teacher]");
+        let teacher = || teacher.map(wide).ok_or_else(missing);
+        let sum = |[by_hard, by_soft]: [f64; 2], soft: Tensor, hard: Tensor| {
+            Ok(Loss { total: &hard * by_hard + &soft * by_soft, hard, soft })
+        };
         match self {
             Objective::CrossEntropy {} => Ok(Loss { total: hard.shallow_clone(), soft: hard.zeros_like(), hard }),
-            Objective::Distillation { temperature, hard: hard_weight, soft: soft_weight } => {
-                let missing =
-                    || Error::recipe("teacher", "none", "distillation needs a teacher's recipe under [teacher]");
-                let soft = soft_loss(&student, &teacher.ok_or_else(missing)?.to_kind(Kind::Float), temperature);
-                Ok(Loss { total: &hard * hard_weight + &soft * soft_weight, hard, soft })
+            Objective::Distillation { temperature, hard: by_hard, soft: by_soft } => {
+                let per_row = temperature * temperature / student.size()[0] as f64;
+                sum([by_hard, by_soft], divergence(&student, &teacher()?, temperature) * per_row, hard)
+            }
+            Objective::DistillationPerElement { temperature, hard: by_hard, soft: by_soft } => {
+                let per_element = 1.0 / student.numel() as f64;
+                sum([by_hard, by_soft], divergence(&student, &teacher()?, temperature) * per_element, hard)
             }
         }
     }
 }
 
-/// T² · KL(softmax(teacher/T) ‖ softmax(student/T)), summed over classes, averaged over rows.
-fn soft_loss(student: &Tensor, teacher: &Tensor, temperature: f64) -> Tensor {
-    let log_student = (student / temperature).log_softmax(-1, Kind::Float);
-    let log_teacher = (teacher / temperature).log_softmax(-1, Kind::Float);
-    let divergence = log_student.kl_div(&log_teacher, Reduction::Sum, true);
-    divergence * (temperature * temperature / student.size()[0] as f64)
+/// KL(softmax(teacher/T) ‖ softmax(student/T)), summed over classes and rows.
+fn divergence(student: &Tensor, teacher: &Tensor, temperature: f64) -> Tensor {
+    let [log_student, log_teacher] = [student, teacher].map(|t| (t / temperature).log_softmax(-1, t.kind()));
+    log_student.kl_div(&log_teacher, Reduction::Sum, true)
+}
+
+/// Logits in the numbers of a loss.
+fn wide(logits: &Tensor) -> Tensor {
+    if logits.kind() == Kind::Double { logits.shallow_clone() } else { logits.to_kind(Kind::Float) }
 }

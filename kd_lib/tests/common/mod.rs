@@ -68,10 +68,15 @@ pub const TINY_STUDENT: [&str; 7] = [
 pub fn tiny_checkpoint(folder: &Path) {
     use kd_lib::models::{Bert, BertConfig, Classifier, Pooling};
     let corpus = kd_lib::data::Corpus::open(sample()).unwrap();
-    let characters: std::collections::BTreeSet<char> =
-        corpus.train.iter().flat_map(|e| e.text.chars()).filter(|c| !c.is_whitespace()).collect();
+    let characters: std::collections::BTreeSet<String> = corpus
+        .train
+        .iter()
+        .flat_map(|e| e.text.chars())
+        .filter(|c| !c.is_whitespace())
+        .map(|c| c.to_lowercase().to_string())
+        .collect();
     let mut pieces: Vec<String> = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned).to_vec();
-    pieces.extend(characters.iter().map(|c| c.to_lowercase().to_string()));
+    pieces.extend(characters);
     let config = BertConfig {
         vocab_size: pieces.len() as i64,
         hidden_size: 16,
