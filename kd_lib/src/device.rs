@@ -106,6 +106,13 @@ impl Environment {
     }
 }
 
+/// The commit of the project around `folder`, where git knows it.
+pub fn commit(folder: &Path) -> Option<String> {
+    let git = std::process::Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(folder).output();
+    let said = git.ok().filter(|o| o.status.success())?.stdout;
+    Some(String::from_utf8_lossy(&said).trim().to_owned())
+}
+
 /// The version that the Python package of libtorch states, or that a plain libtorch has in `build-version`.
 fn torch_version() -> String {
     let library = beside_libtorch("libtorch_cpu.so");

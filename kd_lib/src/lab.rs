@@ -1,15 +1,16 @@
 //! Where runs live, and the one way to get one: ask for a recipe on a corpus. A finished run is opened, an
 //! interrupted one goes on, a new one is trained; a distillation's teacher is got the same way first.
 
-use crate::data::{Corpus, Encoder, Pieces, Split, Vocabulary};
-use crate::device::Environment;
+use crate::data::{Corpus, Encoded, Encoder, Pieces, Split, Vocabulary};
+use crate::device::{self, Environment};
 use crate::files;
 use crate::metrics::Scores;
 use crate::models::{Bert, BiLstmConfig, Blueprint, Classifier};
 use crate::plan::{self, Plan};
 use crate::predict::Predictor;
-use crate::progress::Watch;
+use crate::progress::{self, Tick, Watch};
 use crate::recipe::{Data, Model, Recipe};
+use crate::rehearsal::Rehearsal;
 use crate::run::{self, Report, Run};
 use crate::state;
 use crate::train;
@@ -18,11 +19,17 @@ use crate::{Error, Result};
 use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tch::{Device, Kind, Tensor};
 
-/// The folder that holds checkpoints and runs.
+/// Between two lines of a run's `log.txt`, evaluations aside.
+const LOG_EVERY: Duration = Duration::from_secs(30);
+
+/// The folder that holds checkpoints and runs, and the shelf that holds what tables need of earlier ones.
 #[derive(Debug, Clone)]
 pub struct Lab {
     checkpoints: PathBuf,
+    shelf: PathBuf,
 }
 
 impl Lab {
@@ -41,7 +48,13 @@ impl Lab {
 
     /// A lab in this folder.
     pub fn at(checkpoints: impl Into<PathBuf>) -> Lab {
-        Lab { checkpoints: checkpoints.into() }
+        let checkpoints = checkpoints.into();
+        Lab { shelf: checkpoints.join("../notebooks/results/runs"), checkpoints }
+    }
+
+    /// Where the project's recipes are.
+    pub fn recipes(&self) -> PathBuf {
+        self.checkpoints.join("../notebooks/recipes")
     }
 
     /// All finished runs, by name.
@@ -60,21 +73,58 @@ impl Lab {
         Run::open(if named.is_dir() { &named } else { run })
     }
 
+    /// What a recipe means on a corpus; nothing is computed, not even its teacher.
+    pub fn plan(&self, recipe: &Recipe, corpus: &Corpus) -> Result<Plan> {
+        plan::check(recipe)?;
+        let teacher = recipe.teacher.as_ref().map(|t| self.plan(t, corpus)).transpose()?;
+        Plan::resolve(recipe, corpus, &self.checkpoints, teacher.as_ref().map(|t| t.id.as_str()))
+    }
+
     /// The finished run of a recipe on a corpus: found, gone on with, or trained.
     pub fn run(&self, recipe: &Recipe, corpus: &Corpus, watch: Watch) -> Result<Run> {
-        plan::check(recipe)?;
-        let teacher = recipe.teacher.as_ref().map(|t| self.run(t, corpus, watch)).transpose()?;
-        let plan = Plan::resolve(recipe, corpus, &self.checkpoints, teacher.as_ref().map(|t| t.report.id.as_str()))?;
+        let plan = self.plan(recipe, corpus)?;
         let folder = self.checkpoints.join("runs").join(&plan.id);
         if folder.join("report.json").exists() {
             return Run::open(folder);
         }
+        let teacher = recipe.teacher.as_ref().map(|t| self.run(t, corpus, watch)).transpose()?;
         let _lock = lock(&folder)?;
         files::sweep(&folder)?;
         if !folder.join("report.json").exists() {
-            self.finish(&plan, &folder, teacher.as_ref(), watch)?;
+            let path = folder.join("log.txt");
+            let log = File::options().create(true).append(true).open(&path).map_err(Error::io(&path))?;
+            let mut to_file = progress::lines(log, LOG_EVERY);
+            let mut both = |tick: &Tick| {
+                to_file(tick);
+                watch(tick);
+            };
+            self.finish(&plan, &folder, teacher.as_ref(), &mut both)?;
         }
         Run::open(folder)
+    }
+
+    /// The finished run of a recipe on a corpus where there is one: among the runs, or on the shelf of results.
+    pub fn recall(&self, recipe: &Recipe, corpus: &Corpus) -> Result<Option<Run>> {
+        let id = self.plan(recipe, corpus)?.id;
+        let folders = [self.checkpoints.join("runs"), self.shelf.clone()].map(|f| f.join(&id));
+        folders.into_iter().find(|f| f.join("report.json").exists()).map(Run::open).transpose()
+    }
+
+    /// Copies what tables need of a finished run to the shelf of results.
+    pub fn keep(&self, run: &Run) -> Result<Run> {
+        run.keep(&self.shelf)
+    }
+
+    /// A recipe ready to be tried out; nothing is written. Instead of a teacher's logits there are zeros, which cost
+    /// the same.
+    pub fn rehearse(&self, recipe: &Recipe, corpus: &Corpus) -> Result<Rehearsal> {
+        let plan = self.plan(recipe, corpus)?;
+        let encoder = encoder(&plan)?;
+        let train = encoder.encode_split(&plan.corpus.train)?;
+        let zeros = || Tensor::zeros([train.ids.len() as i64, corpus.labels.len() as i64], (Kind::Float, Device::Cpu));
+        let teacher = recipe.teacher.is_some().then(zeros);
+        let (_, model) = build(&plan, &encoder)?;
+        Ok(Rehearsal::new(plan, model, Material { train, dev: Encoded::default(), teacher }))
     }
 
     fn finish(&self, plan: &Plan, folder: &Path, teacher: Option<&Run>, watch: Watch) -> Result<()> {
@@ -107,11 +157,12 @@ impl Lab {
             best_step: outcome.best_step,
             precision: plan.precision,
             environment: Environment::of(plan.device),
+            commit: device::commit(&self.checkpoints),
             seconds: outcome.seconds,
             dev: scores(Split::Dev)?,
             test: scores(Split::Test)?,
         };
-        run::write_curve(folder, &outcome.curve)?;
+        run::write_csv(&folder.join("curve.csv"), &outcome.curve)?;
         encoder.write(folder)?;
         files::write_json(&folder.join("model.json"), &blueprint)?;
         files::write_json(&folder.join("labels.json"), &corpus.labels)?;
@@ -124,7 +175,7 @@ impl Lab {
     }
 
     /// The teacher's logits over the training texts, computed once per (teacher, texts).
-    fn teacher_logits(&self, teacher: &Run, corpus: &Corpus) -> Result<tch::Tensor> {
+    fn teacher_logits(&self, teacher: &Run, corpus: &Corpus) -> Result<Tensor> {
         let mut hasher = blake3::Hasher::new();
         corpus.train.iter().for_each(|e| {
             hasher.update(e.text.as_bytes()).update(b"\n");

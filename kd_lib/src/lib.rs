@@ -9,9 +9,11 @@
 //!    micro-batch gets (attack)
 //! 4. [`update`]: a window of batches → gradients; [`optim`]: gradients → weights
 //! 5. [`recipe`] says what is wanted, [`plan`] what will happen, [`train`] is the one loop
-//! 6. [`run`]: a directory that holds all that a training run left behind; [`lab`] makes or finds it
-//! 7. [`metrics`], [`report`], [`plot`]: finished runs → figures that a person reads
-//! 8. [`notebook`]: the only module that knows it may be called from a Jupyter cell
+//! 6. [`run`]: a directory that holds all that a training run left behind; [`lab`] makes or finds it,
+//!    [`rehearsal`] tries a recipe out
+//! 7. [`metrics`], [`significance`], [`report`] (as a [`grid`]): finished runs → figures that a person reads
+//!
+//! Pictures, the published tables, and all that knows of Jupyter are in `notebooks/show`.
 //!
 //! What this crate is not: a framework. There is one loop, and no hooks to hang code on.
 //!
@@ -32,18 +34,19 @@ pub mod data;
 pub mod device;
 mod error;
 pub mod files;
+pub mod grid;
 pub mod lab;
 pub mod metrics;
 pub mod models;
-pub mod notebook;
 pub mod optim;
 pub mod plan;
-pub mod plot;
 pub mod predict;
 pub mod progress;
 pub mod recipe;
+pub mod rehearsal;
 pub mod report;
 pub mod run;
+pub mod significance;
 mod state;
 pub mod strategies;
 pub mod train;

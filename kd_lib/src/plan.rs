@@ -170,51 +170,55 @@ pub fn check(recipe: &Recipe) -> Result<()> {
         let fix = "distillation needs a teacher's recipe, cross-entropy takes none";
         return Err(Error::recipe("teacher", if recipe.teacher.is_some() { "given" } else { "missing" }, fix));
     }
-    let train = &recipe.train;
-    let counts =
-        [("data.max_tokens", recipe.data.max_tokens), ("train.epochs", train.epochs), ("train.batch", train.batch)];
-    let counts = counts
-        .into_iter()
-        .chain([("train.accumulation", train.accumulation), ("train.evaluate_every", train.evaluate_every)]);
-    let drawn = [("data.train_examples", recipe.data.train_examples), ("data.dev_examples", recipe.data.dev_examples)];
-    let counts = counts.chain(drawn.map(|(key, count)| (key, count.unwrap_or(1))));
-    for (key, count) in counts {
-        if count == 0 {
-            return Err(Error::recipe(key, "0", "choose 1 or more"));
-        }
-    }
-    check_optimiser(&recipe.optimiser)?;
-    match &recipe.model {
-        Model::Bert { .. } if recipe.data.max_tokens < 8 => {
-            let problem = recipe.data.max_tokens.to_string();
-            Err(Error::recipe("data.max_tokens", problem, "a BERT's special tokens and prefix need 8 or more"))
-        }
-        Model::Bilstm { embedding, hidden, dropout, vocabulary, .. }
-            if *embedding < 1 || *hidden < 1 || *vocabulary < 3 || !(0.0..1.0).contains(dropout) =>
-        {
-            let problem = "a size below 1, or a dropout outside [0, 1)";
-            Err(Error::recipe("model", problem, "correct the BiLSTM's sizes; a vocabulary has 3 entries or more"))
-        }
-        _ => Ok(()),
+    let (counts, numbers) = (counts(recipe), numbers(recipe));
+    let lowest = if matches!(recipe.model, Model::Bert { .. }) { 8 } else { 1 };
+    let few = "a BERT's special tokens and prefix need 8 or more";
+    let tokens = ("data.max_tokens", recipe.data.max_tokens as f64, recipe.data.max_tokens >= lowest, few);
+    let counts = counts.map(|(key, count)| (key, count as f64, count > 0, "choose 1 or more"));
+    match counts.into_iter().chain(numbers).chain([tokens]).find(|rule| !rule.2) {
+        Some((key, value, _, fix)) => Err(Error::recipe(key, value.to_string(), fix)),
+        None => Ok(()),
     }
 }
 
-fn check_optimiser(optimiser: &Optimiser) -> Result<()> {
-    let Optimiser { learning_rate, betas, epsilon, weight_decay, warmup, clip } = *optimiser;
+/// What must be 1 or more.
+fn counts(recipe: &Recipe) -> [(&'static str, usize); 10] {
+    let Recipe { data, train, .. } = recipe;
+    let (embedding, hidden, vocabulary) = match recipe.model {
+        Model::Bilstm { embedding, hidden, vocabulary, .. } => (embedding, hidden, vocabulary),
+        Model::Bert { .. } => (1, 1, 3),
+    };
+    let size = |size: i64| usize::try_from(size).unwrap_or(0);
+    [
+        ("data.max_tokens", data.max_tokens),
+        ("data.train_examples", data.train_examples.unwrap_or(1)),
+        ("data.dev_examples", data.dev_examples.unwrap_or(1)),
+        ("train.epochs", train.epochs),
+        ("train.batch", train.batch),
+        ("train.accumulation", train.accumulation),
+        ("train.evaluate_every", train.evaluate_every),
+        ("model.embedding", size(embedding)),
+        ("model.hidden", size(hidden)),
+        ("model.vocabulary", vocabulary.saturating_sub(2)),
+    ]
+}
+
+/// What must lie in a range: key, value, whether it does, and what to do.
+fn numbers(recipe: &Recipe) -> [(&'static str, f64, bool, &'static str); 8] {
+    let Optimiser { learning_rate, betas, epsilon, weight_decay, warmup, clip } = recipe.optimiser;
+    let dropout = if let Model::Bilstm { dropout, .. } = recipe.model { dropout } else { 0.0 };
     let above_zero = |value: f64| value > 0.0 && value.is_finite();
-    let rules = [
-        ("learning_rate", learning_rate, above_zero(learning_rate), "choose a number above 0"),
-        ("epsilon", epsilon, above_zero(epsilon), "choose a number above 0"),
-        ("clip", clip.unwrap_or(1.0), above_zero(clip.unwrap_or(1.0)), "choose a number above 0, or leave it out"),
-        ("betas", betas[0], (0.0..1.0).contains(&betas[0]), "choose 0 or more, below 1"),
-        ("betas", betas[1], (0.0..1.0).contains(&betas[1]), "choose 0 or more, below 1"),
-        ("weight_decay", weight_decay, weight_decay >= 0.0 && weight_decay.is_finite(), "choose 0 or more"),
-        ("warmup", warmup, (0.0..=1.0).contains(&warmup), "it is a share of all updates: choose 0 to 1"),
-    ];
-    match rules.into_iter().find(|rule| !rule.2) {
-        Some((key, value, _, fix)) => Err(Error::recipe(&format!("optimiser.{key}"), value.to_string(), fix)),
-        None => Ok(()),
-    }
+    let (positive, share) = ("choose a number above 0", "choose 0 or more, below 1");
+    [
+        ("optimiser.learning_rate", learning_rate, above_zero(learning_rate), positive),
+        ("optimiser.epsilon", epsilon, above_zero(epsilon), positive),
+        ("optimiser.clip", clip.unwrap_or(1.0), above_zero(clip.unwrap_or(1.0)), "choose above 0, or leave it out"),
+        ("optimiser.betas", betas[0], (0.0..1.0).contains(&betas[0]), share),
+        ("optimiser.betas", betas[1], (0.0..1.0).contains(&betas[1]), share),
+        ("optimiser.weight_decay", weight_decay, (0.0..f64::INFINITY).contains(&weight_decay), "choose 0 or more"),
+        ("optimiser.warmup", warmup, (0.0..=1.0).contains(&warmup), "it is a share of all updates: choose 0 to 1"),
+        ("model.dropout", dropout, (0.0..1.0).contains(&dropout), share),
+    ]
 }
 
 /// How token states are pooled, for a plan's blueprint.

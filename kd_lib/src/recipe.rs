@@ -159,6 +159,9 @@ pub struct Optimiser {
     pub clip: Option<f64>,
 }
 
+/// Recipes that may extend one another in a row.
+const LONGEST_CHAIN: usize = 8;
+
 impl Recipe {
     /// Reads a recipe, lays a profile over it (`profiles/NAME.toml` beside it) and then `key=value` settings.
     /// A teacher named in it is read with the same profile, and with the settings that begin with `teacher.`.
@@ -200,19 +203,20 @@ fn read_table(path: &Path) -> Result<Table> {
     text.parse().map_err(|e: toml::de::Error| Error::file(path, e.to_string(), "correct the TOML there"))
 }
 
-/// A recipe's table, laid over the one that its `extends` names, if any.
+/// A recipe's table, laid over the one that its `extends` names, and so on.
 fn read_extended(path: &Path) -> Result<Table> {
     let mut table = read_table(path)?;
-    let Some(base) = table.remove("extends") else { return Ok(table) };
-    let fix = "write extends = \"student.toml\": a recipe beside this one, which extends none itself";
-    let base = base.as_str().ok_or_else(|| Error::file(path, "extends is not a file name", fix))?;
-    let base_path = path.with_file_name(base);
-    let mut whole = read_table(&base_path)?;
-    if whole.contains_key("extends") {
-        return Err(Error::file(&base_path, "is extended and extends another", fix));
+    let mut path = path.to_path_buf();
+    for _ in 0..LONGEST_CHAIN {
+        let Some(base) = table.remove("extends") else { return Ok(table) };
+        let fix = "write extends = \"student.toml\", the name of a recipe beside this one";
+        let base = base.as_str().ok_or_else(|| Error::file(&path, "extends is not a file name", fix))?;
+        path = path.with_file_name(base);
+        let mut whole = read_table(&path)?;
+        lay_over(&mut whole, table);
+        table = whole;
     }
-    lay_over(&mut whole, table);
-    Ok(whole)
+    Err(Error::file(&path, "extends itself, by way of others", "let the chain end in a recipe that extends none"))
 }
 
 fn read_with_profile(path: &Path, profile: &str) -> Result<Table> {

@@ -1,9 +1,8 @@
-//! Finished runs → rows of a table: mean ± sd over the seeds of one recipe on one corpus, as text for a
-//! terminal and as HTML for a notebook.
+//! Finished runs → rows of a table: mean ± sd over the seeds of one recipe on one corpus.
 
+use crate::grid::{Cell, Grid};
 use crate::metrics::Scores;
 use crate::run::{Report, Run};
-use std::fmt::Write;
 
 /// The four figures of the published tables.
 pub const FIGURES: [&str; 4] = ["accuracy", "macro P", "macro R", "macro F1"];
@@ -58,36 +57,20 @@ pub fn rows(runs: &[Run]) -> Vec<Row> {
     groups.iter().map(|group| Row::of(group)).collect()
 }
 
-/// A table for a terminal.
-pub fn text(rows: &[Row]) -> String {
-    let widest = |cell: fn(&Row) -> &str| rows.iter().map(|r| cell(r).chars().count()).max().unwrap_or(0).max(6);
-    let (first, second) = (widest(|r| &r.name), widest(|r| &r.corpus));
-    let mut out = format!("{:first$}  {:second$}  seeds", "model", "corpus");
-    FIGURES.iter().for_each(|f| out.push_str(&format!("  {f:<15}")));
+/// The rows as a table; the best value of each figure is marked.
+pub fn table(rows: &[Row]) -> Grid {
+    let mut grid = Grid::new(&[&["model", "corpus", "seeds"], &FIGURES[..]].concat());
+    let best = |c: usize| rows.iter().map(|r| r.test[c].0).fold(f64::NEG_INFINITY, f64::max);
     for Row { name, corpus, seeds, test } in rows {
-        let cells: String = test.iter().map(|&cell| format!("  {:<15}", figure(cell))).collect();
-        let _ = write!(out, "\n{name:first$}  {corpus:second$}  {seeds:<5}{cells}");
-    }
-    out.lines().map(|l| l.trim_end().to_owned() + "\n").collect()
-}
-
-/// A table for a notebook; the best value of each column is bold.
-pub fn html(rows: &[Row]) -> String {
-    let head: String = ["model", "corpus", "seeds"].iter().chain(&FIGURES).map(|h| format!("<th>{h}</th>")).collect();
-    let best: Vec<f64> =
-        (0..FIGURES.len()).map(|c| rows.iter().map(|r| r.test[c].0).fold(f64::NEG_INFINITY, f64::max)).collect();
-    let line = |row: &Row| {
-        let cell = |(c, &value): (usize, &(f64, Option<f64>))| {
-            if value.0 == best[c] {
-                format!("<td><b>{}</b></td>", figure(value))
-            } else {
-                format!("<td>{}</td>", figure(value))
-            }
+        let mut cells: Vec<Cell> = vec![name.as_str().into(), corpus.as_str().into(), seeds.to_string().into()];
+        let marked = |(c, &value): (usize, &(f64, Option<f64>))| Cell {
+            text: figure(value),
+            strong: rows.len() > 1 && value.0 == best(c),
         };
-        let cells: String = row.test.iter().enumerate().map(cell).collect();
-        format!("<tr><td>{}</td><td>{}</td><td>{}</td>{cells}</tr>", escape(&row.name), escape(&row.corpus), row.seeds)
-    };
-    format!("<table><thead><tr>{head}</tr></thead><tbody>{}</tbody></table>", rows.iter().map(line).collect::<String>())
+        cells.extend(test.iter().enumerate().map(marked));
+        grid.rows.push(cells);
+    }
+    grid
 }
 
 /// Share of the teacher–student gap that distillation closes: (distilled − student) / (teacher − student).
@@ -95,28 +78,23 @@ pub fn gap_recovered(teacher: f64, student: f64, distilled: f64) -> f64 {
     (distilled - student) / (teacher - student)
 }
 
-/// Precision, recall and F1 of every class, for a terminal.
-pub fn per_class(scores: &Scores, labels: &[String]) -> String {
-    let width = labels.iter().map(|l| l.chars().count()).max().unwrap_or(0).max(8);
-    let mut out = format!("{:width$}  precision  recall  F1      support\n", "class");
+/// Precision, recall and F1 of every class, and their means.
+pub fn per_class(scores: &Scores, labels: &[String]) -> Grid {
+    let mut grid = Grid::new(&["class", "precision", "recall", "F1", "texts"]);
+    let mut line = |name: &str, figures: [f64; 3], texts: usize| {
+        let figures = figures.map(|f| Cell::from(format!("{f:.4}")));
+        grid.rows.push([&[name.into()], &figures[..], &[texts.to_string().into()]].concat());
+    };
     for (label, c) in labels.iter().zip(&scores.classes) {
-        let _ = writeln!(out, "{label:width$}  {:.4}     {:.4}  {:.4}  {}", c.precision, c.recall, c.f1, c.support);
+        line(label, [c.precision, c.recall, c.f1], c.support);
     }
-    let Scores { macro_precision, macro_recall, macro_f1, examples, accuracy, .. } = scores;
-    let _ = writeln!(
-        out,
-        "{:width$}  {macro_precision:.4}     {macro_recall:.4}  {macro_f1:.4}  {examples}\naccuracy {accuracy:.4}",
-        "macro"
-    );
-    out
+    line("macro", [scores.macro_precision, scores.macro_recall, scores.macro_f1], scores.examples);
+    line("accuracy", [scores.accuracy; 3], scores.examples);
+    grid
 }
 
-/// Text as HTML shows it.
-pub fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
-}
-
-fn figure((mean, deviation): (f64, Option<f64>)) -> String {
+/// Mean ± standard deviation, or the mean alone where there is one seed.
+pub fn figure((mean, deviation): (f64, Option<f64>)) -> String {
     deviation.map_or_else(|| format!("{mean:.4}"), |d| format!("{mean:.4} ± {d:.4}"))
 }
 

@@ -11,7 +11,7 @@
 use crate::data::Split;
 use crate::device::Environment;
 use crate::files::{self, TensorFile};
-use crate::metrics::Scores;
+use crate::metrics::{Scores, argmax};
 use crate::recipe::Recipe;
 use crate::strategies::Precision;
 use crate::{Error, Result};
@@ -88,6 +88,9 @@ pub struct Report {
     pub precision: Precision,
     /// What it was computed on.
     pub environment: Environment,
+    /// The project's commit, where it is known.
+    #[serde(default)]
+    pub commit: Option<String>,
     /// Seconds of training and evaluation, resumed parts included.
     pub seconds: f64,
     /// Scores on dev.
@@ -140,6 +143,42 @@ impl Run {
     }
 }
 
+/// One line of `test.csv` on the shelf of results.
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    label: usize,
+    answer: usize,
+}
+
+impl Run {
+    /// Predicted class and label of each example of a split, in the corpus's order. A run on the shelf of results
+    /// has these alone, of the test split, and no logits.
+    pub fn answers(&self, split: Split) -> Result<(Vec<usize>, Vec<usize>)> {
+        let path = self.path.join("test.csv");
+        if split != Split::Test || !path.exists() {
+            let (logits, labels) = self.logits(split)?;
+            return Ok((logits.outer_iter().map(argmax).collect(), labels));
+        }
+        let bad = |e: csv::Error| Error::file(&path, e.to_string(), "fetch the file again");
+        let rows = csv::Reader::from_path(&path).map_err(bad)?.into_deserialize();
+        rows.map(|row| row.map(|a: Answer| (a.answer, a.label)).map_err(bad)).collect()
+    }
+
+    /// Copies what a table needs (report, curve, class names, test answers) to `shelf`; returns the copy.
+    pub fn keep(&self, shelf: &Path) -> Result<Run> {
+        let folder = shelf.join(&self.report.id);
+        let (answers, labels) = self.answers(Split::Test)?;
+        write_csv(
+            &folder.join("test.csv"),
+            answers.iter().zip(&labels).map(|(&answer, &label)| Answer { label, answer }),
+        )?;
+        write_csv(&folder.join("curve.csv"), self.curve()?)?;
+        files::write_json(&folder.join("labels.json"), &self.labels)?;
+        files::write_json(&folder.join("report.json"), &self.report)?;
+        Run::open(folder)
+    }
+}
+
 /// `[rows, columns]` in fp32 as an array.
 pub fn to_array(tensor: &Tensor) -> Result<Array2<f32>> {
     let (rows, columns) = tensor.size2()?;
@@ -154,16 +193,15 @@ pub(crate) fn write_logits(folder: &Path, split: Split, logits: &Tensor, labels:
     files::write_tensors(&folder.join(logit_file(split)), tensors, HashMap::new())
 }
 
-/// Writes the curve.
-pub(crate) fn write_curve(folder: &Path, curve: &[CurvePoint]) -> Result<()> {
-    let path = folder.join("curve.csv");
-    let bad = |e: csv::Error| Error::file(&path, e.to_string(), "is the disk full?");
-    files::write_atomically(&path, |temporary| {
+/// Writes rows as CSV.
+pub(crate) fn write_csv(path: &Path, rows: impl IntoIterator<Item = impl Serialize>) -> Result<()> {
+    let bad = |e: csv::Error| Error::file(path, e.to_string(), "is the disk full?");
+    files::write_atomically(path, |temporary| {
         let mut writer = csv::Writer::from_path(temporary).map_err(bad)?;
-        for point in curve {
-            writer.serialize(point).map_err(bad)?;
+        for row in rows {
+            writer.serialize(row).map_err(bad)?;
         }
-        writer.flush().map_err(Error::io(&path))
+        writer.flush().map_err(Error::io(path))
     })
 }
 

@@ -66,7 +66,12 @@ pub fn train(plan: &Plan, model: &dyn Classifier, material: &Material, folder: &
 
 /// The micro-batches of update `step`; `order` holds the epoch they belong to. A window never reaches into the
 /// next epoch: the last of each may be short.
-fn window<'a>(plan: &Plan, split: &Encoded, order: &'a mut (usize, Vec<Vec<usize>>), step: usize) -> &'a [Vec<usize>] {
+pub(crate) fn window<'a>(
+    plan: &Plan,
+    split: &Encoded,
+    order: &'a mut (usize, Vec<Vec<usize>>),
+    step: usize,
+) -> &'a [Vec<usize>] {
     let (epoch, within) = (step / plan.steps_per_epoch, step % plan.steps_per_epoch);
     if order.0 != epoch {
         let Train { batch, bucketed, .. } = plan.recipe.train;
@@ -84,7 +89,7 @@ fn look(plan: &Plan, model: &dyn Classifier, dev: &Encoded) -> Result<[f64; 2]> 
 }
 
 /// One update at learning rate `rate`, the `step`-th, from one window of micro-batches; says what it did.
-fn update(
+pub(crate) fn update(
     plan: &Plan,
     model: &dyn Classifier,
     optimiser: &mut AdamW,

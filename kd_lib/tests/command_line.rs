@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{TINY_STUDENT, root, sample};
+use common::{TINY_STUDENT, root, sample, tiny_checkpoint};
 use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
@@ -83,4 +83,96 @@ fn mistakes_get_a_sentence_and_a_failing_exit() {
 fn help_teaches_the_first_steps() {
     let help = text(&kd(Path::new("."), &["--help"], "").stdout);
     assert!(["kd run", "kd predict", "First steps", "Train a recipe"].iter().all(|part| help.contains(part)), "{help}");
+}
+
+#[test]
+fn every_recipe_of_the_tables_can_be_rehearsed_on_the_cnews_layout() {
+    let Some(data) = std::env::var_os("KD_DATA").map(|d| Path::new(&d).join("cnews")) else {
+        println!("not run: KD_DATA names no folder with cnews");
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let documents = std::fs::read_to_string(data.join("cnews.test.sample.txt")).unwrap();
+    let labels = std::fs::read_to_string(data.join("cnews.labels")).unwrap();
+    assert_eq!(documents.lines().count(), 106);
+    let corpus = folder.path().join("cnews");
+    std::fs::create_dir(&corpus).unwrap();
+    std::fs::write(corpus.join("cnews.labels"), labels).unwrap();
+    for split in ["train", "val", "test"] {
+        std::fs::write(corpus.join(format!("cnews.{split}.txt")), &documents).unwrap();
+    }
+    tiny_checkpoint(&folder.path().join("bert-base-chinese"));
+    let table = std::fs::read_to_string(root().join("notebooks/published.csv")).unwrap();
+    let recipes: Vec<&str> = table.lines().skip(1).map(|l| l.split(',').nth(2).unwrap()).collect();
+    assert_eq!(recipes.len(), 18);
+    for recipe in recipes {
+        let path = format!("notebooks/recipes/{recipe}.toml");
+        let mut arguments = vec!["run", &path, "--dry-run", "--data", corpus.to_str().unwrap()];
+        let vocabulary = format!("model.vocabulary_file={}", data.join("cnews.vocab.txt").display());
+        let bert = ["model.weights=bert-base-chinese", "model.pooling=cls", "model.prefix=", "data.max_tokens=40"];
+        let student = [vocabulary.as_str(), "model.embedding=12", "model.hidden=8", "data.max_tokens=256"];
+        let of_teacher = bert.map(|s| format!("teacher.{s}"));
+        let settings = if recipe.starts_with("bert") { bert } else { student };
+        settings.iter().chain(&["data.drop_leaks=false"]).for_each(|s| arguments.extend(["--set", s]));
+        of_teacher.iter().filter(|_| recipe.contains("kd")).for_each(|s| arguments.extend(["--set", s]));
+        let output = kd(folder.path(), &arguments, "");
+        assert!(output.status.success(), "{recipe}: {}", text(&output.stderr));
+        let said = text(&output.stdout);
+        for part in ["updates: ", "time: about ", "over 2 just made", "memory: ", "106 training texts"] {
+            assert!(said.contains(part), "{recipe}: no {part:?} in\n{said}");
+        }
+        assert!(!folder.path().join("runs").exists(), "a dry run writes nothing");
+    }
+}
+
+#[test]
+fn a_folder_of_texts_becomes_a_distilled_student_by_one_command() {
+    let folder = tempfile::tempdir().unwrap();
+    tiny_checkpoint(&folder.path().join("checkpoints/e5-small"));
+    let recipes = folder.path().join("notebooks/recipes");
+    std::fs::create_dir_all(recipes.join("profiles")).unwrap();
+    for name in ["teacher.toml", "student.toml", "distilled.toml"] {
+        std::fs::copy(root().join("notebooks/recipes").join(name), recipes.join(name)).unwrap();
+    }
+    let tiny = "[bert.model]\npooling = \"cls\"\nprefix = \"\"\n[bert.data]\nmax_tokens = 32\n[bilstm.model]\nembedding = 12\nhidden = 8\n";
+    std::fs::write(recipes.join("profiles/tiny.toml"), tiny).unwrap();
+    let checkpoints = folder.path().join("checkpoints");
+    let output = kd(&checkpoints, &["distill", sample().to_str().unwrap(), "--profile", "tiny"], "");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    for row in ["bert ", "bilstm ", "bilstm+kd "] {
+        assert!(text(&output.stderr).lines().any(|l| l.starts_with(row)), "{}", text(&output.stderr));
+    }
+    let said = text(&output.stdout);
+    assert!(said.contains("entertainment") && said.lines().last().unwrap().contains("bilstm+kd-"));
+    let run = said.lines().last().unwrap();
+    let kept = text(&kd(&checkpoints, &["keep", run], "").stdout);
+    assert!(Path::new(kept.trim()).join("test.csv").exists());
+    assert!(Path::new(run).join("log.txt").exists());
+}
+
+/// A folder whose `curl` does as this script says.
+fn with_curl(script: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("curl");
+    std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
+    std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    folder
+}
+
+#[test]
+fn a_fetched_file_with_another_blob_id_is_not_kept_and_no_network_is_said() {
+    let data = tempfile::tempdir().unwrap();
+    let fetch = |curl: &tempfile::TempDir| {
+        let path = format!("{}:{}", curl.path().display(), std::env::var("PATH").unwrap());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kd"));
+        command.args(["fetch", "thucnews-title", "--into"]).arg(data.path()).env("PATH", path);
+        text(&command.output().unwrap().stderr)
+    };
+    // The fake writes where --output says: the argument before the address.
+    let forged = fetch(&with_curl("while [ $# -gt 2 ]; do shift; done; printf forged > \"$1\""));
+    assert!(forged.contains("train.txt") && forged.contains("blob id") && forged.contains("not kept"), "{forged}");
+    let none = fetch(&with_curl("echo 'Could not resolve host' >&2; exit 6"));
+    assert!(none.contains("Could not resolve host") && none.contains("is there a network?"), "{none}");
+    assert!(!data.path().join("thucnews-title").exists(), "a corpus is there whole or not at all");
+    assert!(!data.path().join(".thucnews-title/train.txt").exists());
 }

@@ -1,8 +1,11 @@
 //! Weight files: the registry's archive and safetensors, sound and broken. Whatever the bytes are, the answer is
 //! a tensor or a sentence, never a panic.
 
+#[path = "../examples/convert_e5.rs"]
+#[allow(dead_code)] // its main
+mod e5;
+
 use kd_lib::files::{TensorFile, write_tensors};
-use kd_lib::models::e5;
 use std::collections::HashMap;
 use tch::Tensor;
 

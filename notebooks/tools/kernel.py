@@ -1,7 +1,7 @@
 """Registers and starts the Rust kernel of this project.
 
     kernel.py install            write the kernel's description into the virtual environment
-    kernel.py warm               build kd_lib once the way a notebook cell does, into .evcxr/warm
+    kernel.py warm               build both crates once the way a notebook cell does, into .evcxr/warm
     kernel.py start CONNECTION   what Jupyter runs: a private copy of .evcxr/warm, then evcxr on it
 
 Left alone, every notebook would build the stack for minutes in its first cell. A copy shares the large
@@ -79,7 +79,7 @@ def start(connection):
 
 
 def warm():
-    """Runs one cell with the dependency line that all notebooks share."""
+    """Runs one cell with the dependency lines that all notebooks share."""
     from jupyter_client.manager import start_new_kernel
 
     fresh = WARM.with_name("warming")
@@ -90,11 +90,11 @@ def warm():
     os.environ["EVCXR_TMPDIR"] = str(fresh)
     manager, client = start_new_kernel(kernel_name="kd_rust", cwd=str(ROOT / "notebooks"), startup_timeout=120)
     try:
-        cell = ':dep kd_lib = { path = "../kd_lib" }\nkd_lib::notebook::check("the kernel sees kd_lib", true);'
+        cell = ':dep kd_lib = { path = "../kd_lib" }\n:dep kd_show = { path = "show" }\nkd_show::check("the kernel sees both", true);'
         printed = []
         client.execute_interactive(cell, timeout=1800, output_hook=lambda m: printed.append(m["content"].get("text", str(m["content"]))))
         if not any("✓" in text for text in printed):
-            sys.exit("the notebook kernel could not build kd_lib:\n" + "".join(printed))
+            sys.exit("the notebook kernel could not build kd_lib and kd_show:\n" + "".join(printed))
     finally:
         client.stop_channels()
         manager.shutdown_kernel()

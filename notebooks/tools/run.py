@@ -33,9 +33,10 @@ class Failed(Exception):
 def fingerprint(notebook, corpus, profile):
     """A hash of all that decides what a notebook shows; outputs that it already holds do not."""
     cells = [cell.source for cell in nbformat.read(notebook, as_version=4).cells]
-    digest = hashlib.sha256(f"{profile}\n{cells}\n".encode())
-    sources = [ROOT / "Cargo.lock", *sorted((ROOT / "kd_lib").rglob("*.rs")), *sorted((NOTEBOOKS / "recipes").rglob("*.toml"))]
-    for path in [*sources, ROOT / "kd_lib" / "Cargo.toml", *sorted(p for p in corpus.glob("*.*") if p.is_file())]:
+    digest = hashlib.sha256(f"{profile}\n{os.environ.get('KD_SEEDS')}\n{cells}\n".encode())
+    crates = [path for crate in [ROOT / "kd_lib", NOTEBOOKS / "show"] for path in [crate / "Cargo.toml", *sorted(crate.rglob("src/**/*.rs"))]]
+    sources = [ROOT / "Cargo.lock", *crates, NOTEBOOKS / "published.csv", *sorted((NOTEBOOKS / "recipes").rglob("*.toml"))]
+    for path in [*sources, *sorted(p for p in corpus.glob("*.*") if p.is_file())]:
         digest.update(f"{path.name}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()
 

@@ -2,13 +2,13 @@
 
 use anyhow::Result;
 use clap::{Parser, Subcommand};
-use kd_lib::data::{Corpus, format};
+use kd_lib::data::{Corpus, fetch, format};
 use kd_lib::lab::Lab;
 use kd_lib::predict::Predictor;
+use kd_lib::progress;
 use kd_lib::recipe::Recipe;
 use kd_lib::report::{self, Row};
 use kd_lib::run::Run;
-use kd_lib::{models::e5, progress};
 use std::io::Write;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -45,11 +45,25 @@ enum Verb {
         /// Another seed; a teacher keeps its own.
         #[arg(long)]
         seed: Option<u64>,
+        /// Say what would happen, make two updates to say how long it would take, and write nothing.
+        #[arg(long)]
+        dry_run: bool,
     },
-    /// Score a run on its test split, or on a file of the corpus's format, with figures per class.
+    /// From a folder of texts to a distilled student: teacher, student alone, distilled student, and their table.
+    Distill {
+        /// Corpus folder.
+        data: PathBuf,
+        /// Size of the experiment.
+        #[arg(long, default_value = "full")]
+        profile: String,
+    },
+    /// Score a run on its test split, on dev, or on a file of the corpus's format, with figures per class.
     Test {
         /// A run's folder or name.
         run: PathBuf,
+        /// On dev, which chose the weights, instead of test.
+        #[arg(long, conflicts_with = "data")]
+        dev: bool,
         /// Labelled texts to score instead of the run's test split.
         #[arg(long)]
         data: Option<PathBuf>,
@@ -66,28 +80,51 @@ enum Verb {
     Table,
     /// The finished runs.
     List,
-    /// Turn the registry's 4-bit archive into a BERT checkpoint folder.
-    Convert { archive: PathBuf, tokenizer: PathBuf, folder: PathBuf },
+    /// Copy what tables need of finished runs (report, curve, test answers) to notebooks/results/runs.
+    Keep {
+        /// Folders or names of runs.
+        #[arg(required = true)]
+        runs: Vec<PathBuf>,
+    },
+    /// Fetch a public corpus into a folder of corpora, verified by its blob ids: thucnews-title.
+    Fetch {
+        /// Its name.
+        name: String,
+        /// Where corpora lie.
+        #[arg(long, default_value = "data")]
+        into: PathBuf,
+    },
 }
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
     let lab = arguments.checkpoints.as_ref().map_or_else(Lab::open, |c| Ok(Lab::at(c)));
     match arguments.verb {
-        Verb::Run { recipe, data, profile, mut set, seed } => {
+        Verb::Run { recipe, data, profile, mut set, seed, dry_run } => {
             set.extend(seed.map(|s| format!("seed={s}")));
             let recipe = Recipe::read(recipe, &profile, &set)?;
-            let run = lab?.run(
-                &recipe,
-                &Corpus::open(data)?,
-                &mut progress::lines(std::io::stderr(), Duration::from_secs(5)),
-            )?;
-            eprintln!("{}", report::text(&[Row::of(std::slice::from_ref(&run))]));
+            let corpus = Corpus::open(data)?;
+            if dry_run {
+                println!("{}", lab?.rehearse(&recipe, &corpus)?.describe(2)?);
+                return Ok(());
+            }
+            let run = train(&lab?, &recipe, &corpus)?;
+            eprintln!("{}", report::table(&[Row::of(std::slice::from_ref(&run))]).text());
             println!("{}", run.path.display());
         }
-        Verb::Test { run, data } => {
+        Verb::Distill { data, profile } => {
+            let (lab, corpus) = (lab?, Corpus::open(data)?);
+            let read = |name: &str| Recipe::read(lab.recipes().join(name), &profile, &[]);
+            let recipes = ["teacher.toml", "student.toml", "distilled.toml"].map(read);
+            let runs = recipes.into_iter().map(|recipe| train(&lab, &recipe?, &corpus)).collect::<Result<Vec<_>>>()?;
+            eprintln!("{}", report::table(&report::rows(&runs)).text());
+            print!("{}", report::per_class(&runs[2].report.test, &runs[2].labels).text());
+            println!("{}", runs[2].path.display());
+        }
+        Verb::Test { run, dev, data } => {
             let run = lab?.find(&run)?;
             let scores = match data {
+                None if dev => run.report.dev.clone(),
                 None => run.report.test.clone(),
                 Some(file) => Predictor::open(&run)?.score(&format::read_examples(
                     &file,
@@ -95,16 +132,26 @@ fn main() -> Result<()> {
                     &run.labels,
                 )?)?,
             };
-            print!("{}", report::per_class(&scores, &run.labels));
+            print!("{}", report::per_class(&scores, &run.labels).text());
         }
         Verb::Predict { run, texts } => predict(&lab?.find(&run)?, &texts)?,
-        Verb::Table => print!("{}", report::text(&report::rows(&lab?.runs()?))),
+        Verb::Table => print!("{}", report::table(&report::rows(&lab?.runs()?)).text()),
         Verb::List => lab?.runs()?.iter().for_each(|r| {
             println!("{}\ttest accuracy {:.4}\t{}", r.report.id, r.report.test.accuracy, r.report.corpus)
         }),
-        Verb::Convert { archive, tokenizer, folder } => e5::convert(&archive, &tokenizer, &folder)?,
+        Verb::Keep { runs } => {
+            let lab = lab?;
+            for run in runs {
+                println!("{}", lab.keep(&lab.find(&run)?)?.path.display());
+            }
+        }
+        Verb::Fetch { name, into } => println!("{}", fetch::fetch(&name, &into)?.display()),
     }
     Ok(())
+}
+
+fn train(lab: &Lab, recipe: &Recipe, corpus: &Corpus) -> Result<Run> {
+    Ok(lab.run(recipe, corpus, &mut progress::lines(std::io::stderr(), Duration::from_secs(5)))?)
 }
 
 fn predict(run: &Run, texts: &[String]) -> Result<()> {

@@ -4,6 +4,7 @@
 pub mod batch;
 pub mod corpus;
 pub mod encoder;
+pub mod fetch;
 pub mod format;
 pub mod hygiene;
 pub mod pieces;

@@ -3,7 +3,6 @@
 
 pub mod bert;
 pub mod bilstm;
-pub mod e5;
 pub mod params;
 
 pub use bert::{Bert, BertConfig, Pooling};

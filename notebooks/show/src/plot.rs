@@ -1,9 +1,9 @@
 //! Finished runs → pictures, as SVG text in one style: colours of Okabe and Ito (2008), which colour-blind
 //! readers can tell apart, labelled axes, and a legend where there is more than one line.
 
-use crate::metrics::{Bin, Scores};
-use crate::run::CurvePoint;
-use crate::{Error, Result};
+use kd_lib::metrics::{Bin, Scores};
+use kd_lib::run::CurvePoint;
+use kd_lib::{Error, Result};
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use std::collections::BTreeMap;
@@ -22,7 +22,36 @@ const SMALL: i32 = 13;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// A named line of a chart.
-type Line<'a> = (&'a str, Vec<(f64, f64)>);
+pub type Line<'a> = (&'a str, Vec<(f64, f64)>);
+
+/// Lines over one pair of axes.
+pub fn chart(title: &str, x: &str, y: &str, all: &[Line]) -> Result<String> {
+    svg((460, 340), |area| lines(area, title, x, y, all))
+}
+
+/// Named values with their intervals `(name, [low, value, high])`, from the top down; a line marks `reference`.
+pub fn intervals(title: &str, rows: &[(String, [f64; 3])], reference: f64) -> Result<String> {
+    let (low, high) = rows.iter().fold((reference, reference), |(a, b), (_, [l, _, h])| (a.min(*l), b.max(*h)));
+    let (width, left, row_height) = (620.0, 190.0, 26);
+    let scale = (width - left - 90.0) / (high - low).max(1e-9);
+    let at = |value: f64| (left + (value - low) * scale) as i32;
+    let height = rows.len() as i32 * row_height + 44;
+    svg((width as u32, height as u32), |area| {
+        let style = (FONT, SMALL).into_font().color(&BLACK);
+        area.draw(&Text::new(title.to_owned(), (8, 6), (FONT, 15).into_font().color(&BLACK))).map_err(figure)?;
+        let mark = PathElement::new([(at(reference), 28), (at(reference), height - 8)], BLACK.mix(0.4).stroke_width(1));
+        area.draw(&mark).map_err(figure)?;
+        for (row, (name, [low, value, high])) in rows.iter().enumerate() {
+            let y = 36 + row as i32 * row_height + row_height / 2 - 6;
+            let bar = PathElement::new([(at(*low), y), (at(*high), y)], PALETTE[0].stroke_width(2));
+            area.draw(&bar).map_err(figure)?;
+            area.draw(&Circle::new((at(*value), y), 4, PALETTE[1].filled())).map_err(figure)?;
+            area.draw(&Text::new(name.clone(), (8, y - 7), style.clone())).map_err(figure)?;
+            area.draw(&Text::new(format!("{value:.2}"), (at(*high) + 8, y - 7), style.clone())).map_err(figure)?;
+        }
+        Ok(())
+    })
+}
 
 /// Training loss and dev macro-F1 of several runs against the examples seen.
 pub fn curves(runs: &[(&str, Vec<CurvePoint>)]) -> Result<String> {
@@ -49,37 +78,33 @@ pub fn reliability(models: &[(&str, Vec<Bin>)]) -> Result<String> {
 
 /// The confusion matrix, each row shaded by its share; rows are labels, columns predictions.
 pub fn confusion(scores: &Scores, labels: &[String]) -> Result<String> {
-    let count = labels.len() as i32;
+    let share = |counts: &Vec<usize>| {
+        let support = counts.iter().sum::<usize>().max(1) as f64;
+        counts.iter().map(|&n| (n as f64 / support, if n > 0 { n.to_string() } else { String::new() })).collect()
+    };
+    heat("rows: label · columns: prediction", &scores.confusion.iter().map(share).collect::<Vec<_>>(), labels)
+}
+
+/// A square of cells, each a shade from 0 to 1 and a text; rows and columns are classes.
+pub fn heat(caption: &str, cells: &[Vec<(f64, String)>], labels: &[String]) -> Result<String> {
     let (cell, margin) = (46, 110);
-    let side = (count * cell + margin + 20) as u32;
-    svg((side, side), |area| {
+    let end = margin + labels.len() as i32 * cell;
+    svg(((end + 20) as u32, (end + 24) as u32), |area| {
         let style = (FONT, SMALL).into_font().color(&BLACK);
-        for (row, counts) in scores.confusion.iter().enumerate() {
-            let support = counts.iter().sum::<usize>().max(1) as f64;
-            let top = margin + row as i32 * cell;
-            area.draw(&Text::new(labels[row].clone(), (8, top + cell / 2 - 6), style.clone())).map_err(figure)?;
-            let turned = style.clone().transform(FontTransform::Rotate270);
-            area.draw(&Text::new(labels[row].clone(), (margin + row as i32 * cell + cell / 2 - 6, margin - 8), turned))
-                .map_err(figure)?;
-            for (column, &n) in counts.iter().enumerate() {
+        let turned = style.clone().transform(FontTransform::Rotate270);
+        for (row, (label, shades)) in labels.iter().zip(cells).enumerate() {
+            let at = margin + row as i32 * cell;
+            area.draw(&Text::new(label.clone(), (8, at + cell / 2 - 6), style.clone())).map_err(figure)?;
+            area.draw(&Text::new(label.clone(), (at + cell / 2 - 6, margin - 8), turned.clone())).map_err(figure)?;
+            for (column, (shade, text)) in shades.iter().enumerate() {
                 let left = margin + column as i32 * cell;
-                let share = n as f64 / support;
-                let shade = PALETTE[0].mix(share);
-                area.draw(&Rectangle::new([(left, top), (left + cell - 2, top + cell - 2)], shade.filled()))
-                    .map_err(figure)?;
-                let ink = if share > 0.5 { &WHITE } else { &BLACK };
-                if n > 0 {
-                    area.draw(&Text::new(
-                        n.to_string(),
-                        (left + 8, top + cell / 2 - 7),
-                        (FONT, SMALL).into_font().color(ink),
-                    ))
-                    .map_err(figure)?;
-                }
+                let colour = PALETTE[0].mix(shade.clamp(0.0, 1.0)).filled();
+                area.draw(&Rectangle::new([(left, at), (left + cell - 2, at + cell - 2)], colour)).map_err(figure)?;
+                let ink = (FONT, SMALL).into_font().color(if *shade > 0.5 { &WHITE } else { &BLACK });
+                area.draw(&Text::new(text.clone(), (left + 8, at + cell / 2 - 7), ink)).map_err(figure)?;
             }
         }
-        let caption = "rows: label · columns: prediction";
-        area.draw(&Text::new(caption, (margin, margin + count * cell + 4), style)).map_err(figure)
+        area.draw(&Text::new(caption.to_owned(), (margin, end + 4), style)).map_err(figure)
     })
 }
 

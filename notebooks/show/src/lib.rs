@@ -1,20 +1,27 @@
-//! The only module that knows it may run in an evcxr cell: how a cell shows HTML and pictures, says how far
-//! training is, and fails so loudly that nobody overlooks it. It computes nothing.
+//! What a notebook shows of [`kd_lib`]'s runs: pictures ([`plot`]), the published tables beside ours ([`tables`]), and
+//! the study that it works on. This crate knows that it may be called from an evcxr cell, how a cell shows HTML, and
+//! how it fails so loudly that nobody overlooks it. It trains and scores nothing itself.
 
-use crate::data::Corpus;
-use crate::device::{self, Environment};
-use crate::lab::Lab;
-use crate::predict::{Prediction, Predictor};
-use crate::progress;
-use crate::recipe::Recipe;
-use crate::run::Run;
-use crate::{Error, Result};
+pub mod plot;
+pub mod tables;
+
+use kd_lib::data::Corpus;
+use kd_lib::device::{self, Environment};
+use kd_lib::lab::Lab;
+use kd_lib::predict::{Prediction, Predictor};
+use kd_lib::progress;
+use kd_lib::recipe::Recipe;
+use kd_lib::rehearsal::cost_ratios;
+use kd_lib::run::Run;
+use kd_lib::{Error, Result};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+use tables::{Announced, Measured};
 
-/// What a notebook works on: the lab, a corpus and a profile. `KD_CORPUS` (a folder) and `KD_PROFILE` choose
-/// them from outside; otherwise it is the corpus that set-up found, under `quick`.
+/// What a notebook works on: the lab, a corpus, a profile and seeds. `KD_CORPUS` (a folder), `KD_PROFILE` and `KD_SEEDS`
+/// (like `123,124`) choose them from outside; otherwise it is the corpus that set-up found, under `quick`, with one
+/// seed (three under `full`).
 #[derive(Debug)]
 pub struct Study {
     /// Where runs live.
@@ -23,6 +30,8 @@ pub struct Study {
     pub corpus: Corpus,
     /// Size of the experiments.
     pub profile: String,
+    /// A row's runs differ in these.
+    pub seeds: Vec<u64>,
     root: PathBuf,
 }
 
@@ -33,15 +42,21 @@ impl Study {
     }
 
     fn find() -> Result<Study> {
-        let here = std::env::current_dir().map_err(Error::io(Path::new(".")))?;
+        let here = std::env::current_dir().map_err(|source| Error::Io { path: ".".into(), source })?;
         let root = here.ancestors().find(|p| p.join("checkpoints").is_dir());
         let root = root.ok_or_else(|| {
-            Error::file(&here, "no folder named checkpoints here or above", "open the notebook from the project")
+            unusable(&here, "no folder named checkpoints here or above", "open the notebook from the project")
         })?;
         let default = ["default", "sample"].map(|name| root.join("data").join(name)).into_iter().find(|p| p.exists());
         let folder = std::env::var_os("KD_CORPUS").map(PathBuf::from).or(default).unwrap_or_else(|| root.join("data"));
         let profile = std::env::var("KD_PROFILE").unwrap_or_else(|_| "quick".into());
+        let wanted =
+            std::env::var("KD_SEEDS").unwrap_or_else(|_| if profile == "full" { "123,124,125" } else { "123" }.into());
+        let seeds = wanted.split(',').map(|s| {
+            s.trim().parse().map_err(|_| unusable(Path::new("KD_SEEDS"), &wanted, "write whole numbers, like 123,124"))
+        });
         Ok(Study {
+            seeds: seeds.collect::<Result<_>>()?,
             lab: Lab::at(root.join("checkpoints")),
             corpus: Corpus::open(folder)?,
             profile,
@@ -61,16 +76,38 @@ impl Study {
         self.lab.run(recipe, &self.corpus, &mut watch).or_stop()
     }
 
+    /// A row's runs, one a seed: found among the runs or on the shelf of results, or trained.
+    pub fn row(&self, name: &str, seeds: &[u64]) -> Vec<Run> {
+        let recipes = seeds.iter().map(|&seed| self.recipe(name).with_seed(seed));
+        recipes.map(|r| self.lab.recall(&r, &self.corpus).or_stop().unwrap_or_else(|| self.run(&r))).collect()
+    }
+
+    /// Rows of our own, each beside the baseline that it names (empty for a baseline), over this study's seeds.
+    pub fn compare(&self, rows: &[(&str, &str)]) -> Vec<Measured> {
+        let announced: Vec<Announced> =
+            rows.iter().map(|(recipe, baseline)| Announced::ours(recipe, baseline)).collect();
+        let runs: Vec<Vec<Run>> = rows.iter().map(|(recipe, _)| self.row(recipe, &self.seeds)).collect();
+        tables::measure(&announced, &runs, &vec![None; rows.len()]).or_stop()
+    }
+
+    /// Time of an update of each recipe relative to the first's, over the same number of texts; updates of all recipes
+    /// alternate, so that a slow moment hits all alike.
+    pub fn costs(&self, names: &[&str], rounds: usize) -> Vec<f64> {
+        let rehearsals = names.iter().map(|name| self.lab.rehearse(&self.recipe(name), &self.corpus));
+        rehearsals.collect::<Result<Vec<_>>>().and_then(|mut all| cost_ratios(&mut all, rounds)).or_stop()
+    }
+
+    /// Checks a claim about results, which only a profile with enough texts can bear out: under `smoke` it is not judged.
+    pub fn claim(&self, claim: &str, holds: bool) {
+        match self.profile.as_str() {
+            "smoke" => println!("○ not judged under smoke: {claim}"),
+            _ => check(claim, holds),
+        }
+    }
+
     /// What the outputs below come from: commit, corpus, profile, processor.
     pub fn provenance(&self) -> String {
-        let git = std::process::Command::new("git")
-            .args(["describe", "--always", "--dirty"])
-            .current_dir(&self.root)
-            .output();
-        let commit = git
-            .ok()
-            .filter(|o| o.status.success())
-            .map_or("unknown".into(), |o| String::from_utf8_lossy(&o.stdout).trim().to_owned());
+        let commit = device::commit(&self.root).unwrap_or_else(|| "unknown".into());
         let Environment { processor, instructions, threads, libtorch, .. } =
             Environment::of(device::choose("auto").or_stop());
         let (corpus, print) = (&self.corpus.name, &self.corpus.fingerprint[..12]);
@@ -119,6 +156,10 @@ pub fn check(claim: &str, holds: bool) {
         stop(&format!("this does not hold: {claim}"));
     }
     println!("✓ {claim}");
+}
+
+fn unusable(path: &Path, problem: &str, fix: &str) -> Error {
+    Error::File { path: path.into(), problem: problem.into(), fix: fix.into() }
 }
 
 fn stop(message: &dyn Display) -> ! {

@@ -1,0 +1,75 @@
+//! Is a difference more than noise? A paired bootstrap over seeds × examples (Efron & Tibshirani 1993, chapter 16;
+//! for classifiers Berg-Kirkpatrick et al. 2012), and Holm's correction (1979) for asking more than once.
+
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+/// Resamples of a bootstrap.
+const DRAWS: usize = 2000;
+
+/// A difference in accuracy, ours − baseline.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Difference {
+    /// Mean over the paired seeds.
+    pub mean: f64,
+    /// 2.5 % and 97.5 % of the resampled differences.
+    pub interval: [f64; 2],
+    /// Two-sided p-value of no difference.
+    pub p: f64,
+    /// Seeds that were paired.
+    pub seeds: usize,
+}
+
+/// Compares two rows; `[seed][example]` says whether an answer was right, in the same order of seeds and examples.
+/// Each resample draws seeds, then examples, both with replacement and the same for both rows.
+///
+/// ```
+/// use kd_lib::significance::difference;
+/// let baseline = vec![(0..400).map(|i| i % 4 != 0).collect::<Vec<bool>>()];
+/// let better = vec![(0..400).map(|i| i % 8 != 0).collect::<Vec<bool>>()];
+/// assert!(difference(&better, &baseline).unwrap().p < 0.01);
+/// assert!(difference(&baseline, &baseline).unwrap().p > 0.9);
+/// ```
+pub fn difference(ours: &[Vec<bool>], baseline: &[Vec<bool>]) -> Option<Difference> {
+    let seeds = ours.len().min(baseline.len());
+    let examples = ours.iter().chain(baseline).map(Vec::len).min().filter(|&n| n > 0)?;
+    let gain =
+        |seed: usize, example: usize| f64::from(i8::from(ours[seed][example]) - i8::from(baseline[seed][example]));
+    let mut random = ChaCha8Rng::seed_from_u64(0);
+    let mut means: Vec<f64> = (0..DRAWS)
+        .map(|_| {
+            let drawn: Vec<usize> = (0..seeds).map(|_| random.random_range(0..seeds)).collect();
+            let sum: f64 = (0..examples)
+                .map(|_| random.random_range(0..examples))
+                .map(|example| drawn.iter().map(|&seed| gain(seed, example)).sum::<f64>())
+                .sum();
+            sum / (seeds * examples) as f64
+        })
+        .collect();
+    means.sort_by(f64::total_cmp);
+    let share = |holds: fn(&f64) -> bool| (means.iter().filter(|m| holds(m)).count() + 1) as f64 / (DRAWS + 1) as f64;
+    let mean = (0..seeds).flat_map(|s| (0..examples).map(move |e| (s, e))).map(|(s, e)| gain(s, e)).sum::<f64>();
+    Some(Difference {
+        mean: mean / (seeds * examples) as f64,
+        interval: [means[DRAWS / 40], means[DRAWS - 1 - DRAWS / 40]],
+        p: (2.0 * share(|&m| m <= 0.0).min(share(|&m| m >= 0.0))).min(1.0),
+        seeds,
+    })
+}
+
+/// Holm's adjusted p-values, in the order given.
+///
+/// ```
+/// assert_eq!(kd_lib::significance::holm(&[0.01, 0.04, 0.02]), [0.03, 0.04, 0.04]);
+/// ```
+pub fn holm(p: &[f64]) -> Vec<f64> {
+    let mut order: Vec<usize> = (0..p.len()).collect();
+    order.sort_by(|&a, &b| p[a].total_cmp(&p[b]));
+    let mut adjusted = vec![0.0; p.len()];
+    let mut highest: f64 = 0.0;
+    for (rank, &at) in order.iter().enumerate() {
+        highest = highest.max(p[at] * (p.len() - rank) as f64).min(1.0);
+        adjusted[at] = highest;
+    }
+    adjusted
+}

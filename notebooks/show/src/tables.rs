@@ -1,0 +1,130 @@
+//! The published tables beside ours: which rows there are is read from a CSV file (table, row, recipe, baseline and
+//! the published figures), what we measured comes from finished runs. Nothing is trained here.
+
+use kd_lib::data::Split;
+use kd_lib::grid::{Cell, Grid};
+use kd_lib::report::{FIGURES, Row, figure};
+use kd_lib::run::Run;
+use kd_lib::significance::{self, Difference};
+use kd_lib::{Error, Result};
+use serde::Deserialize;
+use std::path::Path;
+
+/// A row as it was announced: its recipe, and the row that it is compared with.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Announced {
+    /// The published table, 1 or 2.
+    pub table: u8,
+    /// The published name.
+    pub row: String,
+    /// Recipe of ours, without `.toml`.
+    pub recipe: String,
+    /// The recipe that it is compared with; empty for a baseline.
+    pub baseline: String,
+    /// Published accuracy, where there is one.
+    pub accuracy: Option<f64>,
+    /// Published macro precision.
+    pub precision: Option<f64>,
+    /// Published macro recall.
+    pub recall: Option<f64>,
+    /// Published macro F1.
+    pub f1: Option<f64>,
+}
+
+impl Announced {
+    /// A row of our own, which nobody published.
+    pub fn ours(recipe: &str, baseline: &str) -> Announced {
+        let (recipe, baseline) = (recipe.to_owned(), baseline.to_owned());
+        Announced {
+            table: 0,
+            row: recipe.clone(),
+            recipe,
+            baseline,
+            accuracy: None,
+            precision: None,
+            recall: None,
+            f1: None,
+        }
+    }
+}
+
+/// A row with what was measured.
+#[derive(Debug, Clone)]
+pub struct Measured {
+    /// What was announced.
+    pub announced: Announced,
+    /// Ours: mean ± sd over seeds.
+    pub ours: Row,
+    /// Accuracy against the baseline's, and Holm's adjusted p-value over the table's comparisons.
+    pub difference: Option<(Difference, f64)>,
+    /// Time of an update, relative to the baseline's.
+    pub cost: Option<f64>,
+}
+
+/// Reads the announced rows.
+pub fn announced(path: &Path) -> Result<Vec<Announced>> {
+    let bad = |e: csv::Error| {
+        let line = e.position().map_or(0, |p| p.line() as usize);
+        let fix = "the columns are table,row,recipe,baseline,accuracy,precision,recall,f1".into();
+        Error::Line { path: path.into(), line, problem: e.to_string(), fix }
+    };
+    csv::Reader::from_path(path).map_err(bad)?.deserialize().map(|row| row.map_err(bad)).collect()
+}
+
+/// Puts runs beside the announced rows; `runs[i]` are row i's, one a seed, `costs[i]` its cost ratio where known.
+pub fn measure(rows: &[Announced], runs: &[Vec<Run>], costs: &[Option<f64>]) -> Result<Vec<Measured>> {
+    let right = runs.iter().map(|runs| runs.iter().map(right_answers).collect()).collect::<Result<Vec<Vec<_>>>>()?;
+    let baseline = |row: &Announced| rows.iter().position(|b| b.table == row.table && b.recipe == row.baseline);
+    let differences: Vec<Option<Difference>> =
+        rows.iter().enumerate().map(|(at, row)| significance::difference(&right[at], &right[baseline(row)?])).collect();
+    let adjusted = significance::holm(&differences.iter().flatten().map(|d| d.p).collect::<Vec<_>>());
+    let mut adjusted = adjusted.into_iter();
+    let measured =
+        rows.iter().zip(runs).zip(differences).zip(costs).map(|(((row, runs), difference), cost)| Measured {
+            announced: row.clone(),
+            ours: Row::of(runs),
+            difference: difference.and_then(|d| Some((d, adjusted.next()?))),
+            cost: *cost,
+        });
+    Ok(measured.collect())
+}
+
+/// Whether each test text was answered rightly.
+fn right_answers(run: &Run) -> Result<Vec<bool>> {
+    let (answers, labels) = run.answers(Split::Test)?;
+    Ok(answers.iter().zip(&labels).map(|(a, l)| a == l).collect())
+}
+
+/// Published and ours for each figure; differences from the baseline that are more than noise are marked.
+pub fn grid(rows: &[Measured]) -> Grid {
+    let figures = FIGURES.iter().flat_map(|f| [format!("{f}: published"), "ours".to_owned()]);
+    let head: Vec<String> = ["row".to_owned()]
+        .into_iter()
+        .chain(figures)
+        .chain(["seeds", "Δ points", "95 %", "p (Holm)", "cost"].map(str::to_owned))
+        .collect();
+    let published = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |v| format!("{v:.4}"));
+    let row = |row: &Measured| {
+        let Announced { row: name, accuracy, precision, recall, f1, .. } = &row.announced;
+        let mut cells: Vec<Cell> = vec![name.as_str().into()];
+        for (theirs, ours) in [accuracy, precision, recall, f1].into_iter().zip(row.ours.test) {
+            cells.extend([published(*theirs).into(), figure(ours).into()]);
+        }
+        cells.push(row.ours.seeds.to_string().into());
+        cells.extend(compared(row));
+        cells.push(row.cost.map_or_else(|| "–".into(), |c| format!("×{c:.2}")).into());
+        cells
+    };
+    Grid { head, rows: rows.iter().map(row).collect() }
+}
+
+/// The difference in points of accuracy, its interval, and its adjusted p-value; noise is said to be noise.
+fn compared(row: &Measured) -> [Cell; 3] {
+    row.difference.map_or_else(Default::default, |(Difference { mean, interval: [low, high], .. }, p)| {
+        let strong = p < 0.05;
+        let p = if strong { format!("{p:.3}") } else { format!("{p:.2}, noise") };
+        let [mean, low, high] = [mean, low, high].map(|d| format!("{:+.2}", 100.0 * d));
+        [Cell { text: mean, strong }, format!("{low} … {high}").into(), p.into()]
+    })
+}
