@@ -4,6 +4,7 @@
 # make check       formatting, lints, documentation
 #
 # DATA=auto|titles|reviews|FOLDER   PROFILE=smoke|quick|full   SEEDS=123,124   PYTHON=python3.12
+# NOTEBOOKS="notebooks/00_one_sitting.ipynb" executes these alone
 DATA    ?= auto
 PROFILE ?= quick
 PYTHON  ?= python3
@@ -29,12 +30,12 @@ MAKEFLAGS += --jobs=2
 .PHONY: reproduce test check lab setup doctor corpus clean
 
 reproduce: setup corpus
-	$(if $(SEEDS),KD_SEEDS=$(SEEDS)) $(BIN)/python notebooks/tools/run.py --profile $(PROFILE) --data data/default
+	$(if $(SEEDS),KD_SEEDS=$(SEEDS)) $(BIN)/python notebooks/tools/run.py --profile $(PROFILE) --data data/default $(NOTEBOOKS)
 	@echo "The executed notebooks are in notebooks/out/$(PROFILE); the runs behind them in checkpoints/runs."
 	@$(KD) table
 
 test: setup
-	cargo test --locked --workspace
+	OMP_NUM_THREADS=1 cargo test --locked -p kd_lib # tests run side by side already
 	$(BIN)/python notebooks/tools/test_tools.py
 	$(BIN)/python notebooks/tools/run.py --profile smoke --data data/sample
 

@@ -190,6 +190,41 @@ fn token_ids_are_those_of_python_on_ten_thousand_real_lines() {
 }
 
 #[test]
+fn word_pieces_are_those_of_transformers_on_a_vocabulary_made_from_the_sample() {
+    let folder = tempfile::tempdir().unwrap();
+    let corpus = Corpus::open(sample()).unwrap();
+    let mut texts: Vec<&str> = corpus.train.iter().map(|e| e.text.as_str()).collect();
+    texts.extend([
+        "",
+        "  ",
+        "iPhone发布会Live",
+        "ＡＢＣ 全角",
+        "naïve café 2.5%",
+        "龘未见字",
+        "a\u{200b}b",
+        "第3局21-19",
+    ]);
+    // Whole characters, whole Latin words, and pieces of words, as in bert-base-chinese.
+    let lower = texts.concat().to_lowercase();
+    let characters: std::collections::BTreeSet<String> =
+        lower.chars().filter(|c| !c.is_whitespace()).map(String::from).collect();
+    let latin = characters.iter().filter(|c| c.as_bytes()[0].is_ascii_alphanumeric()).map(|c| format!("##{c}"));
+    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "live", "##one", "iph"].map(String::from);
+    let pieces: Vec<String> = special.into_iter().chain(characters.iter().cloned()).chain(latin).collect();
+    write_text(&folder.path().join("vocab.txt"), &(pieces.join("\n") + "\n")).unwrap();
+    write_text(&folder.path().join("texts.txt"), &texts.join("\n")).unwrap();
+    reference("wordpiece.py", &[folder.path()]);
+    let expected: Vec<Vec<u32>> = read_json(&folder.path().join("ids.json")).unwrap();
+    let ours = Pieces::open(folder.path(), "", 24, Cut::Head).unwrap().tokenizer_ids(&texts).unwrap();
+    for (text, (ours, expected)) in texts.iter().zip(ours.iter().zip(&expected)) {
+        assert_eq!(ours, expected, "{text:?}");
+    }
+    let both = Pieces::open(folder.path(), "", 8, Cut::HeadTail).unwrap().tokenizer_ids(&[texts[0]]).unwrap().remove(0);
+    let whole = Pieces::open(folder.path(), "", 40, Cut::Head).unwrap().tokenizer_ids(&[texts[0]]).unwrap().remove(0);
+    assert_eq!(both, [&whole[..4], &whole[whole.len() - 4..]].concat(), "head and tail, special tokens included");
+}
+
+#[test]
 fn pruned_pieces_read_what_they_never_saw_as_unknown() {
     let pieces = Pieces::open(&teacher_weights(), "", 64, Cut::Head).unwrap().keep_only(&["足球"]).unwrap();
     let unknown = pieces.kept().unwrap().iter().position(|&id| id == 3).unwrap() as i64;

@@ -96,24 +96,28 @@ fn right_answers(run: &Run) -> Result<Vec<bool>> {
     Ok(answers.iter().zip(&labels).map(|(a, l)| a == l).collect())
 }
 
-/// Published and ours for each figure; differences from the baseline that are more than noise are marked.
+/// Ours for each figure, beside what was published and what a row costs where any row has that; differences from the
+/// baseline that are more than noise are marked.
 pub fn grid(rows: &[Measured]) -> Grid {
-    let figures = FIGURES.iter().flat_map(|f| [format!("{f}: published"), "ours".to_owned()]);
-    let head: Vec<String> = ["row".to_owned()]
-        .into_iter()
-        .chain(figures)
-        .chain(["seeds", "Δ points", "95 %", "p (Holm)", "cost"].map(str::to_owned))
-        .collect();
-    let published = |value: Option<f64>| value.map_or_else(|| "–".to_owned(), |v| format!("{v:.4}"));
+    let (published, costed) =
+        (rows.iter().any(|r| r.announced.accuracy.is_some()), rows.iter().any(|r| r.cost.is_some()));
+    let mut head = vec!["row".to_owned()];
+    for figure in FIGURES {
+        head.extend(published.then(|| format!("{figure} published")));
+        head.push(if published { "ours".into() } else { figure.to_owned() });
+    }
+    head.extend(["seeds", "Δ points", "95 %", "p (Holm)"].map(str::to_owned));
+    head.extend(costed.then(|| "cost".to_owned()));
     let row = |row: &Measured| {
         let Announced { row: name, accuracy, precision, recall, f1, .. } = &row.announced;
         let mut cells: Vec<Cell> = vec![name.as_str().into()];
         for (theirs, ours) in [accuracy, precision, recall, f1].into_iter().zip(row.ours.test) {
-            cells.extend([published(*theirs).into(), figure(ours).into()]);
+            cells.extend(published.then(|| theirs.map_or_else(|| "–".to_owned(), |v| format!("{v:.4}")).into()));
+            cells.push(figure(ours).into());
         }
         cells.push(row.ours.seeds.to_string().into());
         cells.extend(compared(row));
-        cells.push(row.cost.map_or_else(|| "–".into(), |c| format!("×{c:.2}")).into());
+        cells.extend(costed.then(|| row.cost.map_or_else(|| "–".into(), |c| format!("×{c:.2}")).into()));
         cells
     };
     Grid { head, rows: rows.iter().map(row).collect() }
