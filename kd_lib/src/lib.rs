@@ -36,6 +36,7 @@ mod error;
 pub mod files;
 pub mod grid;
 pub mod lab;
+mod layers;
 pub mod metrics;
 pub mod models;
 pub mod optim;

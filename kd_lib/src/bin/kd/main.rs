@@ -1,7 +1,10 @@
 //! `kd`: the crate's verbs on the command line. Each arm reads its arguments and calls the library once.
 
+mod arguments;
+
 use anyhow::Result;
-use clap::{Parser, Subcommand};
+use arguments::{Arguments, Verb};
+use clap::Parser;
 use kd_lib::data::{Corpus, fetch, format};
 use kd_lib::lab::Lab;
 use kd_lib::predict::Predictor;
@@ -10,91 +13,7 @@ use kd_lib::recipe::Recipe;
 use kd_lib::report::{self, Row};
 use kd_lib::run::Run;
 use std::io::Write;
-use std::path::PathBuf;
 use std::time::Duration;
-
-/// Knowledge distillation for text classification: BERT teacher, BiLSTM student.
-#[derive(Parser)]
-#[command(
-    version,
-    after_help = "First steps:\n  kd run notebooks/recipes/distilled.toml --profile quick --data data/sample\n  kd table\n  kd predict RUN 文本\n\nRUN is a run's folder, or its name under checkpoints/runs."
-)]
-struct Arguments {
-    /// Folder of weights and runs; by default the project's own.
-    #[arg(long, global = true)]
-    checkpoints: Option<PathBuf>,
-    #[command(subcommand)]
-    verb: Verb,
-}
-
-#[derive(Subcommand)]
-enum Verb {
-    /// Train a recipe, or find its finished run; prints the run's folder last.
-    Run {
-        /// The recipe, for example notebooks/recipes/student.toml.
-        recipe: PathBuf,
-        /// Corpus folder; `make corpus` lays data/default, data/sample is a toy.
-        #[arg(long, default_value = "data/default")]
-        data: PathBuf,
-        /// Size of the experiment: a file under profiles/ beside the recipe.
-        #[arg(long, default_value = "full")]
-        profile: String,
-        /// Lay a setting over the recipe, for example optimiser.learning_rate=2e-5 or teacher.train.epochs=1.
-        #[arg(long, value_name = "KEY=VALUE")]
-        set: Vec<String>,
-        /// Another seed; a teacher keeps its own.
-        #[arg(long)]
-        seed: Option<u64>,
-        /// Say what would happen, make two updates to say how long it would take, and write nothing.
-        #[arg(long)]
-        dry_run: bool,
-    },
-    /// From a folder of texts to a distilled student: teacher, student alone, distilled student, and their table.
-    Distill {
-        /// Corpus folder.
-        data: PathBuf,
-        /// Size of the experiment.
-        #[arg(long, default_value = "full")]
-        profile: String,
-    },
-    /// Score a run on its test split, on dev, or on a file of the corpus's format, with figures per class.
-    Test {
-        /// A run's folder or name.
-        run: PathBuf,
-        /// On dev, which chose the weights, instead of test.
-        #[arg(long, conflicts_with = "data")]
-        dev: bool,
-        /// Labelled texts to score instead of the run's test split.
-        #[arg(long)]
-        data: Option<PathBuf>,
-    },
-    /// Classify texts: one JSON line each, in order; "-" reads them from standard input, one a line.
-    Predict {
-        /// A run's folder or name.
-        run: PathBuf,
-        /// Texts, or "-".
-        #[arg(required = true)]
-        texts: Vec<String>,
-    },
-    /// The table of all finished runs, mean ± sd over seeds.
-    Table,
-    /// The finished runs.
-    List,
-    /// Copy what tables need of finished runs (report, curve, test answers) to notebooks/results/runs.
-    Keep {
-        /// Folders or names of runs.
-        #[arg(required = true)]
-        runs: Vec<PathBuf>,
-    },
-    /// Fetch a public corpus into a folder of corpora, verified by its blob ids: thucnews-title.
-    Fetch {
-        /// Its name.
-        name: String,
-        /// Where corpora lie.
-        #[arg(long, default_value = "data")]
-        into: PathBuf,
-    },
-}
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
