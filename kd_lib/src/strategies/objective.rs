@@ -22,6 +22,14 @@ pub enum Objective {
         /// Weight of the soft loss.
         soft: f64,
     },
+    /// Tang et al. 2019, equation 3: `hard · CE(s, y) + soft · mean((s − t)²)` over rows and classes, on the logits
+    /// themselves; no temperature.
+    LogitMse {
+        /// Weight of the hard loss.
+        hard: f64,
+        /// Weight of the soft loss.
+        soft: f64,
+    },
     /// The published experiment's loss: `hard · CE(s, y) + soft · mean(KL)`, the KL averaged over *all elements*,
     /// rows and classes alike, and without T²: 1/(C·T²) of the textbook's for C classes, so that it fades.
     DistillationPerElement {
@@ -55,6 +63,7 @@ impl Objective {
     pub fn check(self) -> Result<()> {
         let (temperature, hard, soft) = match self {
             Objective::CrossEntropy {} => return Ok(()),
+            Objective::LogitMse { hard, soft } => (1.0, hard, soft),
             Objective::Distillation { temperature, hard, soft }
             | Objective::DistillationPerElement { temperature, hard, soft } => (temperature, hard, soft),
         };
@@ -92,6 +101,9 @@ impl Objective {
             Objective::Distillation { temperature, hard: by_hard, soft: by_soft } => {
                 let per_row = temperature * temperature / student.size()[0] as f64;
                 sum([by_hard, by_soft], divergence(&student, &teacher()?, temperature) * per_row, hard)
+            }
+            Objective::LogitMse { hard: by_hard, soft: by_soft } => {
+                sum([by_hard, by_soft], student.mse_loss(&teacher()?, Reduction::Mean), hard)
             }
             Objective::DistillationPerElement { temperature, hard: by_hard, soft: by_soft } => {
                 let per_element = 1.0 / student.numel() as f64;
