@@ -28,8 +28,8 @@ impl Rehearsal {
         Rehearsal { scale: LossScale::of(plan.precision), plan, model, optimiser, material, made: 0 }
     }
 
-    /// Makes the next update of the first epoch; returns its seconds.
-    pub fn update(&mut self) -> Result<f64> {
+    /// Makes the next update of the first epoch; returns its seconds and the texts that it learned from.
+    pub fn update(&mut self) -> Result<(f64, usize)> {
         let mut order = (usize::MAX, Vec::new());
         let step = self.made % self.plan.steps_per_epoch;
         let window = train::window(&self.plan, &self.material.train, &mut order, step);
@@ -38,7 +38,7 @@ impl Rehearsal {
         let model = self.model.as_ref();
         train::update(&self.plan, model, &mut self.optimiser, &self.material, window, (place, rate), &mut self.scale)?;
         self.made += 1;
-        Ok(start.elapsed().as_secs_f64())
+        Ok((start.elapsed().as_secs_f64(), window.iter().map(Vec::len).sum()))
     }
 
     /// The loss scale after the updates made.
@@ -48,7 +48,7 @@ impl Rehearsal {
 
     /// What would happen, in lines that a person reads; makes `updates` updates to say how long it would take.
     pub fn describe(&mut self, updates: usize) -> Result<String> {
-        let seconds = (0..updates).map(|_| self.update()).sum::<Result<f64>>()? / updates.max(1) as f64;
+        let seconds = (0..updates).map(|_| Ok(self.update()?.0)).sum::<Result<f64>>()? / updates.max(1) as f64;
         let Plan { id, steps, steps_per_epoch, warmup, precision, device, corpus, recipe, .. } = &self.plan;
         let (millions, texts) = (self.model.params().count() as f64 / 1e6, corpus.train.len());
         let minutes = seconds * *steps as f64 / 60.0;
@@ -61,15 +61,15 @@ impl Rehearsal {
     }
 }
 
-/// Seconds of an update of each recipe relative to the first's: medians over `rounds` rounds, in each of which every
-/// recipe makes one update over the same number of texts, so that a slow moment of the machine hits all alike.
+/// Seconds that each recipe takes for a text, relative to the first's: medians over `rounds` rounds, in each of which
+/// every recipe makes one update, so that a slow moment of the machine hits all alike.
 pub fn cost_ratios(rehearsals: &mut [Rehearsal], rounds: usize) -> Result<Vec<f64>> {
     let mut seconds = vec![Vec::new(); rehearsals.len()];
     for round in 0..=rounds {
         for (rehearsal, seconds) in rehearsals.iter_mut().zip(&mut seconds) {
-            let took = rehearsal.update()? / rehearsal.plan.recipe.train.accumulation as f64;
+            let (took, texts) = rehearsal.update()?;
             // The first round warms up.
-            seconds.extend((round > 0).then_some(took));
+            seconds.extend((round > 0).then_some(took / texts as f64));
         }
     }
     let medians: Vec<f64> = seconds.iter_mut().map(|s| median(s)).collect();

@@ -90,8 +90,8 @@ impl Study {
         tables::measure(&announced, &runs, &vec![None; rows.len()]).or_stop()
     }
 
-    /// Time of an update of each recipe relative to the first's, over the same number of texts; updates of all recipes
-    /// alternate, so that a slow moment hits all alike.
+    /// Training time for a text of each recipe relative to the first's; updates of all recipes alternate, so that a slow
+    /// moment hits all alike.
     pub fn costs(&self, names: &[&str], rounds: usize) -> Vec<f64> {
         let rehearsals = names.iter().map(|name| self.lab.rehearse(&self.recipe(name), &self.corpus));
         rehearsals.collect::<Result<Vec<_>>>().and_then(|mut all| cost_ratios(&mut all, rounds)).or_stop()
