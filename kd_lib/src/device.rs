@@ -64,9 +64,21 @@ pub fn choose(name: &str) -> Result<Device> {
 
 /// The fastest precision that is native here: bf16 on a GPU or on a processor that multiplies it, else fp32.
 pub fn native_precision(device: Device) -> Precision {
-    let flags = processor_field("flags");
-    let has = |flag: &str| flags.split(' ').any(|f| f == flag);
-    if device.is_cuda() || has("avx512_bf16") || has("amx_bf16") { Precision::Bf16 } else { Precision::Fp32 }
+    if multiplies(device, Precision::Bf16) { Precision::Bf16 } else { Precision::Fp32 }
+}
+
+/// Whether a device multiplies such numbers itself.
+pub fn multiplies(device: Device, precision: Precision) -> bool {
+    #[cfg(target_arch = "x86_64")]
+    let [bf16, fp16] = [is_x86_feature_detected!("avx512bf16"), is_x86_feature_detected!("avx512fp16")];
+    #[cfg(not(target_arch = "x86_64"))]
+    let [bf16, fp16] = [false; 2];
+    let by_processor = match precision {
+        Precision::Fp32 => true,
+        Precision::Bf16 => bf16,
+        Precision::Fp16 => fp16,
+    };
+    device.is_cuda() || by_processor
 }
 
 /// What a result was computed on. Two runs of a recipe agree bit for bit where all of this agrees.

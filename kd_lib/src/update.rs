@@ -102,8 +102,9 @@ pub fn gradients(
             tch::manual_seed(mix([seats.seed as usize, step, at, number]));
             let embedded = model.embed(&batch, Mode::Train, perturbation);
             let inputs = seats.precision.round(&embedded, perturbation.is_some());
-            did.products = Precision::of(inputs.kind());
-            seats.objective.loss(&model.classify(&inputs, &batch, Mode::Train), &batch.labels, teacher.as_ref())
+            did.products = Some(seats.precision.seen(&inputs));
+            let logits = model.classify(&inputs, &batch, Mode::Train, seats.precision);
+            seats.objective.loss(&logits, &batch.labels, teacher.as_ref())
         };
         let share = micro.len() as f64 / rows as f64;
         let clean = seats.attack.map(|attack| (attack, attack.start(model.word_embedding(), &batch)));

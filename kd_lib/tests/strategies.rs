@@ -48,7 +48,7 @@ impl Classifier for Toy {
         perturbation.map_or_else(|| words.shallow_clone(), |p| &words + p.rows(&batch.ids))
     }
 
-    fn classify(&self, inputs: &Tensor, batch: &Batch, _: Mode) -> Tensor {
+    fn classify(&self, inputs: &Tensor, batch: &Batch, _: Mode, _: Precision) -> Tensor {
         let mask = batch.mask.to_kind(Kind::Double).unsqueeze(2);
         let sum = (inputs.square() * mask).sum_dim_intlist([1i64].as_slice(), false, None);
         (sum / batch.lengths.to_kind(Kind::Double).unsqueeze(1)).linear(&self.weight, None::<Tensor>)

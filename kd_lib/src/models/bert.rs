@@ -5,7 +5,7 @@
 use super::{Classifier, Mode, Params, linear};
 use crate::data::{Batch, Pieces};
 use crate::files::{TensorFile, read_json};
-use crate::strategies::{Perturbation, precision};
+use crate::strategies::{Perturbation, Precision, precision};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -192,7 +192,7 @@ impl Bert {
     }
 
     /// Token states `[batch, seq, hidden]` of the last layer, from rounded inputs.
-    pub fn states(&self, inputs: &Tensor, batch: &Batch, mode: Mode) -> Tensor {
+    pub fn states(&self, inputs: &Tensor, batch: &Batch, mode: Mode, precision: Precision) -> Tensor {
         let kind = inputs.kind();
         let blocked = batch.mask.logical_not().unsqueeze(1).unsqueeze(2);
         let bias = Tensor::zeros(blocked.size(), (kind, inputs.device())).masked_fill(&blocked, f64::NEG_INFINITY);
@@ -200,31 +200,28 @@ impl Bert {
         let mut states =
             if in_parts { precision::value(inputs, self.config.hidden_size) } else { inputs.shallow_clone() };
         for (at, layer) in self.layers.iter().enumerate() {
-            states = self.attend(layer, if at == 0 { inputs } else { &states }, &states, &bias, mode);
-            let inner =
-                linear(&linear(&states, &layer.up[0], &layer.up[1]).gelu("none"), &layer.down[0], &layer.down[1]);
-            let inner = mode.dropout(&inner, self.config.hidden_dropout_prob);
-            states = self.layer_norm(&(inner + &states), &layer.norm).to_kind(kind);
+            let from = if at == 0 { inputs } else { &states };
+            let mixed = self.attend(layer, from, &bias, mode, precision);
+            states = precision.cast(&self.layer_norm(&(mixed + &states), &layer.attention_norm));
+            let inner = linear(&states, &layer.up, precision).gelu("none");
+            let inner = mode.dropout(&linear(&inner, &layer.down, precision), self.config.hidden_dropout_prob);
+            states = precision.cast(&self.layer_norm(&(inner + &states), &layer.norm));
         }
         states
     }
 
-    /// Self-attention over `inputs` (which may be in two parts), beside the residual branch `states`.
-    fn attend(&self, layer: &Layer, inputs: &Tensor, states: &Tensor, bias: &Tensor, mode: Mode) -> Tensor {
-        let size = states.size();
-        let heads = self.config.num_attention_heads;
-        let split = |[weight, offset]: &[Tensor; 2]| {
-            linear(inputs, weight, offset).view([size[0], size[1], heads, size[2] / heads]).transpose(1, 2)
+    /// Self-attention over `inputs`, which may be in two parts.
+    fn attend(&self, layer: &Layer, inputs: &Tensor, bias: &Tensor, mode: Mode, precision: Precision) -> Tensor {
+        let [rows, seq] = [inputs.size()[0], inputs.size()[1]];
+        let (width, heads) = (self.config.hidden_size, self.config.num_attention_heads);
+        let split = |weights: &[Tensor; 2]| {
+            linear(inputs, weights, precision).view([rows, seq, heads, width / heads]).transpose(1, 2)
         };
         let (query, key, value) = (split(&layer.query), split(&layer.key), split(&layer.value));
         let drop = if mode == Mode::Train { self.config.attention_probs_dropout_prob } else { 0.0 };
         let mixed = Tensor::scaled_dot_product_attention(&query, &key, &value, Some(bias), drop, false, None, false);
-        let joined = mixed.transpose(1, 2).contiguous().view(size.as_slice());
-        let out = mode.dropout(
-            &linear(&joined, &layer.attention_out[0], &layer.attention_out[1]),
-            self.config.hidden_dropout_prob,
-        );
-        self.layer_norm(&(out + states), &layer.attention_norm).to_kind(inputs.kind())
+        let joined = mixed.transpose(1, 2).contiguous().view([rows, seq, width]);
+        mode.dropout(&linear(&joined, &layer.attention_out, precision), self.config.hidden_dropout_prob)
     }
 
     /// In fp32 whatever comes in: GPUs refuse bf16 input beside fp32 weights.
@@ -242,14 +239,14 @@ impl Classifier for Bert {
         mode.dropout(&self.layer_norm(&summed, &self.norm), self.config.hidden_dropout_prob)
     }
 
-    fn classify(&self, inputs: &Tensor, batch: &Batch, mode: Mode) -> Tensor {
-        let states = self.states(inputs, batch, mode);
+    fn classify(&self, inputs: &Tensor, batch: &Batch, mode: Mode, precision: Precision) -> Tensor {
+        let states = self.states(inputs, batch, mode, precision);
         let pooled = match &self.pooler {
-            Some([weight, bias]) => linear(&states.select(1, 0).to_kind(Kind::Float), weight, bias).tanh(),
+            Some(pooler) => linear(&states.select(1, 0).to_kind(Kind::Float), pooler, Precision::Fp32).tanh(),
             None => mean_over_tokens(&states, &batch.mask),
         };
         let pooled = mode.dropout(&pooled, self.config.hidden_dropout_prob);
-        linear(&pooled, &self.classifier[0], &self.classifier[1])
+        linear(&pooled, &self.classifier, Precision::Fp32)
     }
 
     fn word_embedding(&self) -> &Tensor {

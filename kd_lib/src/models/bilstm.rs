@@ -6,7 +6,7 @@
 
 use super::{Classifier, Mode, Params, for_parts, linear};
 use crate::data::Batch;
-use crate::strategies::Perturbation;
+use crate::strategies::{Perturbation, Precision};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
@@ -77,15 +77,17 @@ impl BiLstm {
     /// Hidden states of each direction from rounded inputs, `[batch, seq, hidden]`: the first in text order, the
     /// second in the order in which it read, from the row's last character to its first. Past a row's length
     /// undefined.
-    pub fn states(&self, inputs: &Tensor, batch: &Batch) -> [Tensor; 2] {
-        [self.direction(0, inputs), self.direction(1, &reversed(inputs, batch))]
+    pub fn states(&self, inputs: &Tensor, batch: &Batch, precision: Precision) -> [Tensor; 2] {
+        [self.direction(0, inputs, precision), self.direction(1, &reversed(inputs, batch), precision)]
     }
 
-    fn direction(&self, which: usize, inputs: &Tensor) -> Tensor {
+    fn direction(&self, which: usize, inputs: &Tensor, precision: Precision) -> Tensor {
         let [input, hidden, bias_ih, bias_hh] = &self.directions[which];
-        let weights = [&for_parts(input, inputs), hidden, bias_ih, bias_hh].map(|w| w.to_kind(inputs.kind()));
+        let weights = [&for_parts(input, inputs), hidden, bias_ih, bias_hh];
+        let weights = weights.map(|w| precision.cast(w).to_kind(inputs.kind()));
         let zero = Tensor::zeros([1, inputs.size()[0], self.hidden], (inputs.kind(), inputs.device()));
-        inputs.lstm(&[&zero, &zero], &weights.iter().collect::<Vec<_>>(), true, 1, 0.0, true, false, true).0
+        let weights: Vec<&Tensor> = weights.iter().collect();
+        precision.cast(&inputs.lstm(&[&zero, &zero], &weights, true, 1, 0.0, true, false, true).0)
     }
 }
 
@@ -96,14 +98,15 @@ impl Classifier for BiLstm {
         mode.dropout(&words, self.dropout)
     }
 
-    fn classify(&self, inputs: &Tensor, batch: &Batch, mode: Mode) -> Tensor {
+    fn classify(&self, inputs: &Tensor, batch: &Batch, mode: Mode, precision: Precision) -> Tensor {
         let padding = batch.mask.logical_not().unsqueeze(2);
         let fill = if self.pool_padding { 0.0 } else { f64::NEG_INFINITY };
         // A maximum over time does not ask for an order, so the backward states need no turning back.
-        let pooled = self.states(inputs, batch).map(|states| states.masked_fill(&padding, fill).max_dim(1, false).0);
+        let states = self.states(inputs, batch, precision);
+        let pooled = states.map(|states| states.masked_fill(&padding, fill).max_dim(1, false).0);
         let pooled = Tensor::cat(&pooled, 1).to_kind(Kind::Float);
         let pooled = mode.dropout(&pooled, self.dropout);
-        linear(&pooled, &self.classifier[0], &self.classifier[1])
+        linear(&pooled, &self.classifier, Precision::Fp32)
     }
 
     fn word_embedding(&self) -> &Tensor {

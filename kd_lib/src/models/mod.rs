@@ -37,8 +37,8 @@ pub trait Classifier: std::fmt::Debug + Send {
     fn embed(&self, batch: &Batch, mode: Mode, perturbation: Option<&Perturbation>) -> Tensor;
 
     /// Logits `[batch, classes]`, always in fp32, from embedded tokens that [`Precision::round`] has rounded; the
-    /// products are computed in their kind.
-    fn classify(&self, inputs: &Tensor, batch: &Batch, mode: Mode) -> Tensor;
+    /// encoder's products are computed in the same precision.
+    fn classify(&self, inputs: &Tensor, batch: &Batch, mode: Mode, precision: Precision) -> Tensor;
 
     /// The parameter that an attack moves, `[vocabulary, width]`.
     fn word_embedding(&self) -> &Tensor;
@@ -48,14 +48,16 @@ pub trait Classifier: std::fmt::Debug + Send {
 
     /// Logits `[batch, classes]`: both halves in a row.
     fn logits(&self, batch: &Batch, mode: Mode, precision: Precision) -> Tensor {
-        self.classify(&precision.round(&self.embed(batch, mode, None), false), batch, mode)
+        self.classify(&precision.round(&self.embed(batch, mode, None), false), batch, mode, precision)
     }
 }
 
-/// `x · wᵀ + b` in the precision of `x`: the fp32 weights are cast inside the graph, so gradients arrive in fp32.
-/// Where `x` is in two parts (see [`Precision::round`]), both meet the same weights.
-pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Tensor {
-    x.linear(&for_parts(weight, x).to_kind(x.kind()), Some(bias.to_kind(x.kind())))
+/// `x · wᵀ + b` in a precision: the fp32 weights are cast inside the graph, so gradients arrive in fp32. Where `x`
+/// is in two parts (see [`Precision::round`]), both meet the same weights.
+pub(crate) fn linear(x: &Tensor, [weight, bias]: &[Tensor; 2], precision: Precision) -> Tensor {
+    let x = precision.cast(x);
+    let [weight, bias] = [&for_parts(weight, &x), bias].map(|w| precision.cast(w).to_kind(x.kind()));
+    precision.cast(&x.linear(&weight, Some(bias)))
 }
 
 /// `weight [outputs, inputs]`, once for each part of `x [.., parts · inputs]`.
