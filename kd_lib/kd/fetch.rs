@@ -1,7 +1,8 @@
 //! A public corpus from its place on the network: fetched by `curl`, which goes on where it was interrupted, and
 //! verified by the git blob id of every file before the folder is there at all.
 
-use crate::{Error, Result, files};
+use anyhow::{Context, Result, bail};
+use kd_lib::files;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -23,13 +24,13 @@ const CLASSES: [&str; 10] =
 pub fn fetch(name: &str, data: &Path) -> Result<PathBuf> {
     let folder = data.join(name);
     if name != "thucnews-title" {
-        return Err(Error::file(&folder, "not a corpus that can be fetched", "say thucnews-title"));
+        bail!("{name:?} is not a corpus that can be fetched; say thucnews-title");
     }
     if folder.join("class.txt").exists() {
         return Ok(folder);
     }
     let partial = data.join(format!(".{name}"));
-    std::fs::create_dir_all(&partial).map_err(Error::io(&partial))?;
+    std::fs::create_dir_all(&partial).with_context(|| partial.display().to_string())?;
     for (file, blob) in BLOBS {
         let path = partial.join(file);
         if !path.exists() || output(Command::new("git").arg("hash-object").arg("--no-filters").arg(&path))? != blob {
@@ -37,7 +38,7 @@ pub fn fetch(name: &str, data: &Path) -> Result<PathBuf> {
         }
     }
     files::write_text(&partial.join("class.txt"), &(CLASSES.join("\n") + "\n"))?;
-    std::fs::rename(&partial, &folder).map_err(Error::io(&folder))?;
+    std::fs::rename(&partial, &folder).with_context(|| folder.display().to_string())?;
     Ok(folder)
 }
 
@@ -46,9 +47,11 @@ fn download(url: &str, path: &Path, blob: &str) -> Result<()> {
     output(Command::new("curl").args(quietly).arg("--output").arg(path).arg(url))?;
     let found = output(Command::new("git").arg("hash-object").arg("--no-filters").arg(path))?;
     if found != blob {
-        std::fs::remove_file(path).map_err(Error::io(path))?;
-        let problem = format!("what came has blob id {found}, {blob} was published; it was not kept");
-        return Err(Error::file(path, problem, "fetch again, or fetch the file by hand and compare"));
+        std::fs::remove_file(path).with_context(|| path.display().to_string())?;
+        bail!(
+            "{}: what came has blob id {found}, {blob} was published; it was not kept: fetch again, or fetch the file by hand and compare",
+            path.display()
+        );
     }
     Ok(())
 }
@@ -56,10 +59,10 @@ fn download(url: &str, path: &Path, blob: &str) -> Result<()> {
 /// What a program printed; its own words where it failed.
 fn output(command: &mut Command) -> Result<String> {
     let program = PathBuf::from(command.get_program());
-    let output = command.output().map_err(Error::io(&program))?;
+    let output = command.output().with_context(|| program.display().to_string())?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(Error::file(&program, said, "is there a network? A part that came is kept and gone on with"));
+        bail!("{}: {said}; is there a network? A part that came is kept and gone on with", program.display());
     }
     Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }

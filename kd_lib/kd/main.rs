@@ -1,11 +1,12 @@
 //! `kd`: the crate's verbs on the command line. Each arm reads its arguments and calls the library once.
 
 mod arguments;
+mod fetch;
 
 use anyhow::Result;
 use arguments::{Arguments, Verb};
 use clap::Parser;
-use kd_lib::data::{Corpus, fetch, format};
+use kd_lib::data::{Corpus, format};
 use kd_lib::lab::Lab;
 use kd_lib::predict::Predictor;
 use kd_lib::progress;
