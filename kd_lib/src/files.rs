@@ -39,6 +39,15 @@ pub fn sweep(folder: &Path) -> Result<()> {
     Ok(())
 }
 
+/// Holds a folder for this process; another waits here until the first ends, however it ends.
+pub(crate) fn lock(folder: &Path) -> Result<File> {
+    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    let path = folder.join(".lock");
+    let file = File::create(&path).map_err(Error::io(&path))?;
+    file.lock().map_err(Error::io(&path))?;
+    Ok(file)
+}
+
 /// Writes text atomically.
 pub fn write_text(path: &Path, text: &str) -> Result<()> {
     write_atomically(path, |temporary| std::fs::write(temporary, text).map_err(Error::io(path)))

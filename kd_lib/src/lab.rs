@@ -1,22 +1,22 @@
 //! Where runs live, and the one way to get one: ask for a recipe on a corpus. A finished run is opened, an
 //! interrupted one goes on, a new one is trained; a distillation's teacher is got the same way first.
 
-use crate::data::{Corpus, Encoded, Encoder, Pieces, Split, Vocabulary};
+use crate::data::{Corpus, Encoder, Pieces, Split, Vocabulary};
 use crate::device::{self, Environment};
 use crate::files;
 use crate::metrics::Scores;
 use crate::models::{Bert, BiLstmConfig, Blueprint, Classifier};
 use crate::plan::{self, Plan};
-use crate::predict::Predictor;
 use crate::progress::{self, Tick, Watch};
 use crate::recipe::{Data, Model, Recipe};
 use crate::rehearsal::Rehearsal;
 use crate::run::{self, Report, Run};
 use crate::state;
+use crate::strategies::objective::UNLABELLED;
+use crate::teaching;
 use crate::train;
 use crate::update::Material;
 use crate::{Error, Result};
-use std::collections::HashMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -76,8 +76,9 @@ impl Lab {
     /// What a recipe means on a corpus; nothing is computed, not even its teacher.
     pub fn plan(&self, recipe: &Recipe, corpus: &Corpus) -> Result<Plan> {
         plan::check(recipe)?;
-        let teacher = recipe.teacher.as_ref().map(|t| self.plan(t, corpus)).transpose()?;
-        Plan::resolve(recipe, corpus, &self.checkpoints, teacher.as_ref().map(|t| t.id.as_str()))
+        let teachers = recipe.teachers();
+        let ids = teachers.iter().map(|t| Ok(self.plan(t, corpus)?.id)).collect::<Result<Vec<String>>>()?;
+        Plan::resolve(recipe, corpus, &self.checkpoints, (!ids.is_empty()).then(|| ids.join("+")))
     }
 
     /// The finished run of a recipe on a corpus: found, gone on with, or trained.
@@ -87,8 +88,9 @@ impl Lab {
         if folder.join("report.json").exists() {
             return Run::open(folder);
         }
-        let teacher = recipe.teacher.as_ref().map(|t| self.run(t, corpus, watch)).transpose()?;
-        let _lock = lock(&folder)?;
+        let teachers = recipe.teachers();
+        let teachers = teachers.iter().map(|t| self.run(t, corpus, watch)).collect::<Result<Vec<Run>>>()?;
+        let _lock = files::lock(&folder)?;
         files::sweep(&folder)?;
         if !folder.join("report.json").exists() {
             let path = folder.join("log.txt");
@@ -98,7 +100,7 @@ impl Lab {
                 to_file(tick);
                 watch(tick);
             };
-            self.finish(&plan, &folder, teacher.as_ref(), &mut both)?;
+            self.finish(&plan, &folder, &teachers, &mut both)?;
         }
         Run::open(folder)
     }
@@ -120,22 +122,16 @@ impl Lab {
     pub fn rehearse(&self, recipe: &Recipe, corpus: &Corpus) -> Result<Rehearsal> {
         let plan = self.plan(recipe, corpus)?;
         let encoder = encoder(&plan)?;
-        let train = encoder.encode_split(&plan.corpus.train)?;
-        let zeros = || Tensor::zeros([train.ids.len() as i64, corpus.labels.len() as i64], (Kind::Float, Device::Cpu));
-        let teacher = recipe.teacher.is_some().then(zeros);
+        let material = material(&plan, &encoder, &[])?;
+        let size = [material.train.ids.len() as i64, corpus.labels.len() as i64];
+        let teacher = recipe.teacher.as_ref().map(|_| Tensor::zeros(size, (Kind::Float, Device::Cpu)));
         let (_, model) = build(&plan, &encoder)?;
-        Ok(Rehearsal::new(plan, model, Material { train, dev: Encoded::default(), teacher }))
+        Ok(Rehearsal::new(plan, model, Material { teacher, ..material }))
     }
 
-    fn finish(&self, plan: &Plan, folder: &Path, teacher: Option<&Run>, watch: Watch) -> Result<()> {
-        let encoder = encoder(plan)?;
-        let corpus = &plan.corpus;
-        let logits = teacher.map(|t| self.teacher_logits(t, corpus)).transpose()?;
-        let material = Material {
-            train: encoder.encode_split(&corpus.train)?,
-            dev: encoder.encode_split(&corpus.dev)?,
-            teacher: logits,
-        };
+    fn finish(&self, plan: &Plan, folder: &Path, teachers: &[Run], watch: Watch) -> Result<()> {
+        let (encoder, corpus) = (encoder(plan)?, &plan.corpus);
+        let material = material(plan, &encoder, teachers)?;
         let (blueprint, model) = build(plan, &encoder)?;
         let outcome = train::train(plan, model.as_ref(), &material, folder, watch)?;
         let scores = |split| -> Result<Scores> {
@@ -151,7 +147,8 @@ impl Lab {
             corpus: corpus.name.clone(),
             corpus_fingerprint: corpus.fingerprint.clone(),
             train_examples: corpus.train.len(),
-            teacher: teacher.map(|t| t.report.id.clone()),
+            transfer_examples: plan.extras.len(),
+            teacher: plan.teacher.clone(),
             parameters: model.params().count(),
             steps: plan.steps,
             best_step: outcome.best_step,
@@ -160,7 +157,7 @@ impl Lab {
             commit: device::commit(&self.checkpoints),
             seconds: outcome.seconds,
             dev: scores(Split::Dev)?,
-            test: scores(Split::Test)?,
+            test: if plan.recipe.data.blind { Scores::default() } else { scores(Split::Test)? },
         };
         run::write_csv(&folder.join("curve.csv"), &outcome.curve)?;
         encoder.write(folder)?;
@@ -173,31 +170,18 @@ impl Lab {
         }
         Ok(())
     }
-
-    /// The teacher's logits over the training texts, computed once per (teacher, texts).
-    fn teacher_logits(&self, teacher: &Run, corpus: &Corpus) -> Result<Tensor> {
-        let mut hasher = blake3::Hasher::new();
-        corpus.train.iter().for_each(|e| {
-            hasher.update(e.text.as_bytes()).update(b"\n");
-        });
-        let path = teacher.path.join("logits").join(format!("{}.safetensors", &hasher.finalize().to_hex()[..12]));
-        let _lock = lock(&teacher.path.join("logits"))?;
-        if !path.exists() {
-            let texts: Vec<&str> = corpus.train.iter().map(|e| e.text.as_str()).collect();
-            let logits = Predictor::open(teacher)?.logits(&texts)?;
-            files::write_tensors(&path, [("logits".to_owned(), &logits)], HashMap::new())?;
-        }
-        files::TensorFile::read(&path)?.take(&path, "logits")
-    }
 }
 
-/// Holds a folder for this process; another waits here until the first ends, however it ends.
-fn lock(folder: &Path) -> Result<File> {
-    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    let path = folder.join(".lock");
-    let file = File::create(&path).map_err(Error::io(&path))?;
-    file.lock().map_err(Error::io(&path))?;
-    Ok(file)
+/// The texts of a run as its model reads them, and what its teachers say of them.
+fn material(plan: &Plan, encoder: &Encoder, teachers: &[Run]) -> Result<Material> {
+    let (mut train, dev) = (encoder.encode_split(&plan.corpus.train)?, encoder.encode_split(&plan.corpus.dev)?);
+    let extras: Vec<&str> = plan.extras.iter().map(|e| e.text.as_str()).collect();
+    train.ids.extend(encoder.encode(&extras)?);
+    train.labels.extend(plan.extras.iter().map(|e| e.label.map_or(UNLABELLED, |label| label as i64)));
+    let texts: Vec<&str> = plan.corpus.train.iter().map(|e| e.text.as_str()).chain(extras).collect();
+    let teacher =
+        (!teachers.is_empty()).then(|| teaching::taught(&plan.recipe.teaching, teachers, &texts)).transpose()?;
+    Ok(Material { train, dev, teacher })
 }
 
 fn encoder(plan: &Plan) -> Result<Encoder> {
@@ -213,7 +197,10 @@ fn encoder(plan: &Plan) -> Result<Encoder> {
         (Model::Bilstm { vocabulary, vocabulary_file, .. }, _) => {
             let vocabulary = match vocabulary_file {
                 Some(path) => Vocabulary::read(path)?,
-                None => Vocabulary::build(corpus.train.iter().map(|e| e.text.as_str()), *vocabulary),
+                None => {
+                    let unlabelled = plan.extras.iter().filter(|e| !e.made).map(|e| e.text.as_str());
+                    Vocabulary::build(corpus.train.iter().map(|e| e.text.as_str()).chain(unlabelled), *vocabulary)
+                }
             };
             Ok(Encoder::Characters { vocabulary, max_tokens, cut })
         }

@@ -50,6 +50,7 @@ pub mod run;
 pub mod significance;
 mod state;
 pub mod strategies;
+pub mod teaching;
 pub mod train;
 pub mod update;
 

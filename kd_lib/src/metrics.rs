@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 pub const BINS: usize = 15;
 
 /// All figures of one model on one split.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
     /// Number of examples.
     pub examples: usize,
@@ -53,6 +53,11 @@ pub struct Bin {
 }
 
 impl Scores {
+    /// Whether nothing was scored.
+    pub fn is_empty(&self) -> bool {
+        self.examples == 0
+    }
+
     /// Scores of logits `[example, class]` against labels `[example]`.
     ///
     /// ```

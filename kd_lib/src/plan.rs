@@ -1,21 +1,23 @@
 //! A recipe met with a corpus: every number resolved, every setting checked, nothing computed yet.
 //! The plan's id is a hash of all that decides the result, so one experiment has one folder.
 
-use crate::data::{Corpus, Encoded, Example, batch};
+use crate::data::{Corpus, Encoded, Example, Extra, batch};
 use crate::models::{BertConfig, Pooling};
 use crate::recipe::{Model, Optimiser, PrecisionChoice, Recipe, Train};
 use crate::strategies::{Attack, Precision};
+use crate::teaching::{self, Teaching};
 use crate::update::Seats;
 use crate::{Error, Result, device, files};
 use rand::SeedableRng;
 use rand::seq::index::sample;
 use rand_chacha::ChaCha8Rng;
 use serde_json::json;
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use tch::Device;
 
-/// Raised whenever the same recipe would train to another result.
-const FORMAT: u32 = 2;
+/// Raised whenever the same recipe would train to another result: of a run without a teacher, and of one with.
+const FORMAT: [u32; 2] = [2, 3];
 /// Which examples `data.train_examples` draws must not depend on the recipe's seed.
 const SUBSET_SEED: u64 = 0;
 
@@ -34,6 +36,10 @@ pub struct Plan {
     pub checkpoint: Option<(PathBuf, BertConfig)>,
     /// The corpus as it is trained on: leaks dropped, examples drawn.
     pub corpus: Corpus,
+    /// The transfer set, trained on beside the corpus's own texts.
+    pub extras: Vec<Extra>,
+    /// The teacher's run, where there is one; several joined by `+`.
+    pub teacher: Option<String>,
     /// The corpus as it was given: what word pieces are kept for.
     pub whole: Corpus,
     /// Updates of one epoch; the last may be short.
@@ -47,7 +53,8 @@ pub struct Plan {
 impl Plan {
     /// Resolves a recipe against a corpus; `checkpoints` is where named weights lie, `teacher` the id of the
     /// finished teacher where the recipe names one.
-    pub fn resolve(recipe: &Recipe, corpus: &Corpus, checkpoints: &Path, teacher: Option<&str>) -> Result<Plan> {
+    pub fn resolve(recipe: &Recipe, corpus: &Corpus, checkpoints: &Path, teacher: Option<String>) -> Result<Plan> {
+        recipe.objective.check_classes(corpus.labels.len())?;
         let device = device::choose(&recipe.device)?;
         let precision = match recipe.train.precision {
             PrecisionChoice::Auto => device::native_precision(device),
@@ -60,16 +67,17 @@ impl Plan {
             Model::Bilstm { .. } => None,
         };
         let ingredients = ingredients(recipe, checkpoint.as_ref().map(|(folder, _)| folder.as_path()))?;
-        let key = json!({ "format": FORMAT, "recipe": without_labels(recipe), "precision": precision, "cuda": device.is_cuda(),
+        let key = json!({ "format": FORMAT[usize::from(teacher.is_some())], "recipe": without_labels(recipe), "precision": precision, "cuda": device.is_cuda(),
             "corpus": corpus.fingerprint, "ingredients": ingredients, "teacher": teacher });
         let id = format!("{}-{}", recipe.name, &blake3::hash(key.to_string().as_bytes()).to_hex()[..12]);
         let whole = corpus.clone();
-        let corpus = select(corpus, recipe);
+        let (corpus, rest) = select(corpus, recipe);
+        let extras = recipe.transfer.as_ref().map(|t| t.gather(&corpus, &rest)).transpose()?.unwrap_or_default();
         if corpus.train.is_empty() {
             let fix = "set data.drop_leaks = false, or give splits that differ";
             return Err(Error::recipe("data.drop_leaks", "every training text recurs in dev or test", fix));
         }
-        let batches = corpus.train.len().div_ceil(recipe.train.batch);
+        let batches = (corpus.train.len() + extras.len()).div_ceil(recipe.train.batch);
         let steps_per_epoch = batches.div_ceil(recipe.train.accumulation);
         let steps = steps_per_epoch * recipe.train.epochs;
         let warmup = (steps as f64 * recipe.optimiser.warmup).round() as usize;
@@ -80,6 +88,8 @@ impl Plan {
             precision,
             checkpoint,
             corpus,
+            extras,
+            teacher,
             whole,
             steps_per_epoch,
             steps,
@@ -87,9 +97,12 @@ impl Plan {
         })
     }
 
-    /// Who sits in the loop's seats.
-    pub fn seats(&self) -> Seats {
+    /// Who sits in the loop's seats at an update; the temperature goes in a straight line to its last value.
+    pub fn seats(&self, step: usize) -> Seats {
         let Recipe { objective, attack, seed, .. } = self.recipe;
+        let (first, gone) = (objective.temperature(), step as f64 / self.steps.max(1) as f64);
+        let at = |last: f64| objective.at_temperature(first + (last - first) * gone);
+        let objective = self.recipe.train.final_temperature.map_or(objective, at);
         Seats { objective, precision: self.precision, attack, seed }
     }
 
@@ -122,22 +135,30 @@ fn ingredients(recipe: &Recipe, checkpoint: Option<&Path>) -> Result<Vec<String>
         Model::Bilstm { vocabulary_file, .. } => vocabulary_file.clone(),
         Model::Bert { .. } => None,
     };
-    files.filter(|p| p.exists()).chain(vocabulary).map(|path| files::hash_file(&path)).collect()
+    let unlabelled = recipe.transfer.as_ref().and_then(|t| t.file.clone());
+    files.filter(|p| p.exists()).chain(vocabulary).chain(unlabelled).map(|path| files::hash_file(&path)).collect()
 }
 
-fn select(corpus: &Corpus, recipe: &Recipe) -> Corpus {
+/// The corpus as it is trained on, and the training texts left out of it.
+fn select(corpus: &Corpus, recipe: &Recipe) -> (Corpus, Vec<Example>) {
     let mut corpus = if recipe.data.drop_leaks { corpus.clone().without_leaks() } else { corpus.clone() };
-    draw(&mut corpus.train, recipe.data.train_examples);
+    let rest = draw(&mut corpus.train, recipe.data.train_examples);
     draw(&mut corpus.dev, recipe.data.dev_examples);
-    corpus
+    if let Some([folds, left_out]) = recipe.data.fold {
+        corpus.train.retain(|e| teaching::fold(&e.text, folds) != left_out);
+    }
+    (corpus, rest)
 }
 
-/// Keeps `wanted` examples in their order.
-fn draw(examples: &mut Vec<Example>, wanted: Option<usize>) {
-    let Some(wanted) = wanted.filter(|&n| n < examples.len()) else { return };
-    let mut rows = sample(&mut ChaCha8Rng::seed_from_u64(SUBSET_SEED), examples.len(), wanted).into_vec();
-    rows.sort_unstable();
-    *examples = rows.into_iter().map(|r| examples[r].clone()).collect();
+/// Keeps `wanted` examples in their order; returns the others.
+fn draw(examples: &mut Vec<Example>, wanted: Option<usize>) -> Vec<Example> {
+    let Some(wanted) = wanted.filter(|&n| n < examples.len()) else { return Vec::new() };
+    let drawn = sample(&mut ChaCha8Rng::seed_from_u64(SUBSET_SEED), examples.len(), wanted).into_iter();
+    let drawn: HashSet<usize> = drawn.collect();
+    let (kept, rest): (Vec<_>, Vec<_>) =
+        std::mem::take(examples).into_iter().enumerate().partition(|(row, _)| drawn.contains(row));
+    *examples = kept.into_iter().map(|(_, example)| example).collect();
+    rest.into_iter().map(|(_, example)| example).collect()
 }
 
 fn open_checkpoint(checkpoints: &Path, weights: &str, max_tokens: usize) -> Result<(PathBuf, BertConfig)> {
@@ -182,7 +203,7 @@ pub fn check(recipe: &Recipe) -> Result<()> {
 }
 
 /// What must be 1 or more.
-fn counts(recipe: &Recipe) -> [(&'static str, usize); 10] {
+fn counts(recipe: &Recipe) -> [(&'static str, usize); 12] {
     let Recipe { data, train, .. } = recipe;
     let (embedding, hidden, vocabulary) = match recipe.model {
         Model::Bilstm { embedding, hidden, vocabulary, .. } => (embedding, hidden, vocabulary),
@@ -197,6 +218,8 @@ fn counts(recipe: &Recipe) -> [(&'static str, usize); 10] {
         ("train.batch", train.batch),
         ("train.accumulation", train.accumulation),
         ("train.evaluate_every", train.evaluate_every),
+        ("teaching", recipe.teaching.as_ref().map_or(1, Teaching::teachers)),
+        ("transfer.ways", recipe.transfer.as_ref().map_or(1, |t| t.ways.len())),
         ("model.embedding", size(embedding)),
         ("model.hidden", size(hidden)),
         ("model.vocabulary", vocabulary.saturating_sub(2)),
@@ -204,9 +227,10 @@ fn counts(recipe: &Recipe) -> [(&'static str, usize); 10] {
 }
 
 /// What must lie in a range: key, value, whether it does, and what to do.
-fn numbers(recipe: &Recipe) -> [(&'static str, f64, bool, &'static str); 8] {
+fn numbers(recipe: &Recipe) -> [(&'static str, f64, bool, &'static str); 9] {
     let Optimiser { learning_rate, betas, epsilon, weight_decay, warmup, clip } = recipe.optimiser;
     let dropout = if let Model::Bilstm { dropout, .. } = recipe.model { dropout } else { 0.0 };
+    let last = recipe.train.final_temperature.unwrap_or(1.0);
     let above_zero = |value: f64| value > 0.0 && value.is_finite();
     let (positive, share) = ("choose a number above 0", "choose 0 or more, below 1");
     [
@@ -217,6 +241,7 @@ fn numbers(recipe: &Recipe) -> [(&'static str, f64, bool, &'static str); 8] {
         ("optimiser.betas", betas[1], (0.0..1.0).contains(&betas[1]), share),
         ("optimiser.weight_decay", weight_decay, (0.0..f64::INFINITY).contains(&weight_decay), "choose 0 or more"),
         ("optimiser.warmup", warmup, (0.0..=1.0).contains(&warmup), "it is a share of all updates: choose 0 to 1"),
+        ("train.final_temperature", last, above_zero(last), positive),
         ("model.dropout", dropout, (0.0..1.0).contains(&dropout), share),
     ]
 }

@@ -2,10 +2,11 @@
 //! `quick`, `full`) and `key=value` settings are laid over it before it is read, never looked up later.
 //! What will happen is [`crate::plan`]'s business, the last reader of a recipe.
 
-use crate::data::Cut;
+use crate::data::{Cut, Transfer};
 use crate::layers::{read_extended, read_with_profile, set};
 use crate::models::Pooling;
 use crate::strategies::{Attack, Objective};
+use crate::teaching::Teaching;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -36,6 +37,12 @@ pub struct Recipe {
     /// Whose logits a distillation learns from; in a file, the path of the teacher's recipe.
     #[serde(default)]
     pub teacher: Option<Box<Recipe>>,
+    /// Several teachers of that recipe instead of one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teaching: Option<Teaching>,
+    /// Texts beside the labelled ones; none where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer: Option<Transfer>,
     /// How long, in which portions.
     pub train: Train,
     /// How gradients become weights.
@@ -57,6 +64,12 @@ pub struct Data {
     /// Look at this many dev examples, drawn by a fixed seed; all where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dev_examples: Option<usize>,
+    /// `[n, k]`: train without the k-th of n parts of the training texts; how out-of-fold teachers differ.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fold: Option<[usize; 2]>,
+    /// Leave the test split alone: what a search over settings must do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub blind: bool,
     /// Drop training texts that recur in dev or test.
     #[serde(default = "yes")]
     pub drop_leaks: bool,
@@ -117,6 +130,9 @@ pub struct Train {
     pub precision: PrecisionChoice,
     /// Look at dev each time this many examples more have been seen.
     pub evaluate_every: usize,
+    /// Move the objective's temperature to this one, in a straight line from the first update to the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_temperature: Option<f64>,
     /// Put texts of like length together; `false` takes them as they come, in training and in evaluation.
     #[serde(default = "yes", skip_serializing_if = "is_true")]
     pub bucketed: bool,
@@ -187,6 +203,17 @@ impl Recipe {
             let fix = "see the recipes under notebooks/recipes for what can be said";
             Error::file(path, format!("{}: {}", e.path(), e.inner().message()), fix)
         })
+    }
+
+    /// The recipes whose runs teach this one: none, one, or several of [`Teaching`].
+    pub fn teachers(&self) -> Vec<Recipe> {
+        let Some(teacher) = self.teacher.as_deref() else { return Vec::new() };
+        let without = |k, n| Recipe { data: Data { fold: Some([n, k]), ..teacher.data }, ..teacher.clone() };
+        match &self.teaching {
+            None => vec![teacher.clone()],
+            Some(Teaching::Seeds(seeds)) => seeds.iter().map(|&seed| teacher.clone().with_seed(seed)).collect(),
+            Some(Teaching::Folds(n)) => (0..*n).map(|k| without(k, *n)).collect(),
+        }
     }
 
     /// The same recipe under another seed.

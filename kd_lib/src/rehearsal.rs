@@ -61,26 +61,6 @@ impl Rehearsal {
     }
 }
 
-/// Seconds that each recipe takes for a text, relative to the first's: medians over `rounds` rounds, in each of which
-/// every recipe makes one update, so that a slow moment of the machine hits all alike.
-pub fn cost_ratios(rehearsals: &mut [Rehearsal], rounds: usize) -> Result<Vec<f64>> {
-    let mut seconds = vec![Vec::new(); rehearsals.len()];
-    for round in 0..=rounds {
-        for (rehearsal, seconds) in rehearsals.iter_mut().zip(&mut seconds) {
-            let (took, texts) = rehearsal.update()?;
-            // The first round warms up.
-            seconds.extend((round > 0).then_some(took / texts as f64));
-        }
-    }
-    let medians: Vec<f64> = seconds.iter_mut().map(|s| median(s)).collect();
-    Ok(medians.iter().map(|m| m / medians[0]).collect())
-}
-
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
 /// The process's largest resident memory so far, in GiB.
 fn peak_memory() -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

@@ -76,7 +76,10 @@ pub struct Report {
     pub corpus_fingerprint: String,
     /// Examples trained on, after leaks were dropped.
     pub train_examples: usize,
-    /// The teacher's run, where there was one.
+    /// Texts of the transfer set trained on beside them.
+    #[serde(default)]
+    pub transfer_examples: usize,
+    /// The teacher's run, where there was one; several joined by `+`.
     pub teacher: Option<String>,
     /// Number of trained scalars.
     pub parameters: usize,
@@ -95,7 +98,8 @@ pub struct Report {
     pub seconds: f64,
     /// Scores on dev.
     pub dev: Scores,
-    /// Scores on test.
+    /// Scores on test; of no examples, and absent from the file, where the recipe left test alone.
+    #[serde(default, skip_serializing_if = "Scores::is_empty")]
     pub test: Scores,
 }
 

@@ -98,14 +98,14 @@ pub(crate) fn update(
     (step, rate): (usize, f64),
     scale: &mut LossScale,
 ) -> Result<Did> {
-    let did = update::gradients(&plan.seats(), model, material, window, step, scale.scale)?;
+    let did = update::gradients(&plan.seats(step), model, material, window, step, scale.scale)?;
     optim::unscale(model.params(), scale.scale);
     let norm = optim::gradient_norm(model.params());
     let finite = did.loss.is_finite() && norm.double_value(&[]).is_finite();
     scale.settle(finite);
     if !finite && (!scale.dynamic || scale.collapsed()) {
         let what = if did.loss.is_finite() { "gradient" } else { "loss" };
-        let examples = window.iter().flatten().map(|&r| plan.corpus.train[r].line).collect();
+        let examples = window.iter().flatten().filter_map(|&r| plan.corpus.train.get(r)).map(|e| e.line).collect();
         return Err(Error::NotFinite { step: step + 1, what, lr: rate, examples, fix: NOT_FINITE });
     }
     if finite {

@@ -1,13 +1,13 @@
-//! From files to tensors: [`corpus`] → [`encoder`] (characters or word pieces) → [`batch`].
+//! From files to tensors: [`corpus`] (and its [`transfer`] set) → [`encoder`] (characters or word pieces) → [`batch`].
 //! Nothing here knows a model or a loss.
 
 pub mod batch;
 pub mod corpus;
 pub mod encoder;
-pub mod fetch;
 pub mod format;
 pub mod hygiene;
 pub mod pieces;
+pub mod transfer;
 pub mod vocabulary;
 
 pub use batch::{Batch, Encoded};
@@ -15,4 +15,5 @@ pub use corpus::{Corpus, Example, Split};
 pub use encoder::{Cut, Encoder};
 pub use hygiene::Hygiene;
 pub use pieces::Pieces;
+pub use transfer::{Extra, Transfer};
 pub use vocabulary::Vocabulary;

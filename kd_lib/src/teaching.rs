@@ -1,0 +1,126 @@
+//! What a teacher says of the texts of a run: one pass per (teacher, text), ever. Answers lie beside the teacher in
+//! portions, found again by the text's hash whatever run asks, so that a killed pass goes on with its next portion
+//! and every temperature, objective and seed shares one. Nothing is trained here.
+
+use crate::files::{TensorFile, lock, write_tensors};
+use crate::predict::Predictor;
+use crate::run::Run;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use tch::Tensor;
+
+/// Texts of a portion: what a killed pass loses at most.
+const PORTION: usize = 4096;
+
+/// Whose logits are learned from, where it is not the one teacher's alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Teaching {
+    /// The mean of the logits of the teacher trained under each of these seeds.
+    Seeds(Vec<u64>),
+    /// Out-of-fold logits: of n teachers, each trained without its own n-th of the texts, a text is answered by the
+    /// one that was not trained on it.
+    Folds(usize),
+}
+
+impl Teaching {
+    /// How many teachers there are; a single fold leaves nothing to train on.
+    pub fn teachers(&self) -> usize {
+        match self {
+            Teaching::Seeds(seeds) => seeds.len(),
+            Teaching::Folds(n) => {
+                if *n < 2 {
+                    0
+                } else {
+                    *n
+                }
+            }
+        }
+    }
+}
+
+/// Logits `[text, class]` to learn from, of a recipe's teachers.
+pub(crate) fn taught(teaching: &Option<Teaching>, teachers: &[Run], texts: &[&str]) -> Result<Tensor> {
+    let Some(Teaching::Folds(folds)) = *teaching else {
+        let answers = teachers.iter().map(|teacher| logits(teacher, texts)).collect::<Result<Vec<_>>>()?;
+        return Ok(answers.iter().sum::<Tensor>() / answers.len() as f64);
+    };
+    let mut answers = Tensor::new();
+    for (k, teacher) in teachers.iter().enumerate() {
+        let rows: Vec<usize> = (0..texts.len()).filter(|&row| fold(texts[row], folds) == k).collect();
+        let of_fold = logits(teacher, &rows.iter().map(|&row| texts[row]).collect::<Vec<_>>())?;
+        if k == 0 {
+            answers = Tensor::zeros([texts.len() as i64, of_fold.size()[1]], (of_fold.kind(), of_fold.device()));
+        }
+        let rows: Vec<i64> = rows.into_iter().map(|row| row as i64).collect();
+        let _ = answers.index_copy_(0, &Tensor::from_slice(&rows), &of_fold);
+    }
+    Ok(answers)
+}
+
+/// The part of the texts, of n, that a text belongs to.
+pub(crate) fn fold(text: &str, folds: usize) -> usize {
+    key(text)[0].rem_euclid(folds.max(1) as i64) as usize
+}
+
+/// Logits `[text, class]` of a teacher for these texts; its `log.txt` tells how many it had to read.
+pub fn logits(teacher: &Run, texts: &[&str]) -> Result<Tensor> {
+    let folder = teacher.path.join("logits");
+    let _lock = lock(&folder)?;
+    let (mut known, mut tables) = (HashMap::new(), Vec::new());
+    for path in portions(&folder)? {
+        remember(&path, &mut known, &mut tables)?;
+    }
+    let mut wanted: HashMap<[i64; 2], &str> = texts.iter().map(|t| (key(t), *t)).collect();
+    wanted.retain(|key, _| !known.contains_key(key));
+    let mut missing: Vec<([i64; 2], &str)> = wanted.into_iter().collect();
+    missing.sort_by_key(|(key, text)| (text.len(), *key)); // of like length together, in an order of their own
+    note(teacher, missing.len(), texts.len())?;
+    let predictor = if missing.is_empty() { None } else { Some(Predictor::open(teacher)?) };
+    for (predictor, portion) in predictor.iter().flat_map(|p| missing.chunks(PORTION).map(move |c| (p, c))) {
+        let answers = predictor.logits(&portion.iter().map(|p| p.1).collect::<Vec<_>>())?;
+        let keys = Tensor::from_slice(&portion.iter().flat_map(|p| p.0).collect::<Vec<_>>()).view([-1, 2]);
+        let path = folder.join(format!("{:06}.safetensors", tables.len()));
+        write_tensors(&path, [("keys".to_owned(), &keys), ("logits".to_owned(), &answers)], HashMap::new())?;
+        remember(&path, &mut known, &mut tables)?;
+    }
+    let rows: Vec<i64> = texts.iter().map(|t| known[&key(t)]).collect();
+    Ok(Tensor::cat(&tables, 0).index_select(0, &Tensor::from_slice(&rows)))
+}
+
+/// Writes to the teacher's log how many texts were asked about, and how many of them it had not read before.
+fn note(teacher: &Run, unread: usize, asked: usize) -> Result<()> {
+    let path = teacher.path.join("log.txt");
+    let mut log = File::options().create(true).append(true).open(&path).map_err(Error::io(&path))?;
+    writeln!(log, "{}: {unread} texts to read of {asked} asked about", teacher.report.id).map_err(Error::io(&path))
+}
+
+/// The portions there are, in order.
+fn portions(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
+    let paths = entries.filter_map(|e| e.ok().map(|e| e.path()));
+    let mut paths: Vec<PathBuf> = paths.filter(|p| p.extension().is_some_and(|x| x == "safetensors")).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// Adds a portion: its rows by key, counted through all tables.
+fn remember(path: &Path, known: &mut HashMap<[i64; 2], i64>, tables: &mut Vec<Tensor>) -> Result<()> {
+    let mut file = TensorFile::read(path)?;
+    let (keys, logits) = (file.take(path, "keys")?, file.take(path, "logits")?);
+    let before: i64 = tables.iter().map(|t| t.size()[0]).sum();
+    let keys = Vec::<i64>::try_from(keys.view(-1))?;
+    known.extend(keys.chunks_exact(2).zip(before..).map(|(key, row)| ([key[0], key[1]], row)));
+    tables.push(logits);
+    Ok(())
+}
+
+/// 128 bits of a text's hash.
+fn key(text: &str) -> [i64; 2] {
+    let hash = blake3::hash(text.as_bytes());
+    [0, 8].map(|at| i64::from_le_bytes(std::array::from_fn(|i| hash.as_bytes()[at + i])))
+}

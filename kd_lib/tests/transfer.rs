@@ -1,0 +1,156 @@
+//! Texts beside the labelled ones, and what teachers say of them: made once, read once, lost never.
+
+mod common;
+
+use common::{TINY_STUDENT, recipe, sample, tiny_checkpoint};
+use kd_lib::data::transfer::Way;
+use kd_lib::data::{Corpus, Split, Transfer};
+use kd_lib::lab::Lab;
+use kd_lib::progress::silent;
+use kd_lib::recipe::Recipe;
+use kd_lib::run::Run;
+use kd_lib::teaching;
+use std::collections::HashSet;
+use std::path::Path;
+
+fn transfer(made: usize, ways: &[Way]) -> Transfer {
+    Transfer { file: None, rest: false, made, ways: ways.to_vec(), keep_labels: false }
+}
+
+#[test]
+fn a_made_text_is_new_and_comes_from_its_source() {
+    let corpus = Corpus::open(sample()).unwrap();
+    let held: HashSet<&str> = [Split::Train, Split::Dev, Split::Test]
+        .iter()
+        .flat_map(|&s| corpus.split(s))
+        .map(|e| e.text.as_str())
+        .collect();
+    for way in [Way::Mask, Way::Crop, Way::Splice, Way::Swap] {
+        let extras = transfer(3, &[way]).gather(&corpus, &[]).unwrap();
+        let texts: HashSet<&str> = extras.iter().map(|e| e.text.as_str()).collect();
+        assert!(extras.len() > 2 * corpus.train.len(), "{way:?} made {} texts", extras.len());
+        assert_eq!(texts.len(), extras.len(), "{way:?}: no text twice");
+        assert!(texts.is_disjoint(&held), "{way:?}: none that the corpus holds");
+        assert!(extras.iter().all(|e| e.made && e.label.is_none()), "labelled by the teacher alone");
+        assert_eq!(extras, transfer(3, &[way]).gather(&corpus, &[]).unwrap(), "the same each time");
+    }
+    let sources: Vec<&str> = corpus.train.iter().map(|e| e.text.as_str()).collect();
+    let crops = transfer(1, &[Way::Crop]).gather(&corpus, &[]).unwrap();
+    assert!(crops.iter().all(|crop| sources.iter().any(|s| s.contains(&crop.text))));
+}
+
+#[test]
+fn what_is_left_out_joins_without_labels_and_a_file_line_by_line() {
+    let corpus = Corpus::open(sample()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let lines = folder.path().join("lines.txt");
+    std::fs::write(&lines, format!("从未见过的一行\n\n{}\n从未见过的一行\n", corpus.test[0].text)).unwrap();
+    let settings = ["transfer.rest=true", "data.train_examples=40", "data.drop_leaks=false"];
+    let file = format!("transfer.file={}", lines.display());
+    let recipe = recipe("student", &[&settings[..], &[&file]].concat());
+    let plan = Lab::at(folder.path()).plan(&recipe, &corpus).unwrap();
+    assert_eq!(plan.corpus.train.len(), 40);
+    assert_eq!(plan.extras[0].text, "从未见过的一行", "once, and neither the empty line nor a test text");
+    assert!(plan.extras.iter().all(|e| e.label.is_none() && !e.made));
+    let distinct: HashSet<&str> = corpus.train.iter().map(|e| e.text.as_str()).collect();
+    assert!(plan.extras.len() > distinct.len() - 41 - corpus.hygiene().train_in_dev - corpus.hygiene().train_in_test);
+    assert_eq!(plan.steps_per_epoch, (40 + plan.extras.len()).div_ceil(recipe.train.batch));
+}
+
+/// A tiny teacher's recipe, and a tiny student's that learns from it.
+fn pair(settings: &[&str]) -> Recipe {
+    let bert = ["model.weights=tiny", "model.pooling=cls", "model.prefix=", "data.max_tokens=32", "device=cpu"];
+    let brief = ["train.epochs=1", "train.precision=fp32", "data.train_examples=64"];
+    let teacher = recipe("teacher", &[&bert[..], &brief].concat());
+    let soft = ["objective={kind=\"logit_mse\",hard=0.0,soft=1.0}", "data.train_examples=64"];
+    Recipe { teacher: Some(Box::new(teacher)), ..recipe("student", &[&TINY_STUDENT, &soft[..], settings].concat()) }
+}
+
+fn lab(folder: &Path) -> Lab {
+    tiny_checkpoint(&folder.join("tiny"));
+    Lab::at(folder)
+}
+
+fn said(run: &Run) -> Vec<String> {
+    let log = std::fs::read_to_string(run.path.join("log.txt")).unwrap();
+    log.lines().filter(|l| l.contains("asked about")).map(str::to_owned).collect()
+}
+
+#[test]
+fn a_teacher_reads_a_text_once_whoever_asks() {
+    let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
+    let lab = lab(folder.path());
+    let recipes = [pair(&[]), pair(&["transfer.made=2"]), pair(&["transfer.made=2", "seed=5"])];
+    for recipe in &recipes {
+        lab.run(recipe, &corpus, &mut silent).unwrap();
+    }
+    let teacher = lab.run(recipes[0].teacher.as_ref().unwrap(), &corpus, &mut silent).unwrap();
+    let extras = lab.plan(&recipes[1], &corpus).unwrap().extras.len();
+    let counts: Vec<String> =
+        said(&teacher).iter().map(|l| l.split(": ").nth(1).unwrap().replace(" asked about", "")).collect();
+    let all = 64 + extras;
+    assert_eq!(
+        counts,
+        [
+            "64 texts to read of 64".into(),
+            format!("{extras} texts to read of {all}"),
+            format!("0 texts to read of {all}")
+        ]
+    );
+    // Half of what was read is lost: the answers come back, the same within rounding, and only the lost are read.
+    let texts: Vec<&str> = corpus.train.iter().take(50).map(|e| e.text.as_str()).collect();
+    let before = teaching::logits(&teacher, &texts).unwrap();
+    std::fs::remove_file(teacher.path.join("logits/000001.safetensors")).unwrap();
+    let after = teaching::logits(&teacher, &texts).unwrap();
+    assert!(common::distance(&before, &after) < 1e-5);
+}
+
+#[test]
+fn several_teachers_are_averaged_and_a_fold_is_answered_by_who_did_not_learn_it() {
+    let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
+    let lab = lab(folder.path());
+    let mean = lab.run(&pair(&["teaching={seeds=[1,2]}"]), &corpus, &mut silent).unwrap();
+    assert_eq!(mean.report.teacher.unwrap().split('+').count(), 2);
+    let folded = pair(&["teaching={folds=2}"]);
+    lab.run(&folded, &corpus, &mut silent).unwrap();
+    let parts: Vec<HashSet<String>> = folded
+        .teachers()
+        .iter()
+        .map(|t| lab.plan(t, &corpus).unwrap().corpus.train.into_iter().map(|e| e.text).collect())
+        .collect();
+    assert!(parts[0].is_disjoint(&parts[1]) && parts.iter().all(|p| p.len() > 16));
+    let asked: usize = folded
+        .teachers()
+        .iter()
+        .zip(&parts)
+        .map(|(t, learned)| {
+            let teacher = lab.run(t, &corpus, &mut silent).unwrap();
+            let count: usize = said(&teacher)[0].split(' ').nth(1).unwrap().parse().unwrap();
+            assert!(count + learned.len() <= 64, "asked about none that it learned");
+            count
+        })
+        .sum();
+    assert_eq!(asked, parts.iter().map(HashSet::len).sum::<usize>());
+    assert!(lab.plan(&pair(&["teaching={folds=1}"]), &corpus).is_err());
+}
+
+#[test]
+fn a_blind_run_never_looks_at_test() {
+    let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
+    let recipe = recipe("student", &[&TINY_STUDENT, &["data.blind=true"][..]].concat());
+    let run = Lab::at(folder.path()).run(&recipe, &corpus, &mut silent).unwrap();
+    let report = std::fs::read_to_string(run.path.join("report.json")).unwrap();
+    assert!(report.contains("\"dev\": {") && !report.contains("\"test\""), "{report}");
+    assert!(!run.path.join("test.safetensors").exists() && run.logits(Split::Dev).is_ok());
+}
+
+#[test]
+fn the_temperature_goes_to_its_last_value_in_a_straight_line() {
+    let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
+    let settings =
+        ["objective={kind=\"distillation\",temperature=8.0,hard=0.5,soft=0.5}", "train.final_temperature=2.0"];
+    let plan = lab(folder.path()).plan(&pair(&settings), &corpus).unwrap();
+    let at = |step: usize| plan.seats(step).objective.temperature();
+    assert_eq!((at(0), at(plan.steps / 2), at(plan.steps)), (8.0, 5.0, 2.0));
+    assert!(lab(folder.path()).plan(&pair(&[settings[0], "train.final_temperature=0.0"]), &corpus).is_err());
+}
