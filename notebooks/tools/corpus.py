@@ -33,7 +33,7 @@ def fetch_titles():
     """By the crate's own fetcher, which verifies every file."""
     done = subprocess.run([ROOT / "target/debug/kd", "fetch", TITLES, "--into", DATA], capture_output=True, text=True)
     if done.returncode:
-        raise OSError(done.stderr.strip())
+        raise OSError(done.stderr.partition("\nStack backtrace")[0].strip())
     return DATA / TITLES
 
 

@@ -11,13 +11,12 @@ use kd_lib::lab::Lab;
 use kd_lib::predict::{Prediction, Predictor};
 use kd_lib::progress;
 use kd_lib::recipe::Recipe;
-use kd_lib::rehearsal::cost_ratios;
 use kd_lib::run::Run;
 use kd_lib::{Error, Result};
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
-use tables::{Announced, Measured};
+use tables::{Announced, Measured, cost_ratios};
 
 /// What a notebook works on: the lab, a corpus, a profile and seeds. `KD_CORPUS` (a folder), `KD_PROFILE` and `KD_SEEDS`
 /// (like `123,124`) choose them from outside; otherwise it is the corpus that set-up found, under `quick`, with one

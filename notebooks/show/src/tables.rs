@@ -3,6 +3,7 @@
 
 use kd_lib::data::Split;
 use kd_lib::grid::{Cell, Grid};
+use kd_lib::rehearsal::Rehearsal;
 use kd_lib::report::{FIGURES, Row, figure};
 use kd_lib::run::Run;
 use kd_lib::significance::{self, Difference};
@@ -96,6 +97,12 @@ fn right_answers(run: &Run) -> Result<Vec<bool>> {
     Ok(answers.iter().zip(&labels).map(|(a, l)| a == l).collect())
 }
 
+/// Each compared row's name and difference from its baseline in points: low end of its interval, mean, high end.
+pub fn differences(rows: &[Measured]) -> Vec<(String, [f64; 3])> {
+    let points = |d: Difference| [d.interval[0], d.mean, d.interval[1]].map(|value| 100.0 * value);
+    rows.iter().filter_map(|m| Some((m.announced.row.clone(), points(m.difference?.0)))).collect()
+}
+
 /// Ours for each figure, beside what was published and what a row costs where any row has that; differences from the
 /// baseline that are more than noise are marked.
 pub fn grid(rows: &[Measured]) -> Grid {
@@ -131,4 +138,24 @@ fn compared(row: &Measured) -> [Cell; 3] {
         let [mean, low, high] = [mean, low, high].map(|d| format!("{:+.2}", 100.0 * d));
         [Cell { text: mean, strong }, format!("{low} … {high}").into(), p.into()]
     })
+}
+
+/// Seconds that each recipe takes for a text, relative to the first's: medians over `rounds` rounds, in each of which
+/// every recipe makes one update, so that a slow moment of the machine hits all alike.
+pub(crate) fn cost_ratios(rehearsals: &mut [Rehearsal], rounds: usize) -> Result<Vec<f64>> {
+    let mut seconds = vec![Vec::new(); rehearsals.len()];
+    for round in 0..=rounds {
+        for (rehearsal, seconds) in rehearsals.iter_mut().zip(&mut seconds) {
+            let (took, texts) = rehearsal.update()?;
+            // The first round warms up.
+            seconds.extend((round > 0).then_some(took / texts as f64));
+        }
+    }
+    let medians: Vec<f64> = seconds.iter_mut().map(|s| median(s)).collect();
+    Ok(medians.iter().map(|m| m / medians[0]).collect())
+}
+
+fn median(values: &mut [f64]) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
