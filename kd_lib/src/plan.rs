@@ -79,7 +79,8 @@ impl Plan {
         }
         let batches = (corpus.train.len() + extras.len()).div_ceil(recipe.train.batch);
         let steps_per_epoch = batches.div_ceil(recipe.train.accumulation);
-        let steps = steps_per_epoch * recipe.train.epochs;
+        let steps = (steps_per_epoch * recipe.train.epochs) as f64 * recipe.train.stretch;
+        let steps = (steps.round() as usize).max(1);
         let warmup = (steps as f64 * recipe.optimiser.warmup).round() as usize;
         Ok(Plan {
             id,
@@ -139,10 +140,12 @@ fn ingredients(recipe: &Recipe, checkpoint: Option<&Path>) -> Result<Vec<String>
     files.filter(|p| p.exists()).chain(vocabulary).chain(unlabelled).map(|path| files::hash_file(&path)).collect()
 }
 
-/// The corpus as it is trained on, and the training texts left out of it.
+/// The corpus as it is trained on, and the training texts whose labels are left out.
 fn select(corpus: &Corpus, recipe: &Recipe) -> (Corpus, Vec<Example>) {
     let mut corpus = if recipe.data.drop_leaks { corpus.clone().without_leaks() } else { corpus.clone() };
-    let rest = draw(&mut corpus.train, recipe.data.train_examples);
+    draw(&mut corpus.train, recipe.data.train_examples);
+    let labelled = recipe.data.labelled.map(|share| (share * corpus.train.len() as f64).ceil() as usize);
+    let rest = draw(&mut corpus.train, labelled);
     draw(&mut corpus.dev, recipe.data.dev_examples);
     if let Some([folds, left_out]) = recipe.data.fold {
         corpus.train.retain(|e| teaching::fold(&e.text, folds) != left_out);
@@ -227,9 +230,10 @@ fn counts(recipe: &Recipe) -> [(&'static str, usize); 12] {
 }
 
 /// What must lie in a range: key, value, whether it does, and what to do.
-fn numbers(recipe: &Recipe) -> [(&'static str, f64, bool, &'static str); 9] {
+fn numbers(recipe: &Recipe) -> [(&'static str, f64, bool, &'static str); 11] {
     let Optimiser { learning_rate, betas, epsilon, weight_decay, warmup, clip } = recipe.optimiser;
     let dropout = if let Model::Bilstm { dropout, .. } = recipe.model { dropout } else { 0.0 };
+    let labelled = recipe.data.labelled.unwrap_or(1.0);
     let last = recipe.train.final_temperature.unwrap_or(1.0);
     let above_zero = |value: f64| value > 0.0 && value.is_finite();
     let (positive, share) = ("choose a number above 0", "choose 0 or more, below 1");
@@ -241,6 +245,8 @@ fn numbers(recipe: &Recipe) -> [(&'static str, f64, bool, &'static str); 9] {
         ("optimiser.betas", betas[1], (0.0..1.0).contains(&betas[1]), share),
         ("optimiser.weight_decay", weight_decay, (0.0..f64::INFINITY).contains(&weight_decay), "choose 0 or more"),
         ("optimiser.warmup", warmup, (0.0..=1.0).contains(&warmup), "it is a share of all updates: choose 0 to 1"),
+        ("data.labelled", labelled, labelled > 0.0 && labelled <= 1.0, "it is a share: choose above 0, at most 1"),
+        ("train.stretch", recipe.train.stretch, above_zero(recipe.train.stretch), positive),
         ("train.final_temperature", last, above_zero(last), positive),
         ("model.dropout", dropout, (0.0..1.0).contains(&dropout), share),
     ]

@@ -61,6 +61,9 @@ pub struct Data {
     /// Train on this many examples, drawn by a fixed seed; all where absent.
     #[serde(default)]
     pub train_examples: Option<usize>,
+    /// Train on the labels of this share of them, drawn by a fixed seed; the other texts may join the transfer set.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labelled: Option<f64>,
     /// Look at this many dev examples, drawn by a fixed seed; all where absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dev_examples: Option<usize>,
@@ -120,6 +123,9 @@ pub enum Model {
 pub struct Train {
     /// Passes over the training examples.
     pub epochs: usize,
+    /// Make this many times the updates of these epochs: what a rung needs that is not a profile's to say.
+    #[serde(default = "once", skip_serializing_if = "is_once")]
+    pub stretch: f64,
     /// Rows of a micro-batch.
     pub batch: usize,
     /// Micro-batches of one update.
@@ -237,6 +243,14 @@ fn yes() -> bool {
 
 fn is_true(value: &bool) -> bool {
     *value
+}
+
+fn once() -> f64 {
+    1.0
+}
+
+fn is_once(value: &f64) -> bool {
+    *value == 1.0
 }
 
 fn one() -> usize {

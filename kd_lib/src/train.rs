@@ -55,8 +55,8 @@ pub fn train(plan: &Plan, model: &dyn Classifier, material: &Material, folder: &
             state.save(model.params(), &optimiser, folder)?;
         }
         let speed = (state.examples - first) as f64 / elapsed;
-        let to_come = (plan.recipe.train.epochs * material.train.ids.len()).saturating_sub(state.examples);
-        let left = Duration::from_secs_f64(to_come as f64 / speed);
+        let to_come = (plan.steps - state.step) as f64 * state.examples as f64 / state.step as f64;
+        let left = Duration::from_secs_f64(to_come / speed);
         watch(&Tick { run: &plan.id, step: state.step, steps: plan.steps, loss, speed, left, dev });
     }
     let best_step = state.best.map_or(0, |b| b.0);

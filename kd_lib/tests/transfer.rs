@@ -45,7 +45,8 @@ fn what_is_left_out_joins_without_labels_and_a_file_line_by_line() {
     let folder = tempfile::tempdir().unwrap();
     let lines = folder.path().join("lines.txt");
     std::fs::write(&lines, format!("从未见过的一行\n\n{}\n从未见过的一行\n", corpus.test[0].text)).unwrap();
-    let settings = ["transfer.rest=true", "data.train_examples=40", "data.drop_leaks=false"];
+    let share = format!("data.labelled={}", 40.0 / corpus.train.len() as f64);
+    let settings = ["transfer.rest=true", &share, "data.drop_leaks=false", "train.epochs=4", "train.stretch=0.5"];
     let file = format!("transfer.file={}", lines.display());
     let recipe = recipe("student", &[&settings[..], &[&file]].concat());
     let plan = Lab::at(folder.path()).plan(&recipe, &corpus).unwrap();
@@ -55,6 +56,7 @@ fn what_is_left_out_joins_without_labels_and_a_file_line_by_line() {
     let distinct: HashSet<&str> = corpus.train.iter().map(|e| e.text.as_str()).collect();
     assert!(plan.extras.len() > distinct.len() - 41 - corpus.hygiene().train_in_dev - corpus.hygiene().train_in_test);
     assert_eq!(plan.steps_per_epoch, (40 + plan.extras.len()).div_ceil(recipe.train.batch));
+    assert_eq!(plan.steps, 2 * plan.steps_per_epoch, "half of four epochs");
 }
 
 /// A tiny teacher's recipe, and a tiny student's that learns from it.

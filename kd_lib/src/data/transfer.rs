@@ -27,7 +27,7 @@ pub struct Transfer {
     /// A file of unlabelled texts, one a line.
     #[serde(default)]
     pub file: Option<PathBuf>,
-    /// The training texts that `data.train_examples` leaves out, without their labels.
+    /// The training texts whose labels `data.labelled` leaves out.
     #[serde(default)]
     pub rest: bool,
     /// Texts to make of each text.
@@ -71,7 +71,7 @@ pub struct Extra {
 }
 
 impl Transfer {
-    /// The transfer set of a corpus, whose training split is what is labelled; `rest` are the texts left out of it. No
+    /// The transfer set of a corpus, whose training split is what is labelled; `rest` are texts whose labels are left out. No
     /// text recurs in it, in training or among the texts held out.
     pub fn gather(&self, corpus: &Corpus, rest: &[Example]) -> Result<Vec<Extra>> {
         let examples = corpus.train.iter().chain(&corpus.dev).chain(&corpus.test);
