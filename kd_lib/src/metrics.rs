@@ -106,6 +106,29 @@ pub fn probabilities(logits: ArrayView2<f32>) -> Array2<f64> {
     p
 }
 
+/// The temperature that makes logits likeliest to be right about these labels (Guo et al. 2017, section 4.2); fit it
+/// on dev, divide other logits by it. The negative log-likelihood has one minimum in 1/T, found here by bisection.
+///
+/// ```
+/// // Sure of itself (98 %) and right three times in four: T brings it down to 75 %.
+/// let logits = ndarray::array![[4.0f32, 0.0], [4.0, 0.0], [4.0, 0.0], [4.0, 0.0]];
+/// let t = kd_lib::metrics::best_temperature(logits.view(), &[0, 0, 0, 1]);
+/// assert!((t - 4.0 / 3f64.ln()).abs() < 1e-6);
+/// ```
+pub fn best_temperature(logits: ArrayView2<f32>, labels: &[usize]) -> f64 {
+    let slope = |coldness: f64| -> f64 {
+        let p = probabilities(logits.mapv(|v| (f64::from(v) * coldness) as f32).view());
+        let expected = (&p * &logits.mapv(f64::from)).sum();
+        expected - logits.outer_iter().zip(labels).map(|(row, &label)| f64::from(row[label])).sum::<f64>()
+    };
+    let (mut low, mut high) = (1e-3, 1e3);
+    for _ in 0..60 {
+        let middle = f64::sqrt(low * high);
+        *(if slope(middle) < 0.0 { &mut low } else { &mut high }) = middle;
+    }
+    1.0 / f64::sqrt(low * high)
+}
+
 /// The reliability diagram's [`BINS`] bins, equal in width.
 pub fn reliability(logits: ArrayView2<f32>, labels: &[usize]) -> Vec<Bin> {
     let mut bins = vec![Bin::default(); BINS];
