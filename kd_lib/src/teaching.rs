@@ -69,7 +69,7 @@ pub(crate) fn fold(text: &str, folds: usize) -> usize {
 
 /// Logits `[text, class]` of a teacher for these texts; its `log.txt` tells how many it had to read.
 pub fn logits(teacher: &Run, texts: &[&str]) -> Result<Tensor> {
-    let folder = teacher.path.join("logits");
+    let folder = teacher.path.join("answers");
     let _lock = lock(&folder)?;
     let (mut known, mut tables) = (HashMap::new(), Vec::new());
     for path in portions(&folder)? {
