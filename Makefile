@@ -2,6 +2,7 @@
 # make test        bare machine → green test run
 # make lab         JupyterLab with the kernel
 # make check       formatting, lints, documentation
+# make soak        runs killed fifty times
 #
 # DATA=auto|titles|reviews|FOLDER   PROFILE=smoke|quick|full   SEEDS=123,124   PYTHON=python3.12
 # NOTEBOOKS="notebooks/00_one_sitting.ipynb" executes these alone
@@ -27,7 +28,7 @@ unexport MAKEFLAGS MFLAGS
 # Two at a time: the kernel compiles while Python packages arrive.
 MAKEFLAGS += --jobs=2
 
-.PHONY: reproduce test check lab setup doctor corpus clean
+.PHONY: reproduce test soak check lab setup doctor corpus clean
 
 reproduce: setup corpus
 	$(if $(SEEDS),KD_SEEDS=$(SEEDS)) $(BIN)/python notebooks/tools/run.py --profile $(PROFILE) --data data/default $(NOTEBOOKS)
@@ -38,6 +39,10 @@ test: setup
 	OMP_NUM_THREADS=1 cargo test --locked -p kd_lib # tests run side by side already
 	$(BIN)/python notebooks/tools/test_tools.py
 	$(BIN)/python notebooks/tools/run.py --profile smoke --data data/sample
+
+# Fifty kills at random moments instead of twelve.
+soak: setup
+	KD_KILLS=50 cargo test --locked -p kd_lib --test trust -- --nocapture
 
 check:
 	cargo fmt --all --check

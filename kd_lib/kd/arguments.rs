@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "First steps:\n  kd run notebooks/recipes/distilled.toml --profile quick --data data/sample\n  kd table\n  kd predict RUN 文本\n\nRUN is a run's folder, or its name under checkpoints/runs."
+    after_help = "First steps:\n  kd run notebooks/recipes/distilled.toml --profile quick --data data/sample\n  kd table\n  kd predict RUN 文本\n\nRUN is a run's folder, or its name under checkpoints/runs.\n\nInterrupted (Ctrl-C, SIGTERM, SIGUSR1), `run` and `distill` save where they are and exit with code 75; the same command goes on."
 )]
 pub struct Arguments {
     /// Folder of weights and runs; by default the project's own.

@@ -9,14 +9,35 @@ use clap::Parser;
 use kd_lib::data::{Corpus, format};
 use kd_lib::lab::Lab;
 use kd_lib::predict::Predictor;
-use kd_lib::progress;
+use kd_lib::progress::{self, Tick};
 use kd_lib::recipe::Recipe;
 use kd_lib::report::{self, Row};
 use kd_lib::run::Run;
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use std::io::Write;
+use std::ops::ControlFlow;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-fn main() -> Result<()> {
+/// Exit code of a run that a signal stopped: what was done is saved, the same command goes on (EX_TEMPFAIL).
+const STOPPED: u8 = 75;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            match error.downcast_ref() {
+                Some(kd_lib::Error::Stopped { .. }) => ExitCode::from(STOPPED),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn run() -> Result<()> {
     let arguments = Arguments::parse();
     let lab = arguments.checkpoints.as_ref().map_or_else(Lab::open, |c| Ok(Lab::at(c)));
     match arguments.verb {
@@ -71,7 +92,18 @@ fn main() -> Result<()> {
 }
 
 fn train(lab: &Lab, recipe: &Recipe, corpus: &Corpus) -> Result<Run> {
-    Ok(lab.run(recipe, corpus, &mut progress::lines(std::io::stderr(), Duration::from_secs(5)))?)
+    let asked = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT, SIGUSR1] {
+        // A second signal ends the process at once.
+        signal_hook::flag::register_conditional_shutdown(signal, i32::from(STOPPED), asked.clone())?;
+        signal_hook::flag::register(signal, asked.clone())?;
+    }
+    let mut show = progress::lines(std::io::stderr(), Duration::from_secs(5));
+    let mut watch = |tick: &Tick| match asked.load(Ordering::Relaxed) {
+        true => ControlFlow::Break(()),
+        false => show(tick),
+    };
+    Ok(lab.run(recipe, corpus, &mut watch)?)
 }
 
 fn predict(run: &Run, texts: &[String]) -> Result<()> {

@@ -60,6 +60,16 @@ pub enum Error {
         /// What to do.
         fix: &'static str,
     },
+    /// A watcher asked a run to stop; where to go on is saved.
+    #[error("{run}: stopped at {step} of {steps} as asked; what was done is saved: ask for it again to go on")]
+    Stopped {
+        /// The run's id, or its teacher's.
+        run: String,
+        /// Updates made, or texts answered.
+        step: usize,
+        /// Of how many.
+        steps: usize,
+    },
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),

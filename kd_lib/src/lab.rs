@@ -97,8 +97,8 @@ impl Lab {
             let log = File::options().create(true).append(true).open(&path).map_err(Error::io(&path))?;
             let mut to_file = progress::lines(log, LOG_EVERY);
             let mut both = |tick: &Tick| {
-                to_file(tick);
-                watch(tick);
+                let _ = to_file(tick);
+                watch(tick)
             };
             self.finish(&plan, &folder, &teachers, &mut both)?;
         }
@@ -122,7 +122,7 @@ impl Lab {
     pub fn rehearse(&self, recipe: &Recipe, corpus: &Corpus) -> Result<Rehearsal> {
         let plan = self.plan(recipe, corpus)?;
         let encoder = encoder(&plan)?;
-        let material = material(&plan, &encoder, &[])?;
+        let material = material(&plan, &encoder, &[], &mut progress::silent)?;
         let size = [material.train.ids.len() as i64, corpus.labels.len() as i64];
         let teacher = recipe.teacher.as_ref().map(|_| Tensor::zeros(size, (Kind::Float, Device::Cpu)));
         let (_, model) = build(&plan, &encoder)?;
@@ -131,7 +131,7 @@ impl Lab {
 
     fn finish(&self, plan: &Plan, folder: &Path, teachers: &[Run], watch: Watch) -> Result<()> {
         let (encoder, corpus) = (encoder(plan)?, &plan.corpus);
-        let material = material(plan, &encoder, teachers)?;
+        let material = material(plan, &encoder, teachers, watch)?;
         let (blueprint, model) = build(plan, &encoder)?;
         let outcome = train::train(plan, model.as_ref(), &material, folder, watch)?;
         let scores = |split| -> Result<Scores> {
@@ -173,14 +173,14 @@ impl Lab {
 }
 
 /// The texts of a run as its model reads them, and what its teachers say of them.
-fn material(plan: &Plan, encoder: &Encoder, teachers: &[Run]) -> Result<Material> {
+fn material(plan: &Plan, encoder: &Encoder, teachers: &[Run], watch: Watch) -> Result<Material> {
     let (mut train, dev) = (encoder.encode_split(&plan.corpus.train)?, encoder.encode_split(&plan.corpus.dev)?);
     let extras: Vec<&str> = plan.extras.iter().map(|e| e.text.as_str()).collect();
     train.ids.extend(encoder.encode(&extras)?);
     train.labels.extend(plan.extras.iter().map(|e| e.label.map_or(UNLABELLED, |label| label as i64)));
     let texts: Vec<&str> = plan.corpus.train.iter().map(|e| e.text.as_str()).chain(extras).collect();
     let teacher =
-        (!teachers.is_empty()).then(|| teaching::taught(&plan.recipe.teaching, teachers, &texts)).transpose()?;
+        (!teachers.is_empty()).then(|| teaching::taught(&plan.recipe.teaching, teachers, &texts, watch)).transpose()?;
     Ok(Material { train, dev, teacher })
 }
 

@@ -4,6 +4,7 @@
 
 use crate::files::{TensorFile, lock, write_tensors};
 use crate::predict::Predictor;
+use crate::progress::{Tick, Watch};
 use crate::run::Run;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -11,6 +12,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use tch::Tensor;
 
 /// Texts of a portion: what a killed pass loses at most.
@@ -44,15 +46,15 @@ impl Teaching {
 }
 
 /// Logits `[text, class]` to learn from, of a recipe's teachers.
-pub(crate) fn taught(teaching: &Option<Teaching>, teachers: &[Run], texts: &[&str]) -> Result<Tensor> {
+pub(crate) fn taught(teaching: &Option<Teaching>, teachers: &[Run], texts: &[&str], watch: Watch) -> Result<Tensor> {
     let Some(Teaching::Folds(folds)) = *teaching else {
-        let answers = teachers.iter().map(|teacher| logits(teacher, texts)).collect::<Result<Vec<_>>>()?;
+        let answers = teachers.iter().map(|teacher| logits(teacher, texts, watch)).collect::<Result<Vec<_>>>()?;
         return Ok(answers.iter().sum::<Tensor>() / answers.len() as f64);
     };
     let mut answers = Tensor::new();
     for (k, teacher) in teachers.iter().enumerate() {
         let rows: Vec<usize> = (0..texts.len()).filter(|&row| fold(texts[row], folds) == k).collect();
-        let of_fold = logits(teacher, &rows.iter().map(|&row| texts[row]).collect::<Vec<_>>())?;
+        let of_fold = logits(teacher, &rows.iter().map(|&row| texts[row]).collect::<Vec<_>>(), watch)?;
         if k == 0 {
             answers = Tensor::zeros([texts.len() as i64, of_fold.size()[1]], (of_fold.kind(), of_fold.device()));
         }
@@ -68,7 +70,7 @@ pub(crate) fn fold(text: &str, folds: usize) -> usize {
 }
 
 /// Logits `[text, class]` of a teacher for these texts; its `log.txt` tells how many it had to read.
-pub fn logits(teacher: &Run, texts: &[&str]) -> Result<Tensor> {
+pub fn logits(teacher: &Run, texts: &[&str], watch: Watch) -> Result<Tensor> {
     let folder = teacher.path.join("answers");
     let _lock = lock(&folder)?;
     let (mut known, mut tables) = (HashMap::new(), Vec::new());
@@ -81,12 +83,20 @@ pub fn logits(teacher: &Run, texts: &[&str]) -> Result<Tensor> {
     missing.sort_by_key(|(key, text)| (text.len(), *key)); // of like length together, in an order of their own
     note(teacher, missing.len(), texts.len())?;
     let predictor = if missing.is_empty() { None } else { Some(Predictor::open(teacher)?) };
+    let (started, mut answered) = (Instant::now(), 0);
     for (predictor, portion) in predictor.iter().flat_map(|p| missing.chunks(PORTION).map(move |c| (p, c))) {
         let answers = predictor.logits(&portion.iter().map(|p| p.1).collect::<Vec<_>>())?;
         let keys = Tensor::from_slice(&portion.iter().flat_map(|p| p.0).collect::<Vec<_>>()).view([-1, 2]);
         let path = folder.join(format!("{:06}.safetensors", tables.len()));
         write_tensors(&path, [("keys".to_owned(), &keys), ("logits".to_owned(), &answers)], HashMap::new())?;
         remember(&path, &mut known, &mut tables)?;
+        answered += portion.len();
+        let speed = answered as f64 / started.elapsed().as_secs_f64();
+        let left = Duration::from_secs_f64((missing.len() - answered) as f64 / speed);
+        let (run, steps) = (&teacher.report.id, missing.len());
+        if watch(&Tick { run, step: answered, steps, loss: None, speed, left, dev: None }).is_break() {
+            return Err(Error::Stopped { run: run.clone(), step: answered, steps });
+        }
     }
     let rows: Vec<i64> = texts.iter().map(|t| known[&key(t)]).collect();
     Ok(Tensor::cat(&tables, 0).index_select(0, &Tensor::from_slice(&rows)))

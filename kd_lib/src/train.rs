@@ -1,6 +1,6 @@
 //! The one training loop, for teacher and student, with and without a teacher's logits. Its order is the
 //! contract: the gradients of a window ([`crate::update`]); then unscale → finite? → clip → step; then look at dev if
-//! that is due, keep the best weights, save where to go on.
+//! that is due, keep the best weights, save where to go on; then hear whether to stop.
 
 use crate::data::{Batch, Encoded, batch};
 use crate::metrics::Scores;
@@ -57,7 +57,11 @@ pub fn train(plan: &Plan, model: &dyn Classifier, material: &Material, folder: &
         let speed = (state.examples - first) as f64 / elapsed;
         let to_come = (plan.steps - state.step) as f64 * state.examples as f64 / state.step as f64;
         let left = Duration::from_secs_f64(to_come / speed);
-        watch(&Tick { run: &plan.id, step: state.step, steps: plan.steps, loss, speed, left, dev });
+        let tick = Tick { run: &plan.id, step: state.step, steps: plan.steps, loss: Some(loss), speed, left, dev };
+        if watch(&tick).is_break() {
+            state.save(model.params(), &optimiser, folder)?;
+            return Err(Error::Stopped { run: plan.id.clone(), step: state.step, steps: plan.steps });
+        }
     }
     let best_step = state.best.map_or(0, |b| b.0);
     model.params().read(&state::best_path(folder, best_step))?;

@@ -8,6 +8,7 @@ use kd_lib::lab::Lab;
 use kd_lib::progress::{Tick, silent};
 use kd_lib::recipe::Recipe;
 use kd_lib::run::Run;
+use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard};
@@ -53,7 +54,12 @@ fn a_finished_run_is_found_again_and_not_trained_twice() {
     let folder = tempfile::tempdir().unwrap();
     let lab = Lab::at(folder.path());
     let mut updates = 0;
-    let first = lab.run(&tiny_student(&[]), &corpus(), &mut |_: &Tick| updates += 1).unwrap();
+    let first = lab
+        .run(&tiny_student(&[]), &corpus(), &mut |tick: &Tick| {
+            updates += 1;
+            silent(tick)
+        })
+        .unwrap();
     assert_eq!(updates, first.report.steps);
     let again = lab.run(&tiny_student(&[]), &corpus(), &mut |_: &Tick| panic!("trained again")).unwrap();
     assert_eq!(again.report, first.report);
@@ -75,6 +81,7 @@ fn an_interrupted_run_ends_with_the_bytes_of_an_uninterrupted_one() {
                 if tick.step == stop {
                     panic!("interrupted")
                 }
+                silent(tick)
             })
         }));
         assert!(interrupted.is_err(), "the run did not reach step {stop}");
@@ -83,6 +90,7 @@ fn an_interrupted_run_ends_with_the_bytes_of_an_uninterrupted_one() {
     let resumed = Lab::at(broken.path())
         .run(&recipe, &corpus(), &mut |tick: &Tick| {
             first_step.get_or_insert(tick.step);
+            silent(tick)
         })
         .unwrap();
     assert!(first_step.unwrap() > 1, "went on from a saved state");
@@ -90,6 +98,27 @@ fn an_interrupted_run_ends_with_the_bytes_of_an_uninterrupted_one() {
         assert!(bytes(&resumed, name) == bytes(&expected, name), "{name} differs");
     }
     assert!(!resumed.path.join("state.safetensors").exists(), "a finished run keeps no training state");
+}
+
+#[test]
+fn a_run_that_is_asked_to_stop_saves_that_very_update_and_goes_on_from_it() {
+    let _turn = turn();
+    let (whole, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let recipe = tiny_student(&["train.evaluate_every=100000"]);
+    let expected = Lab::at(whole.path()).run(&recipe, &corpus(), &mut silent).unwrap();
+    let lab = Lab::at(stopped.path());
+    let stop = |tick: &Tick| if tick.step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let error = lab.run(&recipe, &corpus(), &mut { stop }).unwrap_err();
+    assert!(matches!(error, kd_lib::Error::Stopped { step: 3, .. }), "{error}");
+    let mut steps = Vec::new();
+    let mut note = |tick: &Tick| {
+        steps.push(tick.step);
+        silent(tick)
+    };
+    let resumed = lab.run(&recipe, &corpus(), &mut note).unwrap();
+    assert_eq!(steps[0], 4);
+    assert!(bytes(&resumed, "model.safetensors") == bytes(&expected, "model.safetensors"));
+    assert!(bytes(&resumed, "curve.csv") == bytes(&expected, "curve.csv"));
 }
 
 #[test]
@@ -106,7 +135,7 @@ fn a_distillation_trains_its_teacher_once_and_learns_from_it() {
     assert_eq!(distilled.report.teacher, Some(teacher.report.id.clone()));
     assert!(distilled.curve().unwrap().iter().all(|p| p.soft > 0.0 && p.hard > 0.0));
     let cached = |run: &Run| {
-        std::fs::read_dir(run.path.join("logits"))
+        std::fs::read_dir(run.path.join("answers"))
             .unwrap()
             .filter(|e| e.as_ref().unwrap().path().extension().is_some())
             .count()

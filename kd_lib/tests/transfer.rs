@@ -101,9 +101,9 @@ fn a_teacher_reads_a_text_once_whoever_asks() {
     );
     // Half of what was read is lost: the answers come back, the same within rounding, and only the lost are read.
     let texts: Vec<&str> = corpus.train.iter().take(50).map(|e| e.text.as_str()).collect();
-    let before = teaching::logits(&teacher, &texts).unwrap();
+    let before = teaching::logits(&teacher, &texts, &mut silent).unwrap();
     std::fs::remove_file(teacher.path.join("answers/000001.safetensors")).unwrap();
-    let after = teaching::logits(&teacher, &texts).unwrap();
+    let after = teaching::logits(&teacher, &texts, &mut silent).unwrap();
     assert!(common::distance(&before, &after) < 1e-5);
 }
 

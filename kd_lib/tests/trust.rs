@@ -1,0 +1,152 @@
+//! Nothing lost, nothing silently different: the `kd` program killed, asked to stop, and started several times at once.
+//! `KD_KILLS` sets how many kills there are (`make soak` asks for 50); moments are drawn by a fixed seed.
+
+mod common;
+
+use common::{TINY_STUDENT, root, sample, tiny_checkpoint};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+const TINY_TEACHER: [&str; 6] = [
+    "model.weights=tiny",
+    "model.pooling=cls",
+    "model.prefix=",
+    "data.max_tokens=32",
+    "device=cpu",
+    "train.evaluate_every=100",
+];
+
+/// A command that trains something small in `lab`, one thread, like every process of these tests.
+fn kd(lab: &Path, recipe: &str, settings: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kd"));
+    command.env("OMP_NUM_THREADS", "1").current_dir(root()).arg("--checkpoints").arg(lab);
+    command.args(["run", &format!("notebooks/recipes/{recipe}.toml"), "--data"]).arg(sample());
+    command.args(settings.iter().flat_map(|s| ["--set", s]));
+    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// Recipes that between them use dropout, accumulation, PGD, short numbers and a teacher.
+fn recipes() -> [(&'static str, Vec<&'static str>); 4] {
+    let student = |more: &[&'static str]| [&TINY_STUDENT[..], more].concat();
+    let teacher = |more: &[&'static str]| [&TINY_TEACHER[..], more].concat();
+    let distilled = [
+        "teacher.model.weights=tiny",
+        "teacher.model.pooling=cls",
+        "teacher.model.prefix=",
+        "teacher.device=cpu",
+        "teacher.data.max_tokens=32",
+        "teacher.train.epochs=1",
+    ];
+    [
+        ("student", student(&["train.epochs=8"])),
+        ("teacher", teacher(&["train.epochs=2", "train.batch=4", "train.accumulation=4"])),
+        ("bilstm+pgd", [&student(&["train.epochs=3"])[..6], &["train.precision=bf16"]].concat()),
+        ("bilstm+kd-t5", student(&distilled)),
+    ]
+}
+
+/// What must not differ, by file; the seconds that a run took are no part of its result.
+fn result(run: &Path) -> Vec<(String, Vec<u8>)> {
+    let names = ["model.safetensors", "curve.csv", "dev.safetensors", "test.safetensors", "model.json", "vocab.txt"];
+    let files = names.iter().filter(|name| run.join(name).exists());
+    let mut all: Vec<_> = files.map(|name| ((*name).to_owned(), std::fs::read(run.join(name)).unwrap())).collect();
+    let report = std::fs::read_to_string(run.join("report.json")).unwrap();
+    let timeless: String = report.lines().filter(|l| !l.trim().starts_with("\"seconds\"")).collect();
+    all.push(("report.json".into(), timeless.into_bytes()));
+    all
+}
+
+fn finished(command: &mut Command) -> PathBuf {
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    PathBuf::from(String::from_utf8(output.stdout).unwrap().lines().last().unwrap())
+}
+
+/// Waits for the process, and kills it when `patience` is over; says whether it ended by itself.
+fn kill_after(mut child: Child, patience: Duration) -> Option<ExitStatus> {
+    let start = Instant::now();
+    while start.elapsed() < patience {
+        if let Some(status) = child.try_wait().unwrap() {
+            return Some(status);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    child.kill().unwrap(); // SIGKILL
+    child.wait().unwrap();
+    None
+}
+
+#[test]
+fn a_run_killed_at_any_moment_ends_with_the_bytes_of_one_that_was_not() {
+    let wanted: usize = std::env::var("KD_KILLS").map_or(12, |n| n.parse().unwrap());
+    let mut random = ChaCha8Rng::seed_from_u64(7);
+    let mut killed = 0;
+    for (recipe, settings) in recipes() {
+        let (whole, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        tiny_checkpoint(&whole.path().join("tiny"));
+        std::os::unix::fs::symlink(whole.path().join("tiny"), broken.path().join("tiny")).unwrap();
+        let start = Instant::now();
+        let expected = finished(&mut kd(whole.path(), recipe, &settings));
+        let length = start.elapsed();
+        let mut kills = 0;
+        while kills < wanted.div_ceil(4) {
+            let child =
+                kd(broken.path(), recipe, &settings).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            match kill_after(child, length.mul_f64(random.random_range(0.05..0.95))) {
+                None => kills += 1,
+                // Finished in spite of it all: begin again, so that all kills are met.
+                Some(status) => {
+                    assert!(status.success(), "{recipe} failed after {kills} kills");
+                    std::fs::remove_dir_all(broken.path().join("runs")).unwrap();
+                }
+            }
+        }
+        let run = finished(&mut kd(broken.path(), recipe, &settings));
+        for ((name, ours), (_, theirs)) in result(&run).iter().zip(result(&expected)) {
+            assert!(*ours == theirs, "{recipe}: {name} differs after {kills} kills");
+        }
+        assert_eq!(result(&run).len(), result(&expected).len());
+        let left: Vec<_> = std::fs::read_dir(&run).unwrap().map(|e| e.unwrap().file_name()).collect();
+        assert!(!left.iter().any(|n| n.to_string_lossy().starts_with(".writing-")), "{recipe}: {left:?}");
+        killed += kills;
+    }
+    println!("{killed} of {killed} killed runs ended with the same bytes");
+    assert!(killed >= wanted);
+}
+
+#[test]
+fn a_signal_stops_a_run_within_its_update_and_the_same_command_goes_on() {
+    for signal in ["TERM", "INT", "USR1"] {
+        let lab = tempfile::tempdir().unwrap();
+        let settings = [&TINY_STUDENT[..], &["train.epochs=60", "train.evaluate_every=100000"]].concat();
+        let mut child = kd(lab.path(), "student", &settings).spawn().unwrap();
+        let mut said = BufReader::new(child.stderr.take().unwrap());
+        let mut first = String::new();
+        said.read_line(&mut first).unwrap();
+        assert!(first.contains("step 1/"), "{first}");
+        assert!(Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(75), "{signal}");
+        let rest: Vec<String> = said.lines().map(Result::unwrap).collect();
+        let last = rest.last().unwrap();
+        assert!(last.contains("stopped at") && last.contains("go on"), "{last}");
+        let stopped: usize = last.split("stopped at ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+        let output = kd(lab.path(), "student", &settings).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && said.contains(&format!("step {}/", stopped + 1)), "{stopped}: {said}");
+    }
+}
+
+#[test]
+fn of_six_launches_of_one_recipe_one_trains_and_all_return_its_report() {
+    let lab = tempfile::tempdir().unwrap();
+    let children: Vec<Child> = (0..6).map(|_| kd(lab.path(), "student", &TINY_STUDENT).spawn().unwrap()).collect();
+    let outputs: Vec<_> = children.into_iter().map(|c| c.wait_with_output().unwrap()).collect();
+    let trained = outputs.iter().filter(|o| String::from_utf8_lossy(&o.stderr).contains("step 1/")).count();
+    assert_eq!(trained, 1, "exactly one trains");
+    assert!(outputs.iter().all(|o| o.status.success() && o.stdout == outputs[0].stdout), "the same run for all");
+}
