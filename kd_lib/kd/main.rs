@@ -14,7 +14,8 @@ use kd_lib::recipe::Recipe;
 use kd_lib::report::{self, Row};
 use kd_lib::run::Run;
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
-use std::io::Write;
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -46,12 +47,11 @@ fn run() -> Result<()> {
             let recipe = Recipe::read(recipe, &profile, &set)?;
             let corpus = Corpus::open(data)?;
             if dry_run {
-                println!("{}", lab?.rehearse(&recipe, &corpus)?.describe(2)?);
-                return Ok(());
+                return say(lab?.rehearse(&recipe, &corpus)?.describe(2)?);
             }
             let run = train(&lab?, &recipe, &corpus)?;
             eprintln!("{}", report::table(&[Row::of(std::slice::from_ref(&run))]).text());
-            println!("{}", run.path.display());
+            say(run.path.display())?;
         }
         Verb::Distill { data, profile } => {
             let (lab, corpus) = (lab?, Corpus::open(data)?);
@@ -59,8 +59,8 @@ fn run() -> Result<()> {
             let recipes = ["teacher.toml", "student.toml", "distilled.toml"].map(read);
             let runs = recipes.into_iter().map(|recipe| train(&lab, &recipe?, &corpus)).collect::<Result<Vec<_>>>()?;
             eprintln!("{}", report::table(&report::rows(&runs)).text());
-            print!("{}", report::per_class(&runs[2].report.test, &runs[2].labels).text());
-            println!("{}", runs[2].path.display());
+            say(report::per_class(&runs[2].report.test, &runs[2].labels).text().trim_end())?;
+            say(runs[2].path.display())?;
         }
         Verb::Test { run, dev, data } => {
             let run = lab?.find(&run)?;
@@ -73,22 +73,32 @@ fn run() -> Result<()> {
                     &run.labels,
                 )?)?,
             };
-            print!("{}", report::per_class(&scores, &run.labels).text());
+            say(report::per_class(&scores, &run.labels).text().trim_end())?;
         }
         Verb::Predict { run, texts } => predict(&lab?.find(&run)?, &texts)?,
-        Verb::Table => print!("{}", report::table(&report::rows(&lab?.runs()?)).text()),
-        Verb::List => lab?.runs()?.iter().for_each(|r| {
-            println!("{}\ttest accuracy {:.4}\t{}", r.report.id, r.report.test.accuracy, r.report.corpus)
-        }),
+        Verb::Table => say(report::table(&report::rows(&lab?.runs()?)).text().trim_end())?,
+        Verb::List => {
+            for Run { report, .. } in lab?.runs()? {
+                say(format_args!("{}\ttest accuracy {:.4}\t{}", report.id, report.test.accuracy, report.corpus))?;
+            }
+        }
         Verb::Keep { runs } => {
             let lab = lab?;
             for run in runs {
-                println!("{}", lab.keep(&lab.find(&run)?)?.path.display());
+                say(lab.keep(&lab.find(&run)?)?.path.display())?;
             }
         }
-        Verb::Fetch { name, into } => println!("{}", fetch::fetch(&name, &into)?.display()),
+        Verb::Fetch { name, into } => say(fetch::fetch(&name, &into)?.display())?,
     }
     Ok(())
+}
+
+/// Prints a line; a reader that has closed the pipe has read enough.
+fn say(line: impl Display) -> Result<()> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
+    }
 }
 
 fn train(lab: &Lab, recipe: &Recipe, corpus: &Corpus) -> Result<Run> {

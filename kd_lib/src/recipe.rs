@@ -19,7 +19,7 @@ pub struct Recipe {
     /// Row name in tables, and the first half of the run's folder name.
     pub name: String,
     /// Decides first weights, order and dropout.
-    #[serde(default = "default_seed")]
+    #[serde(default = "whole::<123, _>")]
     pub seed: u64,
     /// `auto`, `cpu` or `cuda:N`.
     #[serde(default = "auto")]
@@ -124,12 +124,12 @@ pub struct Train {
     /// Passes over the training examples.
     pub epochs: usize,
     /// Make this many times the updates of these epochs: what a rung needs that is not a profile's to say.
-    #[serde(default = "once", skip_serializing_if = "is_once")]
+    #[serde(default = "quotient::<1, 1>", skip_serializing_if = "is_once")]
     pub stretch: f64,
     /// Rows of a micro-batch.
     pub batch: usize,
     /// Micro-batches of one update.
-    #[serde(default = "one")]
+    #[serde(default = "whole::<1, _>")]
     pub accumulation: usize,
     /// In which numbers: `auto` is bf16 where the processor multiplies it natively, else fp32.
     #[serde(default)]
@@ -169,13 +169,13 @@ pub struct Optimiser {
     #[serde(default = "betas")]
     pub betas: [f64; 2],
     /// Added to the denominator.
-    #[serde(default = "epsilon")]
+    #[serde(default = "quotient::<1, 100_000_000>")]
     pub epsilon: f64,
     /// Decoupled weight decay; biases and layer norms are spared.
-    #[serde(default = "hundredth")]
+    #[serde(default = "quotient::<1, 100>")]
     pub weight_decay: f64,
     /// Share of all updates over which the rate rises from 0.
-    #[serde(default = "tenth")]
+    #[serde(default = "quotient::<1, 10>")]
     pub warmup: f64,
     /// Largest global gradient norm; no clipping where absent.
     #[serde(default)]
@@ -229,10 +229,6 @@ impl Recipe {
     }
 }
 
-fn default_seed() -> u64 {
-    123
-}
-
 fn auto() -> String {
     "auto".into()
 }
@@ -245,30 +241,20 @@ fn is_true(value: &bool) -> bool {
     *value
 }
 
-fn once() -> f64 {
-    1.0
-}
-
 fn is_once(value: &f64) -> bool {
     *value == 1.0
-}
-
-fn one() -> usize {
-    1
 }
 
 fn betas() -> [f64; 2] {
     [0.9, 0.98]
 }
 
-fn epsilon() -> f64 {
-    1e-8
+/// A default value that is a whole number; serde wants the path of a function.
+fn whole<const N: u8, T: From<u8>>() -> T {
+    N.into()
 }
 
-fn hundredth() -> f64 {
-    0.01
-}
-
-fn tenth() -> f64 {
-    0.1
+/// A default value that is a quotient.
+pub(crate) fn quotient<const N: u64, const D: u64>() -> f64 {
+    N as f64 / D as f64
 }

@@ -41,14 +41,15 @@ impl Row {
     }
 }
 
-/// One row for each group of runs that differ in their seed alone, in order of first appearance.
+/// One row for each group of runs that differ in their seed alone, in order of first appearance; runs that left test
+/// alone have none.
 pub fn rows(runs: &[Run]) -> Vec<Row> {
     let key = |run: &Run| {
         let Report { recipe, corpus_fingerprint, precision, environment, teacher, .. } = run.report.clone();
         (recipe.with_seed(0), corpus_fingerprint, precision, environment.device, teacher)
     };
     let mut groups: Vec<Vec<Run>> = Vec::new();
-    for run in runs {
+    for run in runs.iter().filter(|run| !run.report.test.is_empty()) {
         match groups.iter_mut().find(|group| key(&group[0]) == key(run)) {
             Some(group) => group.push(run.clone()),
             None => groups.push(vec![run.clone()]),
