@@ -1,11 +1,10 @@
 //! A recipe met with a corpus: every number resolved, every setting checked, nothing computed yet.
 //! The plan's id is a hash of all that decides the result, so one experiment has one folder.
 
-use crate::data::{Corpus, Encoded, Example, Extra, batch};
+use crate::data::{Corpus, Encoded, Example, Extra, batch, corpus};
 use crate::models::{BertConfig, Pooling};
-use crate::recipe::{Model, Optimiser, PrecisionChoice, Recipe, Train};
+use crate::recipe::{Model, Optimiser, PrecisionChoice, Recipe, Teaching, Train};
 use crate::strategies::{Attack, Precision};
-use crate::teaching::{self, Teaching};
 use crate::update::Seats;
 use crate::{Error, Result, device, files};
 use rand::SeedableRng;
@@ -148,7 +147,7 @@ fn select(corpus: &Corpus, recipe: &Recipe) -> (Corpus, Vec<Example>) {
     let rest = draw(&mut corpus.train, labelled);
     draw(&mut corpus.dev, recipe.data.dev_examples);
     if let Some([folds, left_out]) = recipe.data.fold {
-        corpus.train.retain(|e| teaching::fold(&e.text, folds) != left_out);
+        corpus.train.retain(|e| corpus::fold(&e.text, folds) != left_out);
     }
     (corpus, rest)
 }

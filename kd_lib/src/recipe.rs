@@ -6,7 +6,6 @@ use crate::data::{Cut, Transfer};
 use crate::layers::{read_extended, read_with_profile, set};
 use crate::models::Pooling;
 use crate::strategies::{Attack, Objective};
-use crate::teaching::Teaching;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -47,6 +46,33 @@ pub struct Recipe {
     pub train: Train,
     /// How gradients become weights.
     pub optimiser: Optimiser,
+}
+
+/// Whose logits are learned from, where it is not the one teacher's alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Teaching {
+    /// The mean of the logits of the teacher trained under each of these seeds.
+    Seeds(Vec<u64>),
+    /// Out-of-fold logits: of n teachers, each trained without its own n-th of the texts, a text is answered by the
+    /// one that was not trained on it.
+    Folds(usize),
+}
+
+impl Teaching {
+    /// How many teachers there are; a single fold leaves nothing to train on.
+    pub fn teachers(&self) -> usize {
+        match self {
+            Teaching::Seeds(seeds) => seeds.len(),
+            Teaching::Folds(n) => {
+                if *n < 2 {
+                    0
+                } else {
+                    *n
+                }
+            }
+        }
+    }
 }
 
 /// Which texts, and how much of each.
@@ -255,6 +281,6 @@ fn whole<const N: u8, T: From<u8>>() -> T {
 }
 
 /// A default value that is a quotient.
-pub(crate) fn quotient<const N: u64, const D: u64>() -> f64 {
+fn quotient<const N: u64, const D: u64>() -> f64 {
     N as f64 / D as f64
 }

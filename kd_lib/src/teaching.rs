@@ -2,12 +2,13 @@
 //! portions, found again by the text's hash whatever run asks, so that a killed pass goes on with its next portion
 //! and every temperature, objective and seed shares one. Nothing is trained here.
 
+use crate::data::corpus::{fold, key};
 use crate::files::{TensorFile, lock, write_tensors};
 use crate::predict::Predictor;
 use crate::progress::{Tick, Watch};
+use crate::recipe::Teaching;
 use crate::run::Run;
 use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
@@ -17,33 +18,6 @@ use tch::Tensor;
 
 /// Texts of a portion: what a killed pass loses at most.
 const PORTION: usize = 4096;
-
-/// Whose logits are learned from, where it is not the one teacher's alone.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Teaching {
-    /// The mean of the logits of the teacher trained under each of these seeds.
-    Seeds(Vec<u64>),
-    /// Out-of-fold logits: of n teachers, each trained without its own n-th of the texts, a text is answered by the
-    /// one that was not trained on it.
-    Folds(usize),
-}
-
-impl Teaching {
-    /// How many teachers there are; a single fold leaves nothing to train on.
-    pub fn teachers(&self) -> usize {
-        match self {
-            Teaching::Seeds(seeds) => seeds.len(),
-            Teaching::Folds(n) => {
-                if *n < 2 {
-                    0
-                } else {
-                    *n
-                }
-            }
-        }
-    }
-}
 
 /// Logits `[text, class]` to learn from, of a recipe's teachers.
 pub(crate) fn taught(teaching: &Option<Teaching>, teachers: &[Run], texts: &[&str], watch: Watch) -> Result<Tensor> {
@@ -62,11 +36,6 @@ pub(crate) fn taught(teaching: &Option<Teaching>, teachers: &[Run], texts: &[&st
         let _ = answers.index_copy_(0, &Tensor::from_slice(&rows), &of_fold);
     }
     Ok(answers)
-}
-
-/// The part of the texts, of n, that a text belongs to.
-pub(crate) fn fold(text: &str, folds: usize) -> usize {
-    key(text)[0].rem_euclid(folds.max(1) as i64) as usize
 }
 
 /// Logits `[text, class]` of a teacher for these texts; its `log.txt` tells how many it had to read.
@@ -127,10 +96,4 @@ fn remember(path: &Path, known: &mut HashMap<[i64; 2], i64>, tables: &mut Vec<Te
     known.extend(keys.chunks_exact(2).zip(before..).map(|(key, row)| ([key[0], key[1]], row)));
     tables.push(logits);
     Ok(())
-}
-
-/// 128 bits of a text's hash.
-fn key(text: &str) -> [i64; 2] {
-    let hash = blake3::hash(text.as_bytes());
-    [0, 8].map(|at| i64::from_le_bytes(std::array::from_fn(|i| hash.as_bytes()[at + i])))
 }

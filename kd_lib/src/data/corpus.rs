@@ -120,6 +120,17 @@ impl Corpus {
     }
 }
 
+/// 128 bits of a text's hash.
+pub(crate) fn key(text: &str) -> [i64; 2] {
+    let hash = blake3::hash(text.as_bytes());
+    [0, 8].map(|at| i64::from_le_bytes(std::array::from_fn(|i| hash.as_bytes()[at + i])))
+}
+
+/// The part of the texts, of n, that a text belongs to.
+pub(crate) fn fold(text: &str, folds: usize) -> usize {
+    key(text)[0].rem_euclid(folds.max(1) as i64) as usize
+}
+
 fn find_label_file(folder: &Path) -> Result<PathBuf> {
     let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
     let mut candidates: Vec<PathBuf> = entries

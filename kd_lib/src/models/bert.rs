@@ -5,7 +5,6 @@
 use super::{Classifier, Mode, Params, linear};
 use crate::data::{Batch, Pieces};
 use crate::files::{TensorFile, read_json};
-use crate::recipe::quotient;
 use crate::strategies::{Perturbation, Precision, precision};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -24,12 +23,20 @@ pub struct BertConfig {
     pub max_position_embeddings: i64,
     pub type_vocab_size: i64,
     pub layer_norm_eps: f64,
-    #[serde(default = "quotient::<1, 10>")]
+    #[serde(default = "tenth")]
     pub hidden_dropout_prob: f64,
-    #[serde(default = "quotient::<1, 10>")]
+    #[serde(default = "tenth")]
     pub attention_probs_dropout_prob: f64,
-    #[serde(default = "quotient::<1, 50>")]
+    #[serde(default = "fiftieth")]
     pub initializer_range: f64,
+}
+
+fn tenth() -> f64 {
+    0.1
+}
+
+fn fiftieth() -> f64 {
+    0.02
 }
 
 /// How token states become one vector.
