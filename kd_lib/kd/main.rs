@@ -2,8 +2,9 @@
 
 mod arguments;
 mod fetch;
+mod predict;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use arguments::{Arguments, Verb};
 use clap::Parser;
 use kd_lib::data::{Corpus, format};
@@ -17,6 +18,7 @@ use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -40,7 +42,7 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let arguments = Arguments::parse();
-    let lab = arguments.checkpoints.as_ref().map_or_else(Lab::open, |c| Ok(Lab::at(c)));
+    let lab = open_lab(arguments.checkpoints);
     match arguments.verb {
         Verb::Run { recipe, data, profile, mut set, seed, dry_run } => {
             set.extend(seed.map(|s| format!("seed={s}")));
@@ -75,7 +77,7 @@ fn run() -> Result<()> {
             };
             say(report::per_class(&scores, &run.labels).text().trim_end())?;
         }
-        Verb::Predict { run, texts } => predict(&lab?.find(&run)?, &texts)?,
+        Verb::Predict { run, texts } => predict::predict(&lab?.find(&run)?, &texts)?,
         Verb::Table => say(report::table(&report::rows(&lab?.runs()?)).text().trim_end())?,
         Verb::List => {
             for Run { report, .. } in lab?.runs()? {
@@ -116,14 +118,14 @@ fn train(lab: &Lab, recipe: &Recipe, corpus: &Corpus) -> Result<Run> {
     Ok(lab.run(recipe, corpus, &mut watch)?)
 }
 
-fn predict(run: &Run, texts: &[String]) -> Result<()> {
-    let predictor = Predictor::open(run)?;
-    let mut out = std::io::stdout().lock();
-    if texts == ["-"] {
-        return Ok(predictor.answer_lines(std::io::stdin().lock(), &mut out)?);
-    }
-    for answer in predictor.predict(&texts.iter().map(String::as_str).collect::<Vec<_>>())? {
-        writeln!(out, "{}", serde_json::to_string(&answer)?)?;
-    }
-    Ok(())
+/// The lab in this folder, or in the `checkpoints` of the project around the working directory.
+fn open_lab(checkpoints: Option<PathBuf>) -> Result<Lab> {
+    let here = std::env::current_dir()?;
+    let around = || here.ancestors().map(|p| p.join("checkpoints")).find(|p| p.is_dir());
+    checkpoints.or_else(around).map(Lab::at).with_context(|| {
+        format!(
+            "{}: no folder named checkpoints here or above; run inside the project, or name it with --checkpoints",
+            here.display()
+        )
+    })
 }

@@ -2,18 +2,29 @@
 //! tensors mean.
 
 use crate::{Error, Result};
-use safetensors::SafeTensors;
-use safetensors::tensor::{Dtype, View};
+use safetensors::tensor::{Dtype, TensorView};
+use safetensors::{SafeTensorError, SafeTensors};
 use serde::{Serialize, de::DeserializeOwned};
-use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
+
+/// Characters of a hash in a file's name.
+const HASH: usize = 16;
 
 /// Writes `path` through a temporary file beside it: write → fsync → rename → fsync of the folder, so
 /// that a reader sees the old file or the new one, never half of either.
 pub fn write_atomically(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+    write_named(path, fill, |path, _| Ok(path.to_path_buf()))
+}
+
+/// The same under a name that the written bytes decide.
+fn write_named(
+    path: &Path,
+    fill: impl FnOnce(&Path) -> Result<()>,
+    named: impl FnOnce(&Path, &Path) -> Result<PathBuf>,
+) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     // Ordinary permissions, as the umask leaves them: a colleague may read what a run wrote.
@@ -25,6 +36,7 @@ pub fn write_atomically(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> 
         .map_err(Error::io(folder))?;
     fill(temporary.path())?;
     File::open(temporary.path()).and_then(|f| f.sync_all()).map_err(Error::io(path))?;
+    let path = &named(path, temporary.path())?;
     temporary.persist(path).map_err(|e| Error::Io { path: path.to_path_buf(), source: e.error })?;
     File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io(folder))
 }
@@ -124,51 +136,71 @@ pub fn write_tensors<'a>(
     tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
     metadata: HashMap<String, String>,
 ) -> Result<()> {
-    let bytes: Vec<(String, Bytes)> =
-        tensors.into_iter().map(|(name, tensor)| Ok((name, Bytes::of(tensor)?))).collect::<Result<_>>()?;
-    write_atomically(path, |temporary| {
-        let metadata = (!metadata.is_empty()).then_some(metadata);
-        safetensors::serialize_to_file(bytes, metadata, temporary)
-            .map_err(|e| Error::file(path, e.to_string(), "is the disk full?"))
+    write_atomically(path, tensor_writer(path, tensors, metadata)?)
+}
+
+/// What fills a file with tensors and notes.
+fn tensor_writer<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
+    metadata: HashMap<String, String>,
+) -> Result<impl FnOnce(&Path) -> Result<()>> {
+    let bytes: Vec<_> =
+        tensors.into_iter().map(|(name, tensor)| Ok((name, bytes_of(tensor)?))).collect::<Result<_>>()?;
+    let bad = move |e: SafeTensorError| Error::file(path, e.to_string(), "is the disk full?");
+    Ok(move |temporary: &Path| {
+        let mut views = Vec::new();
+        for (name, (dtype, shape, data)) in &bytes {
+            views.push((name, TensorView::new(*dtype, shape.clone(), data).map_err(bad)?));
+        }
+        safetensors::serialize_to_file(views, (!metadata.is_empty()).then_some(metadata), temporary).map_err(bad)
     })
 }
 
-/// A tensor's bytes in the layout that safetensors wants.
-struct Bytes {
-    dtype: Dtype,
-    shape: Vec<usize>,
-    data: Vec<u8>,
+/// A tensor's type, shape and bytes in the layout that safetensors wants.
+fn bytes_of(tensor: &Tensor) -> Result<(Dtype, Vec<usize>, Vec<u8>)> {
+    let tensor = tensor.detach().to_device(tch::Device::Cpu).contiguous();
+    let dtype = match tensor.kind() {
+        Kind::BFloat16 => Dtype::BF16,
+        Kind::Double => Dtype::F64,
+        Kind::Int64 => Dtype::I64,
+        _ => Dtype::F32,
+    };
+    let tensor = tensor.to_kind(kind_of(dtype).unwrap_or(Kind::Float));
+    let mut data = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+    tensor.f_copy_data_u8(&mut data, tensor.numel())?;
+    Ok((dtype, tensor.size().iter().map(|&n| n as usize).collect(), data))
 }
 
-impl Bytes {
-    fn of(tensor: &Tensor) -> Result<Bytes> {
-        let tensor = tensor.detach().to_device(tch::Device::Cpu).contiguous();
-        let dtype = match tensor.kind() {
-            Kind::BFloat16 => Dtype::BF16,
-            Kind::Double => Dtype::F64,
-            Kind::Int64 => Dtype::I64,
-            _ => Dtype::F32,
-        };
-        let tensor = tensor.to_kind(kind_of(dtype).unwrap_or(Kind::Float));
-        let mut data = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
-        tensor.f_copy_data_u8(&mut data, tensor.numel())?;
-        Ok(Bytes { dtype, shape: tensor.size().iter().map(|&n| n as usize).collect(), data })
-    }
+/// Writes tensors under a name that holds the hash of the file's bytes, so that damage shows: `STEM.EXT` becomes
+/// `STEM-HASH.EXT`.
+pub(crate) fn write_sealed_tensors<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
+    metadata: HashMap<String, String>,
+) -> Result<()> {
+    let hashed = |path: &Path, written: &Path| {
+        let part = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+        let (stem, extension) = (part(path.file_stem()), part(path.extension()));
+        Ok(path.with_file_name(format!("{stem}-{}.{extension}", &hash_file(written)?[..HASH])))
+    };
+    write_named(path, tensor_writer(path, tensors, metadata)?, hashed)
 }
 
-impl View for Bytes {
-    fn dtype(&self) -> Dtype {
-        self.dtype
-    }
-    fn shape(&self) -> &[usize] {
-        &self.shape
-    }
-    fn data(&self) -> Cow<'_, [u8]> {
-        Cow::Borrowed(&self.data)
-    }
-    fn data_len(&self) -> usize {
-        self.data.len()
-    }
+/// The sealed files of a folder whose names begin with `prefix`, the last name first.
+pub(crate) fn sealed(folder: &Path, prefix: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(|e| e.ok().map(|e| e.path()));
+    let named = |p: &PathBuf| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(prefix));
+    let mut paths: Vec<PathBuf> = entries.filter(named).collect();
+    paths.sort_by(|a, b| b.cmp(a));
+    paths
+}
+
+/// Whether a sealed file's bytes are those that its name says.
+pub(crate) fn is_sound(path: &Path) -> bool {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let said = stem.rsplit('-').next().unwrap_or_default();
+    hash_file(path).is_ok_and(|hash| hash.starts_with(said) && said.len() == HASH)
 }
 
 fn kind_of(dtype: Dtype) -> Option<Kind> {

@@ -11,7 +11,6 @@ use crate::progress::{self, Tick, Watch};
 use crate::recipe::{Data, Model, Recipe};
 use crate::rehearsal::Rehearsal;
 use crate::run::{self, Report, Run};
-use crate::state;
 use crate::strategies::objective::UNLABELLED;
 use crate::teaching;
 use crate::train;
@@ -33,19 +32,6 @@ pub struct Lab {
 }
 
 impl Lab {
-    /// The `checkpoints` folder of the project around the working directory.
-    pub fn open() -> Result<Lab> {
-        let here = std::env::current_dir().map_err(Error::io(Path::new(".")))?;
-        let found = here.ancestors().map(|p| p.join("checkpoints")).find(|p| p.is_dir());
-        found.map(Lab::at).ok_or_else(|| {
-            Error::file(
-                &here,
-                "no folder named checkpoints here or above",
-                "run inside the project, or name the folder with --checkpoints",
-            )
-        })
-    }
-
     /// A lab in this folder.
     pub fn at(checkpoints: impl Into<PathBuf>) -> Lab {
         let checkpoints = checkpoints.into();
@@ -165,7 +151,7 @@ impl Lab {
         files::write_json(&folder.join("labels.json"), &corpus.labels)?;
         model.params().write(&folder.join("model.safetensors"))?;
         files::write_json(&folder.join("report.json"), &report)?;
-        for spent in state::best_files(folder).into_iter().chain([folder.join("state.safetensors")]) {
+        for spent in files::sealed(folder, "state-") {
             std::fs::remove_file(&spent).map_err(Error::io(&spent))?;
         }
         Ok(())

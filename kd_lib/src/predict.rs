@@ -1,5 +1,6 @@
 //! A finished run, answering: texts in, labels and probabilities out. Nothing is trained or written here.
 
+use crate::Result;
 use crate::data::{Encoded, Encoder, Example};
 use crate::device;
 use crate::files;
@@ -10,15 +11,9 @@ use crate::recipe::Recipe;
 use crate::run::{Run, to_array};
 use crate::strategies::Precision;
 use crate::train::evaluate;
-use crate::{Error, Result};
 use serde::Serialize;
 use std::collections::BTreeMap;
-use std::io::{BufRead, Write};
-use std::path::Path;
 use tch::Tensor;
-
-/// Lines answered at a time.
-const PORTION: usize = 4096;
 
 /// A model with all that it needs to read a text.
 #[derive(Debug)]
@@ -82,24 +77,6 @@ impl Predictor {
             }
         };
         Ok(texts.iter().zip(shares.outer_iter()).zip(logits.outer_iter()).map(answer).collect())
-    }
-
-    /// Answers every line of `input` as one JSON line on `out`, in order, holding a few thousand at a time.
-    pub fn answer_lines(&self, input: impl BufRead, mut out: impl Write) -> Result<()> {
-        let here = Path::new("standard input or output");
-        let mut lines = input.lines();
-        loop {
-            let portion: Vec<String> =
-                lines.by_ref().take(PORTION).collect::<std::io::Result<_>>().map_err(Error::io(here))?;
-            if portion.is_empty() {
-                return Ok(());
-            }
-            for answer in self.predict(&portion.iter().map(String::as_str).collect::<Vec<_>>())? {
-                let json = serde_json::to_string(&answer)
-                    .map_err(|e| Error::file(here, e.to_string(), "report this as a bug"))?;
-                writeln!(out, "{json}").map_err(Error::io(here))?;
-            }
-        }
     }
 
     /// Scores on labelled examples.

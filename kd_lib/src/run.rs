@@ -6,7 +6,7 @@
 //! | `curve.csv` | loss and learning rate by step, dev figures where dev was looked at |
 //! | `model.safetensors`, `model.json`, `labels.json` and the encoder's files | the best model, ready to leave home |
 //! | `dev.safetensors`, `test.safetensors` | logits `[example, class]` and labels, in the corpus's order |
-//! | `state.safetensors`, `best-STEP.safetensors` | while it trains: where to go on |
+//! | `state-STEP-HASH.safetensors` | while it trains: where to go on, the last two |
 
 use crate::data::Split;
 use crate::device::Environment;

@@ -1,8 +1,9 @@
-//! Where an interrupted run goes on: weights, moments, counters and the curve so far, in one file that is
-//! replaced whole. What a state leads to is decided in [`crate::train`].
+//! Where an interrupted run goes on: weights, the best ones so far, moments, counters and the curve, in one file whose
+//! name holds the hash of its bytes. The state before it is kept too, for the day when the last one is damaged. What a
+//! state leads to is decided in [`crate::train`].
 
 use crate::files::{self, TensorFile};
-use crate::models::Params;
+use crate::models::{Param, Params};
 use crate::optim::AdamW;
 use crate::plan::Plan;
 use crate::run::CurvePoint;
@@ -11,14 +12,16 @@ use crate::update::Did;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::path::{Path, PathBuf};
-use tch::Kind;
+use std::path::Path;
+use tch::{Kind, Tensor};
 
-/// Version of `state.safetensors`; another one is not resumed from.
-const VERSION: u32 = 2;
+/// Version of the state's file; another one is not resumed from.
+const VERSION: u32 = 3;
+/// States kept.
+const KEPT: usize = 2;
 
 /// What is saved beside the weights and moments.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct State {
     version: u32,
     pub step: usize,
@@ -26,6 +29,9 @@ pub(crate) struct State {
     pub seconds: f64,
     /// Update and score of the best weights.
     pub best: Option<(usize, f64)>,
+    /// The best weights themselves, in the parameters' order.
+    #[serde(skip)]
+    best_weights: Vec<Tensor>,
     pub curve: Vec<CurvePoint>,
     pub scale: LossScale,
     /// What was done since the last curve point, summed, and in how many updates.
@@ -36,27 +42,34 @@ pub(crate) struct State {
 impl State {
     /// Puts weights and moments back to where `folder` says; a fresh state where it says nothing.
     pub fn resume(folder: &Path, precision: Precision, params: &Params, optimiser: &mut AdamW) -> Result<State> {
-        let path = folder.join("state.safetensors");
-        if !path.exists() {
+        let states = files::sealed(folder, "state-");
+        if states.is_empty() {
             return Ok(State { scale: LossScale::of(precision), ..State::default() });
         }
-        let mut file = TensorFile::read(&path)?;
         let fix = "remove the run's folder to train from the start";
+        let Some(path) = states.iter().find(|path| files::is_sound(path)) else {
+            return Err(Error::file(&states[0], "damaged, like every state saved before it", fix));
+        };
+        let mut file = TensorFile::read(path)?;
         let notes = file.metadata.get("state").cloned().unwrap_or_default();
-        let state: State = serde_json::from_str(&notes)
-            .map_err(|e| Error::file(&path, format!("no training state in it ({e})"), fix))?;
+        let mut state: State = serde_json::from_str(&notes)
+            .map_err(|e| Error::file(path, format!("no training state in it ({e})"), fix))?;
         if state.version != VERSION {
             return Err(Error::file(
-                &path,
+                path,
                 format!("state version {}, this program reads {VERSION}", state.version),
                 fix,
             ));
         }
-        params.assign(&path, &mut file, "weight.")?;
+        params.assign(path, &mut file, "weight.")?;
         for (param, moments) in params.iter().zip(&mut optimiser.moments) {
             for (kind, moment) in ["mean", "square"].into_iter().zip(moments) {
-                moment.copy_(&file.take(&path, &format!("{kind}.{}", param.name))?.to_kind(Kind::Float));
+                moment.copy_(&file.take(path, &format!("{kind}.{}", param.name))?.to_kind(Kind::Float));
             }
+        }
+        if state.best.is_some() {
+            let best = |p: &Param| Ok(file.take(path, &format!("best.{}", p.name))?.to_device(params.device()));
+            state.best_weights = params.iter().map(best).collect::<Result<_>>()?;
         }
         optimiser.step = (state.step - state.scale.skipped) as i64;
         Ok(state)
@@ -102,41 +115,36 @@ impl State {
     }
 
     /// Keeps these weights if they are the best so far; the first of equals stays.
-    pub fn keep_best(&mut self, score: f64, params: &Params, folder: &Path) -> Result<()> {
+    pub fn keep_best(&mut self, score: f64, params: &Params) {
         if self.best.is_none_or(|(_, best)| score > best) {
             self.best = Some((self.step, score));
-            params.write(&best_path(folder, self.step))?;
+            self.best_weights = params.iter().map(|p| p.tensor.detach().copy()).collect();
         }
-        Ok(())
     }
 
-    /// Saves where to go on, then forgets best weights that nothing points to any more.
+    /// Puts the best weights into the model.
+    pub fn take_best(&self, params: &Params) {
+        let _guard = tch::no_grad_guard();
+        params.iter().zip(&self.best_weights).for_each(|(p, best)| p.tensor.shallow_clone().copy_(best));
+    }
+
+    /// Saves where to go on, then forgets the states before the last two.
     pub fn save(&mut self, params: &Params, optimiser: &AdamW, folder: &Path) -> Result<()> {
         self.version = VERSION;
-        let path = folder.join("state.safetensors");
+        let path = folder.join(format!("state-{:08}.safetensors", self.step));
         let notes =
             serde_json::to_string(&self).map_err(|e| Error::file(&path, e.to_string(), "report this as a bug"))?;
         let weights = params.iter().map(|p| (format!("weight.{}", p.name), &p.tensor));
+        let best = params.iter().zip(&self.best_weights).map(|(p, best)| (format!("best.{}", p.name), best));
         let moments = params.iter().zip(&optimiser.moments);
         let moments = moments.flat_map(|(p, [mean, square])| {
             [(format!("mean.{}", p.name), mean), (format!("square.{}", p.name), square)]
         });
-        files::write_tensors(&path, weights.chain(moments), HashMap::from([("state".into(), notes)]))?;
-        let kept = self.best.map(|b| best_path(folder, b.0));
-        for stale in best_files(folder).into_iter().filter(|p| Some(p) != kept.as_ref()) {
+        let tensors = weights.chain(best).chain(moments);
+        files::write_sealed_tensors(&path, tensors, HashMap::from([("state".into(), notes)]))?;
+        for stale in files::sealed(folder, "state-").into_iter().skip(KEPT) {
             std::fs::remove_file(&stale).map_err(Error::io(&stale))?;
         }
         Ok(())
     }
-}
-
-/// The file of the best weights as of an update.
-pub(crate) fn best_path(folder: &Path, step: usize) -> PathBuf {
-    folder.join(format!("best-{step:08}.safetensors"))
-}
-
-/// All kept-best files of a run.
-pub(crate) fn best_files(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(|e| e.ok().map(|e| e.path()));
-    entries.filter(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("best-"))).collect()
 }

@@ -10,7 +10,7 @@ use crate::plan::Plan;
 use crate::progress::{Tick, Watch};
 use crate::recipe::Train;
 use crate::run::{self, CurvePoint};
-use crate::state::{self, State};
+use crate::state::State;
 use crate::strategies::{LossScale, Precision};
 use crate::update::{self, Did, Material};
 use crate::{Error, Result};
@@ -51,7 +51,7 @@ pub fn train(plan: &Plan, model: &dyn Classifier, material: &Material, folder: &
         let elapsed = started.elapsed().as_secs_f64();
         state.seconds = before + elapsed;
         if let Some([_, macro_f1]) = dev {
-            state.keep_best(macro_f1, model.params(), folder)?;
+            state.keep_best(macro_f1, model.params());
             state.save(model.params(), &optimiser, folder)?;
         }
         let speed = (state.examples - first) as f64 / elapsed;
@@ -64,7 +64,7 @@ pub fn train(plan: &Plan, model: &dyn Classifier, material: &Material, folder: &
         }
     }
     let best_step = state.best.map_or(0, |b| b.0);
-    model.params().read(&state::best_path(folder, best_step))?;
+    state.take_best(model.params());
     Ok(Outcome { best_step, curve: state.curve, seconds: state.seconds })
 }
 
