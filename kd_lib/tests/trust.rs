@@ -3,10 +3,14 @@
 
 mod common;
 
-use common::{TINY_STUDENT, root, sample, tiny_checkpoint};
+use common::{TINY_STUDENT, recipe, root, sample, tiny_checkpoint};
+use kd_lib::data::Corpus;
+use kd_lib::lab::Lab;
+use kd_lib::progress::{Tick, silent};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::io::{BufRead, BufReader};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -149,4 +153,56 @@ fn of_six_launches_of_one_recipe_one_trains_and_all_return_its_report() {
     let trained = outputs.iter().filter(|o| String::from_utf8_lossy(&o.stderr).contains("step 1/")).count();
     assert_eq!(trained, 1, "exactly one trains");
     assert!(outputs.iter().all(|o| o.status.success() && o.stdout == outputs[0].stdout), "the same run for all");
+}
+
+/// Damaged copies of a file's bytes: cut at 16 lengths, and `flips` of them with one bit turned.
+fn damaged(bytes: &[u8], flips: usize, random: &mut ChaCha8Rng) -> Vec<Vec<u8>> {
+    let mut all: Vec<Vec<u8>> = (0..16).map(|n| bytes[..bytes.len() * n / 16].to_vec()).collect();
+    all.extend((0..flips).map(|_| {
+        let mut copy = bytes.to_vec();
+        copy[random.random_range(0..bytes.len())] ^= 1 << random.random_range(0..8);
+        copy
+    }));
+    all
+}
+
+#[test]
+fn a_damaged_state_is_noticed_and_the_one_before_it_gone_on_from() {
+    let (whole, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let recipe = recipe("student", &TINY_STUDENT);
+    let corpus = Corpus::open(sample()).unwrap();
+    let expected = Lab::at(whole.path()).run(&recipe, &corpus, &mut silent).unwrap();
+    let lab = Lab::at(broken.path());
+    let stop_at = |step: usize| move |t: &Tick| if t.step == step { ControlFlow::Break(()) } else { silent(t) };
+    let _ = [3, 5].map(|step| lab.run(&recipe, &corpus, &mut stop_at(step)).unwrap_err());
+    let folder = broken.path().join("runs").join(&expected.report.id);
+    let states = || -> Vec<PathBuf> {
+        let names = std::fs::read_dir(&folder).unwrap().map(|e| e.unwrap().path());
+        let mut all: Vec<PathBuf> = names.filter(|p| p.to_string_lossy().contains("/state-")).collect();
+        all.sort();
+        all
+    };
+    let kept: Vec<(PathBuf, Vec<u8>)> = states().into_iter().map(|p| (p.clone(), std::fs::read(p).unwrap())).collect();
+    assert_eq!(kept.len(), 2, "the last state and the one before it");
+    let mut random = ChaCha8Rng::seed_from_u64(5);
+    let mut first = 0;
+    for bytes in damaged(&kept[1].1, 1000, &mut random) {
+        states().iter().for_each(|p| std::fs::remove_file(p).unwrap());
+        std::fs::write(&kept[0].0, &kept[0].1).unwrap();
+        std::fs::write(&kept[1].0, bytes).unwrap();
+        let mut seen = |tick: &Tick| {
+            first = tick.step;
+            ControlFlow::Break(())
+        };
+        lab.run(&recipe, &corpus, &mut seen).unwrap_err();
+        assert_eq!(first, 4, "went on from the state before the damaged one");
+    }
+    std::fs::write(&kept[1].0, b"").unwrap();
+    states().iter().for_each(|p| std::fs::write(p, b"nothing").unwrap());
+    let error = lab.run(&recipe, &corpus, &mut silent).unwrap_err().to_string();
+    assert!(error.contains("damaged, like every state saved before it; remove the run's folder"), "{error}");
+    states().iter().for_each(|p| std::fs::remove_file(p).unwrap());
+    std::fs::write(&kept[0].0, &kept[0].1).unwrap();
+    let run = lab.run(&recipe, &corpus, &mut silent).unwrap();
+    assert!(result(&run.path) == result(&expected.path), "the same bytes in the end");
 }
