@@ -7,7 +7,7 @@ use std::path::PathBuf;
 #[derive(Parser)]
 #[command(
     version,
-    after_help = "First steps:\n  kd run notebooks/recipes/distilled.toml --profile quick --data data/sample\n  kd table\n  kd predict RUN 文本\n\nRUN is a run's folder, or its name under checkpoints/runs.\n\nInterrupted (Ctrl-C, SIGTERM, SIGUSR1), `run` and `distill` save where they are and exit with code 75; the same command goes on."
+    after_help = "First steps:\n  kd distill data/sample --profile smoke\n  kd run notebooks/recipes/distilled.toml --profile smoke --data data/sample\n  kd table\n  kd predict RUN 文本\n\nRUN is a run's folder, or its name under checkpoints/runs.\n\nInterrupted (Ctrl-C, SIGTERM, SIGUSR1), `run` and `distill` save where they are and exit with code 75; the same command goes on."
 )]
 pub struct Arguments {
     /// Folder of weights and runs; by default the project's own.
@@ -26,7 +26,7 @@ pub enum Verb {
         /// Corpus folder; `make corpus` lays data/default, data/sample is a toy.
         #[arg(long, default_value = "data/default")]
         data: PathBuf,
-        /// Size of the experiment: a file under profiles/ beside the recipe.
+        /// Size of the experiment: smoke, quick or full (a file under profiles/ beside the recipe).
         #[arg(long, default_value = "full")]
         profile: String,
         /// Lay a setting over the recipe, for example optimiser.learning_rate=2e-5 or teacher.train.epochs=1.

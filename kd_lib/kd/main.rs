@@ -49,7 +49,13 @@ fn run() -> Result<()> {
             let recipe = Recipe::read(recipe, &profile, &set)?;
             let corpus = Corpus::open(data)?;
             if dry_run {
-                return say(lab?.rehearse(&recipe, &corpus)?.describe(2)?);
+                let lab = lab?;
+                for teacher in recipe.teachers() {
+                    let state =
+                        lab.recall(&teacher, &corpus)?.map_or("not trained yet: it comes first", |_| "finished");
+                    say(format_args!("teacher: {} ({state})", lab.plan(&teacher, &corpus)?.id))?;
+                }
+                return say(lab.rehearse(&recipe, &corpus)?.describe(2)?);
             }
             let run = train(&lab?, &recipe, &corpus)?;
             eprintln!("{}", report::table(&[Row::of(std::slice::from_ref(&run))]).text());

@@ -78,7 +78,7 @@ pub struct Loss {
     pub total: Tensor,
     /// Cross-entropy against the labels, unweighted.
     pub hard: Tensor,
-    /// The teacher's part, unweighted.
+    /// The teacher's part: unweighted where it is one, the weighted sum where it has two.
     pub soft: Tensor,
 }
 
