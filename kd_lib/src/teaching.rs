@@ -3,7 +3,7 @@
 //! and every temperature, objective and seed shares one. Nothing is trained here.
 
 use crate::data::corpus::{fold, key};
-use crate::files::{TensorFile, lock, write_tensors};
+use crate::files::{self, TensorFile, lock};
 use crate::predict::Predictor;
 use crate::progress::{Tick, Watch};
 use crate::recipe::Teaching;
@@ -12,7 +12,7 @@ use crate::{Error, Result};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tch::Tensor;
 
@@ -43,7 +43,8 @@ pub fn logits(teacher: &Run, texts: &[&str], watch: Watch) -> Result<Tensor> {
     let folder = teacher.path.join("answers");
     let _lock = lock(&folder)?;
     let (mut known, mut tables) = (HashMap::new(), Vec::new());
-    for path in portions(&folder)? {
+    // A damaged portion is not read: its texts are answered again.
+    for path in files::sealed(&folder, "part-").into_iter().filter(|path| files::is_sound(path)) {
         remember(&path, &mut known, &mut tables)?;
     }
     let mut wanted: HashMap<[i64; 2], &str> = texts.iter().map(|t| (key(t), *t)).collect();
@@ -56,9 +57,10 @@ pub fn logits(teacher: &Run, texts: &[&str], watch: Watch) -> Result<Tensor> {
     for (predictor, portion) in predictor.iter().flat_map(|p| missing.chunks(PORTION).map(move |c| (p, c))) {
         let answers = predictor.logits(&portion.iter().map(|p| p.1).collect::<Vec<_>>())?;
         let keys = Tensor::from_slice(&portion.iter().flat_map(|p| p.0).collect::<Vec<_>>()).view([-1, 2]);
-        let path = folder.join(format!("{:06}.safetensors", tables.len()));
-        write_tensors(&path, [("keys".to_owned(), &keys), ("logits".to_owned(), &answers)], HashMap::new())?;
-        remember(&path, &mut known, &mut tables)?;
+        let path = folder.join(format!("part-{:06}.safetensors", tables.len()));
+        let tensors = [("keys".to_owned(), &keys), ("logits".to_owned(), &answers)];
+        files::write_sealed_tensors(&path, tensors, HashMap::new())?;
+        take(keys, answers, &mut known, &mut tables)?;
         answered += portion.len();
         let speed = answered as f64 / started.elapsed().as_secs_f64();
         let left = Duration::from_secs_f64((missing.len() - answered) as f64 / speed);
@@ -78,19 +80,14 @@ fn note(teacher: &Run, unread: usize, asked: usize) -> Result<()> {
     writeln!(log, "{}: {unread} texts to read of {asked} asked about", teacher.report.id).map_err(Error::io(&path))
 }
 
-/// The portions there are, in order.
-fn portions(folder: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
-    let paths = entries.filter_map(|e| e.ok().map(|e| e.path()));
-    let mut paths: Vec<PathBuf> = paths.filter(|p| p.extension().is_some_and(|x| x == "safetensors")).collect();
-    paths.sort();
-    Ok(paths)
-}
-
 /// Adds a portion: its rows by key, counted through all tables.
 fn remember(path: &Path, known: &mut HashMap<[i64; 2], i64>, tables: &mut Vec<Tensor>) -> Result<()> {
     let mut file = TensorFile::read(path)?;
     let (keys, logits) = (file.take(path, "keys")?, file.take(path, "logits")?);
+    take(keys, logits, known, tables)
+}
+
+fn take(keys: Tensor, logits: Tensor, known: &mut HashMap<[i64; 2], i64>, tables: &mut Vec<Tensor>) -> Result<()> {
     let before: i64 = tables.iter().map(|t| t.size()[0]).sum();
     let keys = Vec::<i64>::try_from(keys.view(-1))?;
     known.extend(keys.chunks_exact(2).zip(before..).map(|(key, row)| ([key[0], key[1]], row)));
