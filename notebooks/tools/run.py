@@ -5,13 +5,14 @@
 The executed copies go to notebooks/out/PROFILE, never over the sources. A cell fails the run when it
 panics, prints an error on stderr, exceeds its time, or is tagged `figure` and shows no SVG. A notebook
 whose inputs (its text, the crate, the recipes, the corpus, the profile) have not changed since it last
-passed is not executed again.
+passed is not executed again. Under `smoke` two are executed side by side: compiling cells is most of it.
 """
 
 import argparse
 import hashlib
 import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from queue import Empty
@@ -24,6 +25,7 @@ from nbclient.util import run_sync
 NOTEBOOKS = Path(__file__).resolve().parents[1]
 ROOT = NOTEBOOKS.parent
 SECONDS = {"smoke": 300, "quick": 2 * 3600, "full": 24 * 3600}
+SIDE_BY_SIDE = {"smoke": 2}
 
 
 class Failed(Exception):
@@ -56,12 +58,14 @@ def inspect(index, cell):
 
 
 class Client(NotebookClient):
-    """Prints what cells print while they print it."""
+    """Prints what cells print while they print it, behind the notebook's number."""
+
+    number = ""
 
     def process_message(self, msg, cell, cell_index):
         if msg["msg_type"] == "stream":
             for line in msg["content"]["text"].splitlines():
-                print(f"  {datetime.now():%H:%M:%S}  {line}", flush=True)
+                print(f"  {datetime.now():%H:%M:%S}  {self.number}  {line}", flush=True)
         return super().process_message(msg, cell, cell_index)
 
 
@@ -83,6 +87,7 @@ def execute(path, target, seconds):
     os.environ["EVCXR_CONFIG_DIR"] = str(NOTEBOOKS / "tools" / "strict")
     notebook = nbformat.read(path, as_version=4)
     client = Client(notebook, timeout=seconds, kernel_name="kd_rust", startup_timeout=180, record_timing=False, resources={"metadata": {"path": str(NOTEBOOKS)}})
+    client.number = path.stem[:2]
     try:
         with client.setup_kernel():
             for index, cell in enumerate(notebook.cells):
@@ -105,32 +110,41 @@ def in_order(paths):
     return sorted(paths, key=lambda path: (path.stem[:2] not in ("00", "10"), path.name))
 
 
+def bring(path, profile, corpus):
+    """Executes a notebook unless it passed before with the same inputs; says whether it passes."""
+    target = NOTEBOOKS / "out" / profile / path.name
+    stamp = target.with_suffix(".passed")
+    inputs = fingerprint(path, corpus, profile)
+    kept = all(path.exists() for path in [stamp, target, ROOT / "checkpoints" / "runs"])
+    if kept and stamp.read_text() == inputs:
+        print(f"{path.name}: unchanged since it passed, see {target.relative_to(ROOT)}", flush=True)
+        return True
+    print(f"{path.name}: profile {profile}, corpus {corpus.name}", flush=True)
+    try:
+        execute(path, target, SECONDS[profile])
+    except Failed as error:
+        print(f"{path.name}: FAILED: {error}", file=sys.stderr, flush=True)
+        return False
+    stamp.write_text(inputs)
+    print(f"{path.name}: passed, see {target.relative_to(ROOT)}", flush=True)
+    return True
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path)
     parser.add_argument("--profile", default="smoke", choices=SECONDS)
     parser.add_argument("--data", type=Path, default=ROOT / "data" / "sample")
     options = parser.parse_args()
-    corpus = options.data.resolve()
-    os.environ |= {"KD_CORPUS": str(corpus), "KD_PROFILE": options.profile}
-    failures = 0
-    for path in options.notebooks or in_order(NOTEBOOKS.glob("[0-9]*.ipynb")):
-        target = NOTEBOOKS / "out" / options.profile / path.name
-        stamp = target.with_suffix(".passed")
-        inputs = fingerprint(path, corpus, options.profile)
-        kept = all(path.exists() for path in [stamp, target, ROOT / "checkpoints" / "runs"])
-        if kept and stamp.read_text() == inputs:
-            print(f"{path.name}: unchanged since it passed, see {target.relative_to(ROOT)}")
-            continue
-        print(f"{path.name}: profile {options.profile}, corpus {corpus.name}", flush=True)
-        try:
-            execute(path, target, SECONDS[options.profile])
-            stamp.write_text(inputs)
-            print(f"{path.name}: passed, see {target.relative_to(ROOT)}")
-        except Failed as error:
-            failures += 1
-            print(f"{path.name}: FAILED: {error}", file=sys.stderr)
-    sys.exit(1 if failures else 0)
+    corpus, profile = options.data.resolve(), options.profile
+    os.environ |= {"KD_CORPUS": str(corpus), "KD_PROFILE": profile}
+    paths = options.notebooks or in_order(NOTEBOOKS.glob("[0-9]*.ipynb"))
+    jobs = SIDE_BY_SIDE.get(profile, 1)
+    if jobs > 1:
+        os.environ["OMP_NUM_THREADS"] = "1"  # more threads than processors would wait for one another
+    with ProcessPoolExecutor(jobs) as pool:
+        passed = list(pool.map(bring, paths, [profile] * len(paths), [corpus] * len(paths)))
+    sys.exit(0 if all(passed) else 1)
 
 
 if __name__ == "__main__":
