@@ -7,7 +7,7 @@ use crate::recipe::Optimiser;
 use tch::{Kind, Tensor};
 
 /// Scalars updated at a time: few enough that the intermediate values stay in the processor's cache.
-const CHUNK: i64 = 1 << 17;
+const CHUNK: i64 = 1 << 18;
 
 /// The optimiser and its state.
 #[derive(Debug)]
@@ -26,12 +26,15 @@ impl AdamW {
         AdamW { settings, step: 0, moments: params.iter().map(|p| [zeros(&p.tensor), zeros(&p.tensor)]).collect() }
     }
 
-    /// One update at learning rate `lr` from the gradients that the parameters hold.
-    pub fn update(&mut self, params: &Params, lr: f64) {
+    /// One update at learning rate `lr` from the gradients that the parameters hold, each multiplied by `shrink` where
+    /// that is given (see [`clip`]).
+    pub fn update(&mut self, params: &Params, lr: f64, shrink: Option<&Tensor>) {
         let _guard = tch::no_grad_guard();
         self.step += 1;
         let [beta1, beta2] = self.settings.betas;
         let (bias1, bias2) = (1.0 - beta1.powi(self.step as i32), 1.0 - beta2.powi(self.step as i32));
+        // lr · (m / bias1) / (√(v / bias2) + ε) = m / ((√v + ε·√bias2) · scale): a pass over memory fewer. (At lr = 0 the quotient is 0.)
+        let (epsilon, scale) = (self.settings.epsilon * bias2.sqrt(), bias1 / (lr * bias2.sqrt()));
         for (param, [mean, square]) in params.iter().zip(&self.moments) {
             let grad = param.tensor.grad();
             if !grad.defined() {
@@ -44,10 +47,11 @@ impl AdamW {
                 .zip(parts(&grad))
                 .zip(parts(mean).into_iter().zip(parts(square)));
             for ((mut weight, grad), (mut mean, mut square)) in chunks {
+                let grad = shrink.map_or(grad.shallow_clone(), |factor| grad * factor);
                 let _ = mean.lerp_(&grad, 1.0 - beta1);
-                let _ = square.g_mul_scalar_(beta2).addcmul_(&grad, &(&grad * (1.0 - beta2)));
-                let denominator = (square.sqrt() / bias2.sqrt()) + self.settings.epsilon;
-                let _ = weight.g_mul_scalar_(decay).addcdiv_(&(&mean * (-lr / bias1)), &denominator);
+                let _ = square.lerp_(&grad.square(), 1.0 - beta2);
+                let denominator = square.sqrt().g_add_scalar_(epsilon).g_mul_scalar_(-scale);
+                let _ = weight.g_mul_scalar_(decay).addcdiv_(&mean, &denominator);
             }
         }
     }
@@ -75,16 +79,12 @@ pub fn gradient_norm(params: &Params) -> Tensor {
 /// Takes the loss scale back out of the gradients.
 pub fn unscale(params: &Params, scale: f64) {
     if scale != 1.0 {
-        each_gradient(params, |mut grad| drop(grad.g_mul_scalar_(1.0 / scale)));
+        let gradients = params.iter().map(|p| p.tensor.grad()).filter(Tensor::defined);
+        gradients.for_each(|mut grad| drop(grad.g_mul_scalar_(1.0 / scale)));
     }
 }
 
-/// Scales all gradients so that their global norm is at most `limit`; `norm` is their norm now.
-pub fn clip(params: &Params, norm: &Tensor, limit: f64) {
-    let factor = (limit / (norm + 1e-6)).clamp_max(1.0).to_kind(Kind::Float);
-    each_gradient(params, |mut grad| drop(grad.g_mul_(&factor)));
-}
-
-fn each_gradient(params: &Params, change: impl Fn(Tensor)) {
-    params.iter().map(|p| p.tensor.grad()).filter(Tensor::defined).for_each(change);
+/// What every gradient is multiplied by so that their global norm, `norm` now, is at most `limit`.
+pub fn clip(norm: &Tensor, limit: f64) -> Tensor {
+    (limit / (norm + 1e-6)).clamp_max(1.0).to_kind(Kind::Float)
 }

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use tch::Device;
 
 /// Raised whenever the same recipe would train to another result: of a run without a teacher, and of one with.
-const FORMAT: [u32; 2] = [2, 3];
+const FORMAT: [u32; 2] = [4, 5];
 /// Which examples `data.train_examples` draws must not depend on the recipe's seed.
 const SUBSET_SEED: u64 = 0;
 

@@ -113,10 +113,8 @@ pub(crate) fn update(
         return Err(Error::NotFinite { step: step + 1, what, lr: rate, examples, fix: NOT_FINITE });
     }
     if finite {
-        if let Some(limit) = plan.recipe.optimiser.clip {
-            optim::clip(model.params(), &norm, limit);
-        }
-        optimiser.update(model.params(), rate);
+        let shrink = plan.recipe.optimiser.clip.map(|limit| optim::clip(&norm, limit));
+        optimiser.update(model.params(), rate, shrink.as_ref());
     }
     Ok(did)
 }

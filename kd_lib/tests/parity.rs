@@ -143,7 +143,7 @@ fn fifty_steps_of_adamw(data: &std::collections::BTreeMap<String, Tensor>) {
         for param in params.iter() {
             (&param.tensor * data[&format!("grads.{}", param.name)].get(step)).sum(tch::Kind::Float).backward();
         }
-        optimiser.update(&params, learning_rate(1e-3, step as usize, 5, 50));
+        optimiser.update(&params, learning_rate(1e-3, step as usize, 5, 50), None);
     }
     for param in params.iter() {
         let difference = distance(&param.tensor, &data[&format!("last.{}", param.name)]);

@@ -218,8 +218,16 @@ impl Bert {
             linear(inputs, weights, precision).view([rows, seq, heads, width / heads]).transpose(1, 2)
         };
         let (query, key, value) = (split(&layer.query), split(&layer.key), split(&layer.value));
-        let drop = if mode == Mode::Train { self.config.attention_probs_dropout_prob } else { 0.0 };
-        let mixed = Tensor::scaled_dot_product_attention(&query, &key, &value, Some(bias), drop, false, None, false);
+        let mixed = match mode {
+            Mode::Eval => {
+                Tensor::scaled_dot_product_attention(&query, &key, &value, Some(bias), 0.0, false, None, false)
+            }
+            Mode::Train => {
+                let scores = query.matmul(&key.transpose(2, 3)) / ((width / heads) as f64).sqrt() + bias;
+                let shares = scores.softmax(-1, None::<Kind>);
+                mode.dropout(&shares, self.config.attention_probs_dropout_prob).matmul(&value)
+            }
+        };
         let joined = mixed.transpose(1, 2).contiguous().view([rows, seq, width]);
         mode.dropout(&linear(&joined, &layer.attention_out, precision), self.config.hidden_dropout_prob)
     }
