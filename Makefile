@@ -36,7 +36,7 @@ reproduce: setup corpus
 	@$(KD) table
 
 test: setup
-	OMP_NUM_THREADS=1 cargo test --locked -p kd_lib # tests run side by side already
+	OMP_NUM_THREADS=1 cargo test --locked -p kd_lib -p kd_show # tests run side by side already
 	$(BIN)/python notebooks/tools/test_tools.py
 	$(BIN)/python notebooks/tools/run.py --profile smoke --data data/sample
 

@@ -1,4 +1,4 @@
-//! A table of cells, as aligned text for a terminal and as HTML for a notebook. It knows no figures.
+//! A table of cells, and as aligned text for a terminal. It knows no figures.
 
 /// A table.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -14,7 +14,7 @@ pub struct Grid {
 pub struct Cell {
     /// What stands in it.
     pub text: String,
-    /// Bold in HTML, starred in text.
+    /// Starred in text, bold in a notebook.
     pub strong: bool,
 }
 
@@ -50,21 +50,4 @@ impl Grid {
         };
         lines.iter().map(line).collect()
     }
-
-    /// For a notebook.
-    pub fn html(&self) -> String {
-        let shown = |cell: &Cell| {
-            let text = escape(&cell.text);
-            if cell.strong { format!("<td><b>{text}</b></td>") } else { format!("<td>{text}</td>") }
-        };
-        let head: String = self.head.iter().map(|h| format!("<th>{}</th>", escape(h))).collect();
-        let row = |cells: &Vec<Cell>| format!("<tr>{}</tr>", cells.iter().map(shown).collect::<String>());
-        let body: String = self.rows.iter().map(row).collect();
-        format!("<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
-    }
-}
-
-/// Text as HTML shows it.
-pub fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }

@@ -5,7 +5,7 @@ use crate::data::{Corpus, Encoder, Pieces, Split, Vocabulary};
 use crate::device::{self, Environment};
 use crate::files;
 use crate::metrics::Scores;
-use crate::models::{Bert, BiLstmConfig, Blueprint, Classifier};
+use crate::models::{Bert, BiLstmConfig, Blueprint, Classifier, WordVectors, word_vectors};
 use crate::plan::{self, Plan};
 use crate::progress::{self, Tick, Watch};
 use crate::recipe::{Data, Model, Recipe};
@@ -211,14 +211,25 @@ fn build(plan: &Plan, encoder: &Encoder) -> Result<(Blueprint, Box<dyn Classifie
             Ok((Blueprint::Bert { config, pooling, classes }, Box::new(model)))
         }
         (
-            &Model::Bilstm { embedding, hidden, dropout, pool_padding, .. },
-            Encoder::Characters { vocabulary, .. },
-            _,
+            &Model::Bilstm { embedding, hidden, dropout, pool_padding, ref word_vectors, .. },
+            Encoder::Characters { vocabulary: characters, .. },
+            from,
         ) => {
-            let vocabulary = vocabulary.size() as i64;
+            let vocabulary = characters.size() as i64;
             let config = BiLstmConfig { vocabulary, embedding, hidden, classes, dropout, pool_padding };
             let blueprint = Blueprint::Bilstm { config };
             let model = blueprint.build(plan.device);
+            if let Some(WordVectors { spread, .. }) = *word_vectors {
+                let vectors = match from {
+                    Some((folder, _)) => {
+                        let pieces = Pieces::open(folder, "", plan.recipe.data.max_tokens, plan.recipe.data.cut)?;
+                        word_vectors::of_checkpoint(folder, &pieces, characters, embedding, spread)?
+                    }
+                    None => model.word_embedding().detach() * spread,
+                };
+                let _guard = tch::no_grad_guard();
+                model.word_embedding().shallow_clone().copy_(&vectors);
+            }
             Ok((blueprint, model))
         }
         _ => Err(Error::recipe("model", "model and encoder do not belong together", "report this as a bug")),

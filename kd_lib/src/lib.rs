@@ -13,7 +13,7 @@
 //!    [`rehearsal`] tries a recipe out
 //! 7. [`metrics`], [`significance`], [`report`] (as a [`grid`]): finished runs → figures that a person reads
 //!
-//! Pictures, the published tables, and all that knows of Jupyter are in `notebooks/show`.
+//! Pictures, the published tables, whether a difference is more than noise, and all that knows of Jupyter are in `notebooks/show`.
 //!
 //! What this crate is not: a framework. There is one loop, and no hooks to hang code on.
 //!
@@ -47,7 +47,6 @@ pub mod recipe;
 pub mod rehearsal;
 pub mod report;
 pub mod run;
-pub mod significance;
 mod state;
 pub mod strategies;
 pub mod teaching;

@@ -31,7 +31,7 @@ pub struct Plan {
     pub device: Device,
     /// In which numbers.
     pub precision: Precision,
-    /// Checkpoint folder and sizes, for a BERT.
+    /// Checkpoint folder and sizes, where the model begins from one.
     pub checkpoint: Option<(PathBuf, BertConfig)>,
     /// The corpus as it is trained on: leaks dropped, examples drawn.
     pub corpus: Corpus,
@@ -61,10 +61,11 @@ impl Plan {
             PrecisionChoice::Bf16 => Precision::Bf16,
             PrecisionChoice::Fp16 => Precision::Fp16,
         };
-        let checkpoint = match &recipe.model {
-            Model::Bert { weights, .. } => Some(open_checkpoint(checkpoints, weights, recipe.data.max_tokens)?),
-            Model::Bilstm { .. } => None,
+        let weights = match &recipe.model {
+            Model::Bert { weights, .. } => Some(weights),
+            Model::Bilstm { word_vectors, .. } => word_vectors.as_ref().and_then(|v| v.weights.as_ref()),
         };
+        let checkpoint = weights.map(|w| open_checkpoint(checkpoints, w, recipe.data.max_tokens)).transpose()?;
         let ingredients = ingredients(recipe, checkpoint.as_ref().map(|(folder, _)| folder.as_path()))?;
         let key = json!({ "format": FORMAT[usize::from(teacher.is_some())], "recipe": without_labels(recipe), "precision": precision, "cuda": device.is_cuda(),
             "corpus": corpus.fingerprint, "ingredients": ingredients, "teacher": teacher });
@@ -229,9 +230,13 @@ fn counts(recipe: &Recipe) -> [(&'static str, usize); 12] {
 }
 
 /// What must lie in a range: key, value, whether it does, and what to do.
-fn numbers(recipe: &Recipe) -> [(&'static str, f64, bool, &'static str); 11] {
+fn numbers(recipe: &Recipe) -> [(&'static str, f64, bool, &'static str); 12] {
     let Optimiser { learning_rate, betas, epsilon, weight_decay, warmup, clip } = recipe.optimiser;
     let dropout = if let Model::Bilstm { dropout, .. } = recipe.model { dropout } else { 0.0 };
+    let spread = match &recipe.model {
+        Model::Bilstm { word_vectors: Some(vectors), .. } => vectors.spread,
+        _ => 1.0,
+    };
     let labelled = recipe.data.labelled.unwrap_or(1.0);
     let last = recipe.train.final_temperature.unwrap_or(1.0);
     let above_zero = |value: f64| value > 0.0 && value.is_finite();
@@ -247,6 +252,7 @@ fn numbers(recipe: &Recipe) -> [(&'static str, f64, bool, &'static str); 11] {
         ("data.labelled", labelled, labelled > 0.0 && labelled <= 1.0, "it is a share: choose above 0, at most 1"),
         ("train.stretch", recipe.train.stretch, above_zero(recipe.train.stretch), positive),
         ("train.final_temperature", last, above_zero(last), positive),
+        ("model.word_vectors.spread", spread, above_zero(spread), positive),
         ("model.dropout", dropout, (0.0..1.0).contains(&dropout), share),
     ]
 }

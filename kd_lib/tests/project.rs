@@ -70,7 +70,7 @@ fn dependencies_point_one_way() {
     // A module may use those before it, and its own level.
     let levels: [&[&str]; 10] = [
         &["error", "files", "grid", "layers"],
-        &["data", "models", "strategies", "device", "metrics", "progress", "significance"],
+        &["data", "models", "strategies", "device", "metrics", "progress"],
         &["recipe"],
         &["optim", "update"],
         &["plan"],

@@ -24,9 +24,9 @@ LINKED_FROM = 256 * 1024  # bytes; smaller files are copied
 
 
 def environment():
-    """What a cell needs to build and to find libtorch."""
+    """What a cell needs to build, to find libtorch, and to share its cores (see .cargo/config.toml)."""
     libtorch = ROOT / ".libtorch"
-    return {"LIBTORCH": str(libtorch), "LD_LIBRARY_PATH": str(libtorch / "lib")}
+    return {"LIBTORCH": str(libtorch), "LD_LIBRARY_PATH": str(libtorch / "lib"), "GOMP_SPINCOUNT": "3000"}
 
 
 def install():

@@ -103,6 +103,12 @@ impl Pieces {
             .collect())
     }
 
+    /// The tokenizer's id of each entry that is a piece of its own, alone or at the beginning of a word.
+    pub fn of_entries(&self, entries: &[String]) -> Vec<Option<i64>> {
+        let id = |piece: &str| self.tokenizer.token_to_id(piece).map(i64::from);
+        entries.iter().map(|entry| id(entry).or_else(|| id(&format!("▁{entry}")))).collect()
+    }
+
     /// Drops the rows that `texts` never use: of a multilingual vocabulary a Chinese corpus needs a
     /// twentieth. Outputs on these texts stay the same; other pieces are read as unknown afterwards.
     pub fn keep_only(&self, texts: &[&str]) -> Result<Pieces> {

@@ -70,6 +70,11 @@ impl Vocabulary {
         ids
     }
 
+    /// All entries, by id.
+    pub fn entries(&self) -> &[String] {
+        &self.entries
+    }
+
     /// Number of entries, `<PAD>` and `<UNK>` included.
     pub fn size(&self) -> usize {
         self.entries.len()

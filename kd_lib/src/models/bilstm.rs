@@ -120,10 +120,7 @@ impl Classifier for BiLstm {
 
 /// Each row of `x [batch, seq, width]` reversed within its length; padding stays where it is.
 fn reversed(x: &Tensor, batch: &Batch) -> Tensor {
-    let (rows, seq) = (x.size()[0], x.size()[1]);
-    let options = (Kind::Int64, x.device());
-    let positions = Tensor::arange(seq, options).unsqueeze(0);
+    let positions = Tensor::arange(x.size()[1], (Kind::Int64, x.device())).unsqueeze(0);
     let turned = (batch.lengths.unsqueeze(1) - 1 - &positions).where_self(&batch.mask, &positions);
-    let flat = (turned + Tensor::arange(rows, options).unsqueeze(1) * seq).flatten(0, 1);
-    x.flatten(0, 1).index_select(0, &flat).view_as(x)
+    x.gather(1, &turned.unsqueeze(2).expand_as(x), false)
 }

@@ -1,12 +1,14 @@
-//! What a notebook shows of [`kd_lib`]'s runs: pictures ([`plot`]), the published tables beside ours ([`tables`]), and
-//! the study that it works on. This crate knows that it may be called from an evcxr cell, how a cell shows HTML, and
+//! What a notebook shows of [`kd_lib`]'s runs: pictures ([`plot`]), the published tables beside ours ([`tables`],
+//! [`significance`]), and the study that it works on. This crate knows that it may be called from an evcxr cell, how a cell shows HTML, and
 //! how it fails so loudly that nobody overlooks it. It trains and scores nothing itself.
 
 pub mod plot;
+pub mod significance;
 pub mod tables;
 
 use kd_lib::data::Corpus;
 use kd_lib::device::{self, Environment};
+use kd_lib::grid::{Cell, Grid};
 use kd_lib::lab::Lab;
 use kd_lib::predict::{Prediction, Predictor};
 use kd_lib::progress;
@@ -121,6 +123,24 @@ impl Study {
 /// Shows HTML as the cell's output. One call a cell: the kernel keeps the last.
 pub fn html(content: &str) {
     println!("EVCXR_BEGIN_CONTENT text/html\n{content}\nEVCXR_END_CONTENT");
+}
+
+/// Shows a table as the cell's output.
+pub fn show(grid: &Grid) {
+    html(&as_html(grid));
+}
+
+fn as_html(grid: &Grid) -> String {
+    let escape =
+        |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
+    let shown = |cell: &Cell| {
+        let text = escape(&cell.text);
+        if cell.strong { format!("<td><b>{text}</b></td>") } else { format!("<td>{text}</td>") }
+    };
+    let head: String = grid.head.iter().map(|h| format!("<th>{}</th>", escape(h))).collect();
+    let row = |cells: &Vec<Cell>| format!("<tr>{}</tr>", cells.iter().map(shown).collect::<String>());
+    let body: String = grid.rows.iter().map(row).collect();
+    format!("<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
 }
 
 /// Shows pictures side by side.

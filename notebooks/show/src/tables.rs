@@ -1,12 +1,12 @@
 //! The published tables beside ours: which rows there are is read from a CSV file (table, row, recipe, baseline and
 //! the published figures), what we measured comes from finished runs. Nothing is trained here.
 
+use crate::significance::{self, Difference};
 use kd_lib::data::Split;
 use kd_lib::grid::{Cell, Grid};
 use kd_lib::rehearsal::Rehearsal;
 use kd_lib::report::{FIGURES, Row, figure};
 use kd_lib::run::Run;
-use kd_lib::significance::{self, Difference};
 use kd_lib::{Error, Result};
 use serde::Deserialize;
 use std::path::Path;

@@ -24,7 +24,7 @@ pub struct Difference {
 /// Each resample draws seeds, then examples, both with replacement and the same for both rows.
 ///
 /// ```
-/// use kd_lib::significance::difference;
+/// use kd_show::significance::difference;
 /// let baseline = vec![(0..400).map(|i| i % 4 != 0).collect::<Vec<bool>>()];
 /// let better = vec![(0..400).map(|i| i % 8 != 0).collect::<Vec<bool>>()];
 /// assert!(difference(&better, &baseline).unwrap().p < 0.01);
@@ -60,7 +60,7 @@ pub fn difference(ours: &[Vec<bool>], baseline: &[Vec<bool>]) -> Option<Differen
 /// Holm's adjusted p-values, in the order given.
 ///
 /// ```
-/// assert_eq!(kd_lib::significance::holm(&[0.01, 0.04, 0.02]), [0.03, 0.04, 0.04]);
+/// assert_eq!(kd_show::significance::holm(&[0.01, 0.04, 0.02]), [0.03, 0.04, 0.04]);
 /// ```
 pub fn holm(p: &[f64]) -> Vec<f64> {
     let mut order: Vec<usize> = (0..p.len()).collect();

@@ -1,0 +1,40 @@
+"""What every contender in Python shares: its inputs, and the protocol of the race.
+
+    SCRIPT INPUTS FORM      FORM is weak or strong; INPUTS is the JSON file that the race wrote
+
+A line with a number on standard input asks for so many batches; the answer is a line of JSON with the seconds, the texts
+and the process's largest memory in MiB.
+"""
+
+import json
+import resource
+import sys
+import time
+
+import torch
+
+
+def inputs():
+    with open(sys.argv[1], encoding="utf8") as file:
+        return json.load(file), sys.argv[2]
+
+
+def padded(batch, width=0, fill=0):
+    """ids [batch, seq], lengths [batch], labels [batch]; as wide as the longest row, or `width`."""
+    rows = batch["ids"]
+    seq = max(width, *(len(row) for row in rows))
+    ids = torch.tensor([row + [fill] * (seq - len(row)) for row in rows])
+    return ids, torch.tensor([len(row) for row in rows]), torch.tensor(batch["labels"])
+
+
+def serve(work, batches):
+    """Works through the batches, over and over, as many at a time as the race asks for."""
+    done = 0
+    for line in sys.stdin:
+        texts, start = 0, time.perf_counter()
+        for _ in range(int(line)):
+            texts += work(batches[done % len(batches)])
+            done += 1
+        seconds = time.perf_counter() - start
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(json.dumps({"seconds": seconds, "texts": texts, "peak": peak}), flush=True)

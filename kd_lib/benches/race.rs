@@ -1,0 +1,132 @@
+//! Our steps beside PyTorch's on the same batches, in turns: one round of each contender, then the next, so that a slow
+//! moment of the machine hits all alike. Prints a table with its processor's name; `make bench` keeps it.
+//!
+//!     cargo bench --profile dev -p kd_lib --bench race -- CORPUS [ROUNDS]
+//!
+//! Each contender is a process of its own that answers a number of batches with seconds, texts and its largest memory;
+//! those in Python are in `benches/peer`, ours is this program, started again with `contend`.
+
+#[path = "race/ours.rs"]
+mod ours;
+#[path = "race/works.rs"]
+mod works;
+
+use anyhow::{Context, Result, bail};
+use kd_lib::device::Environment;
+use kd_lib::grid::Grid;
+use serde::{Deserialize, Serialize};
+use std::io::{BufRead, BufReader, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use works::Work;
+
+/// A contender's answer to one line.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Answer {
+    seconds: f64,
+    texts: usize,
+    peak: f64,
+}
+
+/// A running contender, and how fast its rounds were.
+struct Contender {
+    name: &'static str,
+    child: Child,
+    asks: ChildStdin,
+    answers: BufReader<ChildStdout>,
+    texts_per_second: Vec<f64>,
+    peak: f64,
+}
+
+impl Contender {
+    fn start(name: &'static str, mut command: Command) -> Result<Contender> {
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let (Some(asks), Some(answers)) = (child.stdin.take(), child.stdout.take()) else { bail!("no pipes") };
+        Ok(Contender { name, child, asks, answers: BufReader::new(answers), texts_per_second: Vec::new(), peak: 0.0 })
+    }
+
+    /// One round of so many batches.
+    fn round(&mut self, batches: usize) -> Result<()> {
+        writeln!(self.asks, "{batches}")?;
+        let mut line = String::new();
+        self.answers.read_line(&mut line)?;
+        let answer: Answer = serde_json::from_str(&line).with_context(|| format!("{} said {line:?}", self.name))?;
+        self.texts_per_second.push(answer.texts as f64 / answer.seconds);
+        self.peak = answer.peak;
+        Ok(())
+    }
+
+    fn end(self) -> Result<(&'static str, f64, f64)> {
+        let Contender { name, mut child, asks, mut texts_per_second, peak, .. } = self;
+        drop(asks); // the end of its input is the end of its work
+        child.wait()?;
+        texts_per_second.remove(0); // the first round warms up
+        texts_per_second.sort_by(f64::total_cmp);
+        Ok((name, texts_per_second[texts_per_second.len() / 2], peak))
+    }
+}
+
+fn root() -> &'static Path {
+    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+}
+
+/// Races one work; a line of the table for each contender.
+fn race(work: &Work, corpus: &Path, rounds: usize, table: &mut Grid, peaks: [f64; 2]) -> Result<()> {
+    let folder = tempfile::tempdir()?;
+    let (inputs, flops) =
+        (folder.path().join("inputs.json"), work.write_inputs(corpus, &folder.path().join("inputs.json"))?);
+    let mut contenders = vec![Contender::start("kd_lib", ours::command(work, corpus)?)?];
+    for form in ["strong", "weak"] {
+        let mut command = Command::new(root().join(".venv/bin/python"));
+        command.arg(root().join("kd_lib/benches/peer").join(work.script)).arg(&inputs).arg(form).args(work.mode());
+        contenders.push(Contender::start(if form == "weak" { "PyTorch, weak" } else { "PyTorch, strong" }, command)?);
+    }
+    for round in 0..=rounds {
+        eprintln!("{}: round {round} of {rounds}", work.name);
+        contenders.iter_mut().try_for_each(|contender| contender.round(work.batches))?;
+    }
+    let results = contenders.into_iter().map(Contender::end).collect::<Result<Vec<_>>>()?;
+    let (_, ours, our_peak) = results[0];
+    for (name, speed, peak) in results {
+        let ratio = |value: f64| format!("{value:.2}");
+        let share = 100.0 * speed * flops / peaks[usize::from(name != "PyTorch, weak")];
+        let cells = [
+            work.name.into(),
+            name.into(),
+            format!("{speed:.0}"),
+            ratio(ours / speed),
+            format!("{share:.0} %"),
+            format!("{peak:.0}"),
+            ratio(our_peak / peak),
+        ];
+        table.rows.push(cells.map(Into::into).to_vec());
+    }
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    let mut arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    if arguments.first().is_some_and(|a| a == "contend") {
+        return ours::contend(&arguments[1], Path::new(&arguments[2]));
+    }
+    let corpus = PathBuf::from(if arguments.is_empty() { "data/default".into() } else { arguments.remove(0) });
+    let corpus = if corpus.exists() { corpus } else { root().join(corpus) };
+    let rounds: usize = arguments.first().map_or(Ok(5), |n| n.parse())?;
+    let environment = Environment::of(tch::Device::Cpu);
+    let peaks = ours::matrix_products();
+    let mut table =
+        Grid::new(&["work", "contender", "texts/s", "ours / it", "of the product's rate", "MiB", "ours / it"]);
+    for work in &works::WORKS {
+        race(work, &corpus, rounds, &mut table, peaks)?;
+    }
+    println!(
+        "{}, {} threads, {}; libtorch {}",
+        environment.processor,
+        environment.threads,
+        environment.instructions.join(" "),
+        environment.libtorch
+    );
+    println!("matrix product 2048 × 768 × 3072: fp32 {:.0}, bf16 {:.0} GFLOP/s\n", peaks[0] / 1e9, peaks[1] / 1e9);
+    print!("{}", table.text());
+    Ok(())
+}
