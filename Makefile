@@ -2,6 +2,7 @@
 # make test        bare machine → green test run
 # make lab         JupyterLab with the kernel
 # make check       formatting, lints, documentation
+# make bench       how fast each part is, beside PyTorch doing the same
 # make soak        runs killed fifty times
 #
 # DATA=auto|titles|reviews|FOLDER   PROFILE=smoke|quick|full   SEEDS=123,124   PYTHON=python3.12
@@ -28,7 +29,7 @@ unexport MAKEFLAGS MFLAGS
 # Two at a time: the kernel compiles while Python packages arrive.
 MAKEFLAGS += --jobs=2
 
-.PHONY: reproduce test soak check lab setup doctor corpus clean
+.PHONY: reproduce test bench soak check lab setup doctor corpus clean
 
 reproduce: setup corpus
 	$(if $(SEEDS),KD_SEEDS=$(SEEDS)) $(BIN)/python notebooks/tools/run.py --profile $(PROFILE) --data data/default $(NOTEBOOKS)
@@ -43,6 +44,11 @@ test: setup
 # Fifty kills at random moments instead of twelve.
 soak: setup
 	KD_KILLS=50 cargo test --locked -p kd_lib --test trust -- --nocapture
+
+bench: setup corpus
+	cargo bench --locked --profile dev -p kd_lib --bench steps
+	cargo bench --locked --profile dev -p kd_lib --bench race
+	cargo bench --locked --profile dev -p kd_lib --bench scale
 
 check:
 	cargo fmt --all --check

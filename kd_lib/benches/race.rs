@@ -6,12 +6,17 @@
 //! Each contender is a process of its own that answers a number of batches with seconds, texts and its largest memory;
 //! those in Python are in `benches/peer`, ours is this program, started again with `contend`.
 
+mod common;
+#[path = "race/first.rs"]
+mod first;
 #[path = "race/ours.rs"]
 mod ours;
 #[path = "race/works.rs"]
 mod works;
 
 use anyhow::{Context, Result, bail};
+use common::root;
+use kd_lib::data::Corpus;
 use kd_lib::device::Environment;
 use kd_lib::grid::Grid;
 use serde::{Deserialize, Serialize};
@@ -66,12 +71,8 @@ impl Contender {
     }
 }
 
-fn root() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
-}
-
-/// Races one work; a line of the table for each contender.
-fn race(work: &Work, corpus: &Path, rounds: usize, table: &mut Grid, peaks: [f64; 2]) -> Result<()> {
+/// Races one work; a line of the table for each contender. Returns texts a second: ours, PyTorch strong, weak.
+fn race(work: &Work, corpus: &Path, rounds: usize, table: &mut Grid, peaks: [f64; 2]) -> Result<[f64; 3]> {
     let folder = tempfile::tempdir()?;
     let (inputs, flops) =
         (folder.path().join("inputs.json"), work.write_inputs(corpus, &folder.path().join("inputs.json"))?);
@@ -87,6 +88,7 @@ fn race(work: &Work, corpus: &Path, rounds: usize, table: &mut Grid, peaks: [f64
     }
     let results = contenders.into_iter().map(Contender::end).collect::<Result<Vec<_>>>()?;
     let (_, ours, our_peak) = results[0];
+    let speeds = std::array::from_fn(|at| results[at].1);
     for (name, speed, peak) in results {
         let ratio = |value: f64| format!("{value:.2}");
         let share = 100.0 * speed * flops / peaks[usize::from(name != "PyTorch, weak")];
@@ -101,7 +103,7 @@ fn race(work: &Work, corpus: &Path, rounds: usize, table: &mut Grid, peaks: [f64
         ];
         table.rows.push(cells.map(Into::into).to_vec());
     }
-    Ok(())
+    Ok(speeds)
 }
 
 fn main() -> Result<()> {
@@ -116,17 +118,38 @@ fn main() -> Result<()> {
     let peaks = ours::matrix_products();
     let mut table =
         Grid::new(&["work", "contender", "texts/s", "ours / it", "of the product's rate", "MiB", "ours / it"]);
+    let mut speeds = Vec::new();
     for work in &works::WORKS {
-        race(work, &corpus, rounds, &mut table, peaks)?;
+        speeds.push(race(work, &corpus, rounds, &mut table, peaks)?);
     }
-    println!(
-        "{}, {} threads, {}; libtorch {}",
-        environment.processor,
-        environment.threads,
-        environment.instructions.join(" "),
-        environment.libtorch
-    );
+    let answers = first::race(&corpus, rounds)?;
+    let Environment { processor, threads, instructions, libtorch, .. } = environment;
+    println!("{processor}, {threads} threads, {}; libtorch {libtorch}", instructions.join(" "));
     println!("matrix product 2048 × 768 × 3072: fp32 {:.0}, bf16 {:.0} GFLOP/s\n", peaks[0] / 1e9, peaks[1] / 1e9);
-    print!("{}", table.text());
+    println!("{}", table.text());
+    println!("{answers}\n");
+    println!("{}", study(&speeds, Corpus::open(&corpus)?.train.len() as f64));
     Ok(())
+}
+
+/// The temperature study, four temperatures of six epochs each beside two epochs of the teacher, from the speeds just
+/// measured: ours, where the teacher speaks once, and the original's, where it reads every batch of every epoch again.
+fn study(speeds: &[[f64; 3]], texts: f64) -> String {
+    let seconds = |which: usize, work: usize, times: f64| times * texts / speeds[work][which];
+    let [student, teacher, reads] = [0, 1, 3];
+    let (ours, weak) = (0, 2);
+    let once = seconds(ours, teacher, 2.0) + seconds(ours, reads, 1.0) + seconds(ours, student, 24.0);
+    let again = seconds(weak, teacher, 2.0) + seconds(weak, reads, 24.0) + seconds(weak, student, 24.0);
+    format!(
+        "temperature study on {texts} texts, extrapolated: ours {:.0} min (teacher {:.0}, its logits {:.0}, students {:.0}), the original's procedure {:.0} min (teacher {:.0}, its logits in every step {:.0}, students {:.0}): {:.1} times",
+        once / 60.0,
+        seconds(ours, teacher, 2.0) / 60.0,
+        seconds(ours, reads, 1.0) / 60.0,
+        seconds(ours, student, 24.0) / 60.0,
+        again / 60.0,
+        seconds(weak, teacher, 2.0) / 60.0,
+        seconds(weak, reads, 24.0) / 60.0,
+        seconds(weak, student, 24.0) / 60.0,
+        again / once
+    )
 }

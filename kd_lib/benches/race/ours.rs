@@ -1,27 +1,16 @@
 //! Our side of the race.
 
+use super::Answer;
+use super::common::{lab, peak, recipe};
 use super::works::{self, WORKS, Work};
-use super::{Answer, root};
 use anyhow::{Context, Result};
 use kd_lib::data::{Corpus, Encoder};
-use kd_lib::lab::Lab;
 use kd_lib::models::{BiLstmConfig, Blueprint, Pooling};
-use kd_lib::recipe::Recipe;
 use std::io::BufRead;
 use std::path::Path;
 use std::process::Command;
 use std::time::Instant;
 use tch::{Device, Kind, Tensor};
-
-/// The project's lab.
-pub fn lab() -> Lab {
-    Lab::at(root().join("checkpoints"))
-}
-
-/// The recipe behind a work.
-pub fn recipe(work: &Work) -> Result<Recipe> {
-    Ok(Recipe::read(root().join("notebooks/recipes").join(work.recipe).with_extension("toml"), "full", &[])?)
-}
 
 /// This program, started again as a contender.
 pub fn command(work: &Work, corpus: &Path) -> Result<Command> {
@@ -45,7 +34,7 @@ pub fn contend(name: &str, corpus: &Path) -> Result<()> {
 type Round = Box<dyn FnMut(usize) -> Result<(f64, usize)>>;
 
 fn steps(work: &Work, corpus: &Path) -> Result<Round> {
-    let mut rehearsal = lab().rehearse(&recipe(work)?, &Corpus::open(corpus)?)?;
+    let mut rehearsal = lab().rehearse(&recipe(work.recipe, &[])?, &Corpus::open(corpus)?)?;
     Ok(Box::new(move |batches| {
         let mut sum = (0.0, 0);
         for _ in 0..batches {
@@ -112,11 +101,4 @@ pub fn matrix_products() -> [f64; 2] {
         rates.sort_by(f64::total_cmp);
         rates[rates.len() / 2]
     })
-}
-
-/// The process's largest resident memory so far, in MiB.
-fn peak() -> Result<f64> {
-    let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find(|l| l.starts_with("VmHWM:")).context("no VmHWM")?;
-    Ok(line.split_whitespace().nth(1).context("no figure")?.parse::<f64>()? / 1024.0)
 }

@@ -1,5 +1,6 @@
 //! The works that are raced, and the inputs that all contenders share.
 
+use super::common::{lab, recipe};
 use anyhow::Result;
 use kd_lib::data::{Corpus, Encoded, Encoder, Pieces, Vocabulary, batch};
 use kd_lib::plan::Plan;
@@ -110,7 +111,7 @@ impl Work {
 
 /// A work's plan on a corpus, and its encoder.
 pub fn open(work: &Work, corpus: &Path) -> Result<(Plan, Encoder)> {
-    let (lab, recipe) = (super::ours::lab(), super::ours::recipe(work)?);
+    let (lab, recipe) = (lab(), recipe(work.recipe, &[])?);
     let plan = lab.plan(&recipe, &Corpus::open(corpus)?)?;
     let texts: Vec<&str> = plan.corpus.train.iter().map(|e| e.text.as_str()).collect();
     let (max_tokens, cut) = (recipe.data.max_tokens, recipe.data.cut);
