@@ -46,6 +46,12 @@ pub enum Verb {
         /// Size of the experiment.
         #[arg(long, default_value = "full")]
         profile: String,
+        /// Lay a setting over all three recipes, for example data.max_tokens=128.
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// Another seed for both students.
+        #[arg(long)]
+        seed: Option<u64>,
     },
     /// Score a run on its test split, on dev, or on a file of the corpus's format, with figures per class.
     Test {

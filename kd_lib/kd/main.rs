@@ -61,11 +61,20 @@ fn run() -> Result<()> {
             eprintln!("{}", report::table(&[Row::of(std::slice::from_ref(&run))]).text());
             say(run.path.display())?;
         }
-        Verb::Distill { data, profile } => {
+        Verb::Distill { data, profile, set, seed } => {
             let (lab, corpus) = (lab?, Corpus::open(data)?);
-            let read = |name: &str| Recipe::read(lab.recipes().join(name), &profile, &[]);
-            let recipes = ["teacher.toml", "student.toml", "distilled.toml"].map(read);
-            let runs = recipes.into_iter().map(|recipe| train(&lab, &recipe?, &corpus)).collect::<Result<Vec<_>>>()?;
+            let of_teacher = set.iter().map(|s| format!("teacher.{s}"));
+            let of_distilled: Vec<String> = set.iter().cloned().chain(of_teacher).collect();
+            let run = |(name, set, seed): (&str, &[String], Option<u64>)| {
+                let recipe = Recipe::read(lab.recipes().join(name), &profile, set)?;
+                train(&lab, &seed.map_or(recipe.clone(), |seed| recipe.with_seed(seed)), &corpus)
+            };
+            let three = [
+                ("teacher.toml", &set[..], None),
+                ("student.toml", &set, seed),
+                ("distilled.toml", &of_distilled, seed),
+            ];
+            let runs = three.into_iter().map(run).collect::<Result<Vec<_>>>()?;
             eprintln!("{}", report::table(&report::rows(&runs)).text());
             say(report::per_class(&runs[2].report.test, &runs[2].labels).text().trim_end())?;
             say(runs[2].path.display())?;

@@ -12,6 +12,8 @@ pub const FIGURES: [&str; 4] = ["accuracy", "macro P", "macro R", "macro F1"];
 pub struct Row {
     /// The recipe's name.
     pub name: String,
+    /// The first run's folder name.
+    pub id: String,
     /// The corpus, and how many of its texts were trained on.
     pub corpus: String,
     /// Number of seeds.
@@ -26,17 +28,15 @@ impl Row {
         let column = |figure: fn(&Scores) -> f64| {
             mean_and_deviation(&runs.iter().map(|r| figure(&r.report.test)).collect::<Vec<_>>())
         };
+        let figures: [fn(&Scores) -> f64; 4] =
+            [|s| s.accuracy, |s| s.macro_precision, |s| s.macro_recall, |s| s.macro_f1];
         let of_first = |text: fn(&Report) -> String| runs.first().map_or(String::new(), |r| text(&r.report));
         Row {
             name: of_first(|r| r.recipe.name.clone()),
+            id: of_first(|r| r.id.clone()),
             corpus: of_first(|r| format!("{} ({})", r.corpus, r.train_examples)),
             seeds: runs.len(),
-            test: [
-                column(|s| s.accuracy),
-                column(|s| s.macro_precision),
-                column(|s| s.macro_recall),
-                column(|s| s.macro_f1),
-            ],
+            test: figures.map(column),
         }
     }
 }
@@ -58,11 +58,12 @@ pub fn rows(runs: &[Run]) -> Vec<Row> {
     groups.iter().map(|group| Row::of(group)).collect()
 }
 
-/// The rows as a table; the best value of each figure is marked.
+/// The rows as a table; the best value of each figure is marked. Rows of one name are told apart by their runs' ids.
 pub fn table(rows: &[Row]) -> Grid {
     let mut grid = Grid::new(&[&["model", "corpus", "seeds"], &FIGURES[..]].concat());
     let best = |c: usize| rows.iter().map(|r| r.test[c].0).fold(f64::NEG_INFINITY, f64::max);
-    for Row { name, corpus, seeds, test } in rows {
+    for Row { name, id, corpus, seeds, test } in rows {
+        let name = if rows.iter().filter(|r| r.name == *name).count() > 1 { id } else { name };
         let mut cells: Vec<Cell> = vec![name.as_str().into(), corpus.as_str().into(), seeds.to_string().into()];
         let marked = |(c, &value): (usize, &(f64, Option<f64>))| Cell {
             text: figure(value),

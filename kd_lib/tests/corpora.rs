@@ -23,7 +23,7 @@ fn complaint(name: &str, bytes: &[u8]) -> String {
 #[test]
 fn three_formats_read_alike() {
     let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
-    let index = "\u{feff}足球 赛\t1\r\n房价\t0\r\n".as_bytes();
+    let index = "\u{feff}足球 赛\t1\r\n房价\t0\r\n\r\n\n".as_bytes();
     write(
         folders[0].path(),
         &[("class.txt", "realty\nsports\n".as_bytes()), ("train.txt", index), ("dev.txt", index), ("test.txt", index)],

@@ -34,7 +34,7 @@ impl Format {
 /// Lines longer than this are refused: they are a sign of a file that is not a corpus.
 const LONGEST_LINE: usize = 1 << 20;
 
-/// Reads UTF-8 lines; a byte-order mark and carriage returns are dropped, anything else is kept.
+/// Reads UTF-8 lines; a byte-order mark, carriage returns and empty lines at the end are dropped, anything else is kept.
 pub fn read_lines(path: &Path) -> Result<Vec<String>> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
@@ -60,7 +60,7 @@ pub fn read_lines(path: &Path) -> Result<Vec<String>> {
         })?;
         lines.push(text.to_owned());
     }
-    if lines.last().is_some_and(String::is_empty) {
+    while lines.last().is_some_and(String::is_empty) {
         lines.pop();
     }
     Ok(lines)
