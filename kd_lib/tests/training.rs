@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{TINY_STUDENT, recipe, sample, tiny_checkpoint};
+use common::{TINY_STUDENT, recipe, sample, tiny_checkpoint, turn};
 use kd_lib::data::{Corpus, Split};
 use kd_lib::lab::Lab;
 use kd_lib::progress::{Tick, silent};
@@ -11,14 +11,6 @@ use kd_lib::run::Run;
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard};
-
-/// libtorch's random generator is one for the process: runs that are compared bit by bit take turns.
-static GENERATOR: Mutex<()> = Mutex::new(());
-
-fn turn() -> MutexGuard<'static, ()> {
-    GENERATOR.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
 
 fn corpus() -> Corpus {
     Corpus::open(sample()).unwrap()

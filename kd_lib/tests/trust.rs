@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{TINY_STUDENT, recipe, root, sample, tiny_checkpoint};
+use common::{TINY_STUDENT, recipe, root, sample, tiny_checkpoint, turn};
 use kd_lib::data::Corpus;
 use kd_lib::lab::Lab;
 use kd_lib::progress::{Tick, silent};
@@ -92,7 +92,10 @@ fn a_run_killed_at_any_moment_ends_with_the_bytes_of_one_that_was_not() {
     let mut killed = 0;
     for (recipe, settings) in recipes() {
         let (whole, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-        tiny_checkpoint(&whole.path().join("tiny"));
+        {
+            let _turn = turn(); // its weights are drawn in this process
+            tiny_checkpoint(&whole.path().join("tiny"));
+        }
         std::os::unix::fs::symlink(whole.path().join("tiny"), broken.path().join("tiny")).unwrap();
         let start = Instant::now();
         let expected = finished(&mut kd(whole.path(), recipe, &settings));
@@ -168,6 +171,7 @@ fn damaged(bytes: &[u8], flips: usize, random: &mut ChaCha8Rng) -> Vec<Vec<u8>> 
 
 #[test]
 fn a_damaged_state_is_noticed_and_the_one_before_it_gone_on_from() {
+    let _turn = turn();
     let (whole, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let recipe = recipe("student", &TINY_STUDENT);
     let corpus = Corpus::open(sample()).unwrap();

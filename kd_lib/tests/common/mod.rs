@@ -3,6 +3,16 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::{Mutex, MutexGuard};
+
+/// libtorch's random generator is one for the process: runs that are compared bit by bit take turns with all that draws
+/// from it.
+static GENERATOR: Mutex<()> = Mutex::new(());
+
+/// Waits for one's turn.
+pub fn turn() -> MutexGuard<'static, ()> {
+    GENERATOR.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+}
 
 /// The project's root.
 pub fn root() -> &'static Path {
