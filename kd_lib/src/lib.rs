@@ -11,7 +11,7 @@
 //! 5. [`recipe`] says what is wanted, [`plan`] what will happen, [`train`] is the one loop
 //! 6. [`run`]: a directory that holds all that a training run left behind; [`lab`] makes or finds it,
 //!    [`rehearsal`] tries a recipe out
-//! 7. [`metrics`], [`significance`], [`report`] (as a [`grid`]): finished runs → figures that a person reads
+//! 7. [`metrics`], [`report`] (as a [`grid`]): finished runs → figures that a person reads
 //!
 //! Pictures, the published tables, whether a difference is more than noise, and all that knows of Jupyter are in `notebooks/show`.
 //!
