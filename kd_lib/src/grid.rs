@@ -1,4 +1,4 @@
-//! A table of cells, and as aligned text for a terminal. It knows no figures.
+//! A table of cells, and its aligned text for a terminal. It knows no figures.
 
 /// A table.
 #[derive(Debug, Clone, Default, PartialEq)]

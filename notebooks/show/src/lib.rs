@@ -1,6 +1,7 @@
-//! What a notebook shows of [`kd_lib`]'s runs: pictures ([`plot`]), the published tables beside ours ([`tables`],
-//! [`significance`]), and the study that it works on. This crate knows that it may be called from an evcxr cell, how a cell shows HTML, and
-//! how it fails so loudly that nobody overlooks it. It trains and scores nothing itself.
+//! What a notebook shows of [`kd_lib`]'s runs: pictures ([`plot`]), the published tables beside ours ([`tables`]), whether
+//! a difference is more than noise ([`significance`]), and the study that it works on. This crate knows that it may be
+//! called from an evcxr cell, how a cell shows HTML, and how it fails so loudly that nobody overlooks it. It trains and
+//! scores nothing itself.
 
 pub mod plot;
 pub mod significance;
