@@ -24,9 +24,15 @@ LINKED_FROM = 256 * 1024  # bytes; smaller files are copied
 
 
 def environment():
-    """What a cell needs to build, to find libtorch, and to share its cores (see .cargo/config.toml)."""
+    """What a cell needs to build, to find its libraries, and to share its cores (see .cargo/config.toml).
+
+    Rust's own library is among them: a cell is linked in a folder one deeper than the one it is loaded from, so the
+    relative path that the linker noted misses it wherever project and toolchain lie below one home folder.
+    """
     libtorch = ROOT / ".libtorch"
-    return {"LIBTORCH": str(libtorch), "LD_LIBRARY_PATH": str(libtorch / "lib"), "GOMP_SPINCOUNT": "3000"}
+    query = ["rustc", "--print", "target-libdir"]
+    rust = subprocess.run(query, cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    return {"LIBTORCH": str(libtorch), "LD_LIBRARY_PATH": f"{libtorch / 'lib'}:{rust}", "GOMP_SPINCOUNT": "3000"}
 
 
 def install():
@@ -38,7 +44,6 @@ def install():
         "display_name": "Rust (kd_lib)",
         "language": "rust",
         "interrupt_mode": "message",
-        "env": environment(),
     }
     (folder / "kernel.json").write_text(json.dumps(spec, indent=1) + "\n", encoding="utf8")
 
@@ -67,6 +72,7 @@ def private_copy():
 
 
 def start(connection):
+    os.environ.update(environment())
     os.environ.setdefault("EVCXR_CONFIG_DIR", str(ROOT / "notebooks" / "tools" / "relaxed"))
     if "EVCXR_TMPDIR" in os.environ:  # the folder is given: it is being warmed
         os.execv(EVCXR, [str(EVCXR), "--control_file", connection])

@@ -11,6 +11,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import corpus
+import kernel
 import nbformat
 import run
 
@@ -87,6 +88,13 @@ class SetUpSaysWhatItLacks(unittest.TestCase):
                 path.chmod(0o755)
             answer = self.doctor(PATH=folder)
         self.assertIn("Python 3.8.1 does not fit the pins; install Python 3.10 to 3.13", answer.stderr)
+
+
+class KernelFindsItsLibraries(unittest.TestCase):
+    def test_rust_s_own_library_is_on_its_path(self):
+        folders = kernel.environment()["LD_LIBRARY_PATH"].split(":")
+        for pattern in ["libtorch_cpu.so", "libstd-*.so"]:
+            self.assertTrue(any(list(Path(folder).glob(pattern)) for folder in folders), pattern)
 
 
 class CorpusIsFound(unittest.TestCase):
