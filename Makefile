@@ -3,7 +3,10 @@
 # make lab         JupyterLab with the kernel
 # make check       formatting, lints, documentation
 # make bench       how fast each part is, beside PyTorch doing the same
-# make soak        runs killed fifty times
+# make soak        runs killed fifty times, and at every point of their saving
+# make test-browser   the notebooks in JupyterLab in Chromium
+# make fuzz        readers of hostile files, a minute each
+# make coverage    which lines the tests reach
 #
 # DATA=auto|titles|reviews|FOLDER   PROFILE=smoke|quick|full   SEEDS=123,124   PYTHON=python3.12
 # NOTEBOOKS="notebooks/00_one_sitting.ipynb" executes these alone
@@ -15,6 +18,9 @@ BIN     := .venv/bin
 SITE     = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 EVCXR   := 0.22.0
 KERNEL  := .evcxr/tools/.installed-$(EVCXR)
+DENY    := .evcxr/tools/.deny-0.20.2
+FUZZ    := .evcxr/tools/.fuzz-0.13.2
+COVER   := .evcxr/tools/.tarpaulin-0.37.5
 CRATE   := Cargo.toml Cargo.lock kd_lib/Cargo.toml kd_lib/build.rs $(shell find kd_lib/src kd_lib/kd -name '*.rs')
 SHOW    := notebooks/show/Cargo.toml $(shell find notebooks/show/src -name '*.rs')
 KD      := target/debug/kd
@@ -29,7 +35,7 @@ unexport MAKEFLAGS MFLAGS
 # Two at a time: the kernel compiles while Python packages arrive.
 MAKEFLAGS += --jobs=2
 
-.PHONY: reproduce test bench soak check lab setup doctor corpus clean
+.PHONY: reproduce test test-browser bench soak fuzz coverage check lab setup doctor corpus clean
 
 reproduce: setup corpus
 	$(if $(SEEDS),KD_SEEDS=$(SEEDS)) $(BIN)/python notebooks/tools/run.py --profile $(PROFILE) --data data/default $(NOTEBOOKS)
@@ -41,19 +47,39 @@ test: setup
 	$(BIN)/python notebooks/tools/test_tools.py
 	$(BIN)/python notebooks/tools/run.py --profile smoke --data data/sample
 
-# Fifty kills at random moments instead of twelve.
+# NUMBERS="00 07" opens these alone.
+test-browser: setup
+	@command -v chromium > /dev/null && command -v npm > /dev/null || { echo "no chromium or no npm: install the packages chromium and npm (Debian)"; exit 1; }
+	npm ci --silent --prefix notebooks/tools/browser
+	rm -rf checkpoints/browser && mkdir -p checkpoints/browser && ln -s ../e5-small checkpoints/browser/e5-small
+	node notebooks/tools/browser/browser.mjs "$$PWD" "$$PWD/checkpoints/browser" notebooks/out/browser $(NUMBERS)
+
+# Fifty kills at random moments instead of twelve, and one at every point around saving.
 soak: setup
-	KD_KILLS=50 cargo test --locked -p kd_lib --test trust -- --nocapture
+	KD_KILLS=50 cargo test --locked -p kd_lib --test trust --test disk -- --nocapture
+
+# Nightly's flags on the pinned compiler; the code that is met is safe Rust, so no sanitizer is needed to see it fail.
+fuzz: setup $(FUZZ)
+	for target in corpus weights; do \
+	  RUSTC_BOOTSTRAP=1 PATH="$$PWD/.evcxr/tools/bin:$$PATH" cargo fuzz run --fuzz-dir kd_lib/fuzz --sanitizer none $$target -- \
+	    -max_total_time=60 -rss_limit_mb=4096 -print_final_stats=1 || exit 1; done
+
+coverage: setup $(COVER)
+	OMP_NUM_THREADS=1 PATH="$$PWD/.evcxr/tools/bin:$$PATH" cargo tarpaulin --locked -p kd_lib --include-files 'kd_lib/src/*' --follow-exec --out json --output-dir target/coverage --target-dir target/tarpaulin
 
 bench: setup corpus
 	cargo bench --locked --profile dev -p kd_lib --bench steps
 	cargo bench --locked --profile dev -p kd_lib --bench race
 	cargo bench --locked --profile dev -p kd_lib --bench scale
 
-check:
+check: $(DENY)
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --workspace
+	.evcxr/tools/bin/cargo-deny --all-features check --config kd_lib/deny.toml licenses bans sources
+	@if .evcxr/tools/bin/cargo-deny fetch --config kd_lib/deny.toml db 2> /dev/null; \
+	 then .evcxr/tools/bin/cargo-deny check --config kd_lib/deny.toml advisories; \
+	 else echo "advisories: not checked, their database cannot be reached from here"; fi
 
 lab: setup corpus
 	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
@@ -78,6 +104,12 @@ corpus: .venv/.installed $(KD)
 # Lightly optimised: the kernel compiles cells, it does not compute in them, and this halves its build.
 $(KERNEL): | doctor
 	cargo install --quiet --locked evcxr_jupyter --version $(EVCXR) --root .evcxr/tools --config profile.release.opt-level=1
+	touch $@
+
+# Tools of single rules above, each built once at its pinned version.
+$(DENY) $(FUZZ) $(COVER): | doctor
+	name=$(patsubst .%,%,$(firstword $(subst -, ,$(@F)))); \
+	cargo install --quiet --locked cargo-$$name --version $(lastword $(subst -, ,$(@F))) --root .evcxr/tools --config profile.release.opt-level=1
 	touch $@
 
 checkpoints/e5-small/model.safetensors: | .venv/.installed $(KD)

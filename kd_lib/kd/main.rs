@@ -1,6 +1,7 @@
 //! `kd`: the crate's verbs on the command line. Each arm reads its arguments and calls the library once.
 
 mod arguments;
+mod dry_run;
 mod fetch;
 mod predict;
 
@@ -49,13 +50,7 @@ fn run() -> Result<()> {
             let recipe = Recipe::read(recipe, &profile, &set)?;
             let corpus = Corpus::open(data)?;
             if dry_run {
-                let lab = lab?;
-                for teacher in recipe.teachers() {
-                    let state =
-                        lab.recall(&teacher, &corpus)?.map_or("not trained yet: it comes first", |_| "finished");
-                    say(format_args!("teacher: {} ({state})", lab.plan(&teacher, &corpus)?.id))?;
-                }
-                return say(lab.rehearse(&recipe, &corpus)?.describe(2)?);
+                return say(dry_run::describe(&lab?, &recipe, &corpus)?);
             }
             let run = train(&lab?, &recipe, &corpus)?;
             eprintln!("{}", report::table(&[Row::of(std::slice::from_ref(&run))]).text());
@@ -86,7 +81,7 @@ fn run() -> Result<()> {
                 None => run.report.test.clone(),
                 Some(file) => Predictor::open(&run)?.score(&format::read_examples(
                     &file,
-                    format::Format::guess(&file)?,
+                    format::Format::guess(&file, &run.labels)?,
                     &run.labels,
                 )?)?,
             };

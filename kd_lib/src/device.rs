@@ -51,11 +51,9 @@ pub fn choose(name: &str) -> Result<Device> {
                 number.and_then(|n| n.parse().ok()).ok_or_else(|| Error::recipe("device", format!("{name:?}"), fix))?;
             open_cuda()?;
             if index as i64 >= Cuda::device_count() {
-                return Err(Error::recipe(
-                    "device",
-                    format!("{name:?}, but {} GPUs are visible", Cuda::device_count()),
-                    "check the driver with nvidia-smi, or set device = \"cpu\"",
-                ));
+                let fix = "check the driver with nvidia-smi, or set device = \"cpu\"";
+                let problem = format!("{name:?}, but {} GPUs are visible", Cuda::device_count());
+                return Err(Error::recipe("device", problem, fix));
             }
             Ok(Device::Cuda(index))
         }
@@ -86,7 +84,7 @@ pub fn multiplies(device: Device, precision: Precision) -> bool {
 pub struct Environment {
     /// `cpu` or `cuda`.
     pub device: String,
-    /// The processor's own name.
+    /// The processor's own name, family and model: clouds give many the same name.
     pub processor: String,
     /// Vector extensions that decide which kernels run.
     pub instructions: Vec<String>,
@@ -105,7 +103,7 @@ impl Environment {
         let wanted = ["avx2", "avx512f", "avx512_bf16", "amx_bf16"];
         Environment {
             device: if device.is_cuda() { "cuda".into() } else { "cpu".into() },
-            processor: processor_field("model name"),
+            processor: ["model name", "cpu family", "model"].map(processor_field).join(" · "),
             instructions: wanted
                 .iter()
                 .filter(|w| flags.split(' ').any(|f| f == **w))

@@ -47,7 +47,7 @@ pub enum Error {
         fix: String,
     },
     /// Training produced a loss or a gradient that is not a number.
-    #[error("step {step}: the {what} is not finite (learning rate {lr:.3e}, examples {examples:?}); {fix}")]
+    #[error("step {step}: the {what} is not finite (learning rate {lr:.3e}, examples: {examples}); {fix}")]
     NotFinite {
         /// Update number, from 1.
         step: usize,
@@ -55,8 +55,8 @@ pub enum Error {
         what: &'static str,
         /// The learning rate at that update.
         lr: f64,
-        /// Line numbers in the training split of the window's examples.
-        examples: Vec<usize>,
+        /// The window's texts: lines of the training split, and numbers in the transfer set.
+        examples: String,
         /// What to do.
         fix: &'static str,
     },

@@ -87,6 +87,40 @@ pub fn hash_file(path: &Path) -> Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
+/// A folder's files and their hashes, as `b3sum` writes them; `b3sum --check b3sums` reads the list too.
+const SUMS: &str = "b3sums";
+
+/// Lists a folder's files with their hashes, `last` at the end; written after all of them, it says that they are whole.
+pub fn seal(folder: &Path, last: &str) -> Result<()> {
+    let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
+    let mut names: Vec<String> = entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
+    let not_listed = |name: &str| name.starts_with('.') || name.starts_with("state-") || name == SUMS;
+    names.retain(|name| !not_listed(name) && name != "log.txt" && folder.join(name).is_file());
+    names.sort_by_key(|name| (name == last, name.clone()));
+    let line = |name: &String| Ok(format!("{}  {name}\n", hash_file(&folder.join(name))?));
+    write_text(&folder.join(SUMS), &names.iter().map(line).collect::<Result<String>>()?)
+}
+
+/// Whether a folder has its list.
+pub fn is_sealed(folder: &Path) -> bool {
+    folder.join(SUMS).exists()
+}
+
+/// Refuses a folder where a listed file is not the one that was written, or the list is damaged itself.
+pub fn check_seal(folder: &Path, last: &str) -> Result<()> {
+    let (path, fix) = (folder.join(SUMS), "remove the folder and run its recipe again");
+    let list = String::from_utf8_lossy(&std::fs::read(&path).map_err(Error::io(&path))?).into_owned();
+    let parts: Option<Vec<_>> = list.split_terminator('\n').map(|line| line.split_once("  ")).collect();
+    let whole = parts.filter(|parts| list.ends_with('\n') && parts.last().is_some_and(|part| part.1 == last));
+    for (hash, name) in whole.ok_or_else(|| Error::file(&path, "a damaged list of files", fix))? {
+        let file = folder.join(name);
+        if name.contains('/') || hash_file(&file).ok().as_deref() != Some(hash) {
+            return Err(Error::file(&file, "damaged: not the bytes that were written", fix));
+        }
+    }
+    Ok(())
+}
+
 /// Named tensors and the file's own text notes.
 #[derive(Debug, Default)]
 pub struct TensorFile {

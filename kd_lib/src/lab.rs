@@ -3,9 +3,10 @@
 
 use crate::data::{Corpus, Encoder, Pieces, Split, Vocabulary};
 use crate::device::{self, Environment};
+use crate::events;
 use crate::files;
 use crate::metrics::Scores;
-use crate::models::{Bert, BiLstmConfig, Blueprint, Classifier, WordVectors, word_vectors};
+use crate::models::{Bert, BiLstmConfig, Blueprint, Classifier};
 use crate::plan::{self, Plan};
 use crate::progress::{self, Tick, Watch};
 use crate::recipe::{Data, Model, Recipe};
@@ -48,7 +49,7 @@ impl Lab {
         let folder = self.checkpoints.join("runs");
         let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(Vec::new()) };
         let mut paths: Vec<PathBuf> =
-            entries.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.join("report.json").exists()).collect();
+            entries.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| files::is_sealed(p)).collect();
         paths.sort();
         paths.iter().map(Run::open).collect()
     }
@@ -67,18 +68,23 @@ impl Lab {
         Plan::resolve(recipe, corpus, &self.checkpoints, (!ids.is_empty()).then(|| ids.join("+")))
     }
 
+    /// Whether a plan's run stands among the runs, with its weights.
+    pub fn is_finished(&self, plan: &Plan) -> bool {
+        files::is_sealed(&self.checkpoints.join("runs").join(&plan.id))
+    }
+
     /// The finished run of a recipe on a corpus: found, gone on with, or trained.
     pub fn run(&self, recipe: &Recipe, corpus: &Corpus, watch: Watch) -> Result<Run> {
         let plan = self.plan(recipe, corpus)?;
         let folder = self.checkpoints.join("runs").join(&plan.id);
-        if folder.join("report.json").exists() {
+        if self.is_finished(&plan) {
             return Run::open(folder);
         }
         let teachers = recipe.teachers();
         let teachers = teachers.iter().map(|t| self.run(t, corpus, watch)).collect::<Result<Vec<Run>>>()?;
         let _lock = files::lock(&folder)?;
         files::sweep(&folder)?;
-        if !folder.join("report.json").exists() {
+        if !self.is_finished(&plan) {
             let path = folder.join("log.txt");
             let log = File::options().create(true).append(true).open(&path).map_err(Error::io(&path))?;
             let mut to_file = progress::lines(log, LOG_EVERY);
@@ -95,7 +101,7 @@ impl Lab {
     pub fn recall(&self, recipe: &Recipe, corpus: &Corpus) -> Result<Option<Run>> {
         let id = self.plan(recipe, corpus)?.id;
         let folders = [self.checkpoints.join("runs"), self.shelf.clone()].map(|f| f.join(&id));
-        folders.into_iter().find(|f| f.join("report.json").exists()).map(Run::open).transpose()
+        folders.into_iter().find(|f| files::is_sealed(f)).map(Run::open).transpose()
     }
 
     /// Copies what tables need of a finished run to the shelf of results.
@@ -128,6 +134,7 @@ impl Lab {
             Ok(Scores::of(run::to_array(&logits)?.view(), &labels))
         };
         let report = Report {
+            format: run::FORMAT,
             id: plan.id.clone(),
             recipe: plan.recipe.clone(),
             corpus: corpus.name.clone(),
@@ -146,11 +153,12 @@ impl Lab {
             test: if plan.recipe.data.blind { Scores::default() } else { scores(Split::Test)? },
         };
         run::write_csv(&folder.join("curve.csv"), &outcome.curve)?;
+        events::write(&folder.join("curve.tfevents"), &outcome.curve)?;
         encoder.write(folder)?;
         files::write_json(&folder.join("model.json"), &blueprint)?;
         files::write_json(&folder.join("labels.json"), &corpus.labels)?;
         model.params().write(&folder.join("model.safetensors"))?;
-        files::write_json(&folder.join("report.json"), &report)?;
+        Run::write_report(folder, &report)?;
         for spent in files::sealed(folder, "state-") {
             std::fs::remove_file(&spent).map_err(Error::io(&spent))?;
         }
@@ -211,25 +219,16 @@ fn build(plan: &Plan, encoder: &Encoder) -> Result<(Blueprint, Box<dyn Classifie
             Ok((Blueprint::Bert { config, pooling, classes }, Box::new(model)))
         }
         (
-            &Model::Bilstm { embedding, hidden, dropout, pool_padding, ref word_vectors, .. },
-            Encoder::Characters { vocabulary: characters, .. },
-            from,
+            &Model::Bilstm { embedding, hidden, dropout, pool_padding, embedding_spread, .. },
+            Encoder::Characters { vocabulary, .. },
+            _,
         ) => {
-            let vocabulary = characters.size() as i64;
+            let vocabulary = vocabulary.size() as i64;
             let config = BiLstmConfig { vocabulary, embedding, hidden, classes, dropout, pool_padding };
             let blueprint = Blueprint::Bilstm { config };
             let model = blueprint.build(plan.device);
-            if let Some(WordVectors { spread, .. }) = *word_vectors {
-                let vectors = match from {
-                    Some((folder, _)) => {
-                        let pieces = Pieces::open(folder, "", plan.recipe.data.max_tokens, plan.recipe.data.cut)?;
-                        word_vectors::of_checkpoint(folder, &pieces, characters, embedding, spread)?
-                    }
-                    None => model.word_embedding().detach() * spread,
-                };
-                let _guard = tch::no_grad_guard();
-                model.word_embedding().shallow_clone().copy_(&vectors);
-            }
+            let _guard = tch::no_grad_guard();
+            let _ = model.word_embedding().shallow_clone().g_mul_scalar_(embedding_spread.unwrap_or(1.0));
             Ok((blueprint, model))
         }
         _ => Err(Error::recipe("model", "model and encoder do not belong together", "report this as a bug")),

@@ -35,6 +35,10 @@ pub(crate) fn read_with_profile(path: &Path, profile: &str) -> Result<Table> {
     if profile == "full" && !profile_path.exists() {
         return Ok(table);
     }
+    if !profile_path.exists() {
+        let fix = "say smoke, quick or full, or write profiles/NAME.toml beside the recipe";
+        return Err(Error::file(&profile_path, format!("no profile {profile:?}"), fix));
+    }
     let mut overlays = read_table(&profile_path)?;
     let kind = table.get("model").and_then(|m| m.get("kind")).and_then(Value::as_str).unwrap_or_default().to_owned();
     if let Some(Value::Table(overlay)) = overlays.remove(&kind) {

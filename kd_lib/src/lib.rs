@@ -33,6 +33,7 @@
 pub mod data;
 pub mod device;
 mod error;
+mod events;
 pub mod files;
 pub mod grid;
 pub mod lab;

@@ -63,7 +63,7 @@ impl Plan {
         };
         let weights = match &recipe.model {
             Model::Bert { weights, .. } => Some(weights),
-            Model::Bilstm { word_vectors, .. } => word_vectors.as_ref().and_then(|v| v.weights.as_ref()),
+            Model::Bilstm { .. } => None,
         };
         let checkpoint = weights.map(|w| open_checkpoint(checkpoints, w, recipe.data.max_tokens)).transpose()?;
         let ingredients = ingredients(recipe, checkpoint.as_ref().map(|(folder, _)| folder.as_path()))?;
@@ -232,10 +232,9 @@ fn counts(recipe: &Recipe) -> [(&'static str, usize); 12] {
 /// What must lie in a range: key, value, whether it does, and what to do.
 fn numbers(recipe: &Recipe) -> [(&'static str, f64, bool, &'static str); 12] {
     let Optimiser { learning_rate, betas, epsilon, weight_decay, warmup, clip } = recipe.optimiser;
-    let dropout = if let Model::Bilstm { dropout, .. } = recipe.model { dropout } else { 0.0 };
-    let spread = match &recipe.model {
-        Model::Bilstm { word_vectors: Some(vectors), .. } => vectors.spread,
-        _ => 1.0,
+    let (dropout, spread) = match recipe.model {
+        Model::Bilstm { dropout, embedding_spread, .. } => (dropout, embedding_spread.unwrap_or(1.0)),
+        Model::Bert { .. } => (0.0, 1.0),
     };
     let labelled = recipe.data.labelled.unwrap_or(1.0);
     let last = recipe.train.final_temperature.unwrap_or(1.0);
@@ -252,7 +251,7 @@ fn numbers(recipe: &Recipe) -> [(&'static str, f64, bool, &'static str); 12] {
         ("data.labelled", labelled, labelled > 0.0 && labelled <= 1.0, "it is a share: choose above 0, at most 1"),
         ("train.stretch", recipe.train.stretch, above_zero(recipe.train.stretch), positive),
         ("train.final_temperature", last, above_zero(last), positive),
-        ("model.word_vectors.spread", spread, above_zero(spread), positive),
+        ("model.embedding_spread", spread, above_zero(spread), positive),
         ("model.dropout", dropout, (0.0..1.0).contains(&dropout), share),
     ]
 }

@@ -30,6 +30,9 @@ pub struct Predictor {
 pub struct Prediction {
     /// The text as it was given.
     pub text: String,
+    /// Whether there was nothing to read: the answer is then that of one unknown character.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub empty: bool,
     /// The likeliest class.
     pub label: String,
     /// Its probability.
@@ -71,6 +74,7 @@ impl Predictor {
             let named = self.labels.iter().cloned().zip(row.iter().copied()).collect();
             Prediction {
                 text: (*text).to_owned(),
+                empty: text.trim().is_empty(),
                 label: self.labels[best].clone(),
                 probability: row[best],
                 probabilities: named,

@@ -4,7 +4,7 @@
 
 use crate::data::{Cut, Transfer};
 use crate::layers::{read_extended, read_with_profile, set};
-use crate::models::{Pooling, WordVectors};
+use crate::models::Pooling;
 use crate::strategies::{Attack, Objective};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -64,13 +64,8 @@ impl Teaching {
     pub fn teachers(&self) -> usize {
         match self {
             Teaching::Seeds(seeds) => seeds.len(),
-            Teaching::Folds(n) => {
-                if *n < 2 {
-                    0
-                } else {
-                    *n
-                }
-            }
+            Teaching::Folds(n) if *n < 2 => 0,
+            Teaching::Folds(n) => *n,
         }
     }
 }
@@ -140,9 +135,9 @@ pub enum Model {
         /// Let the maximum over time see the zeros of padding, as the published student does.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         pool_padding: bool,
-        /// First word vectors; N(0, 1), as PyTorch has it, where absent.
+        /// Standard deviation of the first word vectors; 1, as PyTorch has it, where absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        word_vectors: Option<WordVectors>,
+        embedding_spread: Option<f64>,
     },
 }
 

@@ -1,5 +1,5 @@
 //! A recipe tried out: a few updates on real texts, timed, with nothing written. What a dry run and a comparison of
-//! costs are made from.
+//! costs are made from; neither is made here.
 
 use crate::Result;
 use crate::models::Classifier;
@@ -46,24 +46,8 @@ impl Rehearsal {
         self.scale
     }
 
-    /// What would happen, in lines that a person reads; makes `updates` updates to say how long it would take.
-    pub fn describe(&mut self, updates: usize) -> Result<String> {
-        let seconds = (0..updates).map(|_| Ok(self.update()?.0)).sum::<Result<f64>>()? / updates.max(1) as f64;
-        let Plan { id, steps, steps_per_epoch, warmup, precision, device, corpus, recipe, .. } = &self.plan;
-        let (millions, texts) = (self.model.params().count() as f64 / 1e6, corpus.train.len());
-        let minutes = seconds * *steps as f64 / 60.0;
-        let peak = peak_memory().map_or_else(|| "unknown".into(), |gib| format!("{gib:.2} GiB"));
-        let rate = recipe.optimiser.learning_rate;
-        Ok(format!(
-            "run: {id}\ncorpus: {} ({texts} training texts)\nmodel: {millions:.1} M parameters, {precision:?} on {device:?}\nupdates: {steps} ({steps_per_epoch} an epoch, {warmup} of warm-up to {rate:e})\ntime: about {minutes:.0} min of training ({seconds:.3} s an update, over {updates} just made; evaluation comes on top)\nmemory: {peak} at most so far",
-            corpus.name
-        ))
+    /// Number of trained scalars.
+    pub fn parameters(&self) -> usize {
+        self.model.params().count()
     }
-}
-
-/// The process's largest resident memory so far, in GiB.
-fn peak_memory() -> Option<f64> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find(|l| l.starts_with("VmHWM:"))?;
-    Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? / (1024.0 * 1024.0))
 }

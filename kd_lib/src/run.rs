@@ -2,10 +2,12 @@
 //!
 //! | file | what |
 //! |---|---|
-//! | `report.json` | scores, recipe, environment; written last: where it stands, the run is finished |
+//! | `report.json` | scores, recipe, environment |
 //! | `curve.csv` | loss and learning rate by step, dev figures where dev was looked at |
+//! | `curve.tfevents` | the same for TensorBoard |
 //! | `model.safetensors`, `model.json`, `labels.json` and the encoder's files | the best model, ready to leave home |
 //! | `dev.safetensors`, `test.safetensors` | logits `[example, class]` and labels, in the corpus's order |
+//! | `b3sums` | hashes of all these, written last: where it stands, the run is finished; checked at each opening |
 //! | `state-STEP-HASH.safetensors` | while it trains: where to go on, the last two |
 
 use crate::data::Split;
@@ -20,6 +22,10 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
+
+const REPORT: &str = "report.json";
+/// Version of a finished run's files; another one is not read.
+pub(crate) const FORMAT: u32 = 1;
 
 /// One line of the training curve.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
@@ -66,6 +72,8 @@ pub struct CurvePoint {
 /// What a finished run says of itself.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Report {
+    /// Version of the run's files.
+    pub format: u32,
     /// The run's folder name.
     pub id: String,
     /// What was asked for.
@@ -118,17 +126,27 @@ impl Run {
     /// Opens a finished run.
     pub fn open(path: impl AsRef<Path>) -> Result<Run> {
         let path = path.as_ref().to_path_buf();
-        let report_path = path.join("report.json");
-        if !report_path.exists() {
-            return Err(Error::file(
-                &path,
-                "not a finished run (no report.json)",
-                "start its recipe again to finish it; `kd list` names the finished ones",
-            ));
+        if !files::is_sealed(&path) {
+            let problem = if path.is_dir() { "not a finished run (no b3sums)" } else { "no such run" };
+            let fix = "`kd list` names the finished ones; start a recipe again to finish its run";
+            return Err(Error::file(&path, problem, fix));
         }
-        let report = files::read_json(&report_path)?;
+        files::check_seal(&path, REPORT)?;
+        let report: serde_json::Value = files::read_json(&path.join(REPORT))?;
+        if report["format"] != FORMAT {
+            let problem = format!("a report of format {}, this program reads {FORMAT}", report["format"]);
+            return Err(Error::file(&path, problem, "read it with the program that wrote it"));
+        }
+        let report = serde_json::from_value(report)
+            .map_err(|e| Error::file(&path.join(REPORT), e.to_string(), "run its recipe again"))?;
         let labels = files::read_json(&path.join("labels.json"))?;
         Ok(Run { path, report, labels })
+    }
+
+    /// Writes a run's report and, last of all, the list that says that it is finished.
+    pub(crate) fn write_report(folder: &Path, report: &Report) -> Result<()> {
+        files::write_json(&folder.join(REPORT), report)?;
+        files::seal(folder, REPORT)
     }
 
     /// The training curve.
@@ -170,6 +188,10 @@ impl Run {
 
     /// Copies what a table needs (report, curve, class names, test answers) to `shelf`; returns the copy.
     pub fn keep(&self, shelf: &Path) -> Result<Run> {
+        if self.report.test.is_empty() {
+            let fix = "a search's runs stay where they are; keep runs of recipes without data.blind";
+            return Err(Error::file(&self.path, "a run that left test alone has no test answers", fix));
+        }
         let folder = shelf.join(&self.report.id);
         let (answers, labels) = self.answers(Split::Test)?;
         write_csv(
@@ -178,7 +200,7 @@ impl Run {
         )?;
         write_csv(&folder.join("curve.csv"), self.curve()?)?;
         files::write_json(&folder.join("labels.json"), &self.labels)?;
-        files::write_json(&folder.join("report.json"), &self.report)?;
+        Run::write_report(&folder, &self.report)?;
         Run::open(folder)
     }
 }

@@ -55,11 +55,8 @@ impl State {
         let mut state: State = serde_json::from_str(&notes)
             .map_err(|e| Error::file(path, format!("no training state in it ({e})"), fix))?;
         if state.version != VERSION {
-            return Err(Error::file(
-                path,
-                format!("state version {}, this program reads {VERSION}", state.version),
-                fix,
-            ));
+            let problem = format!("state version {}, this program reads {VERSION}", state.version);
+            return Err(Error::file(path, problem, fix));
         }
         params.assign(path, &mut file, "weight.")?;
         for (param, moments) in params.iter().zip(&mut optimiser.moments) {

@@ -109,7 +109,12 @@ pub(crate) fn update(
     scale.settle(finite);
     if !finite && (!scale.dynamic || scale.collapsed()) {
         let what = if did.loss.is_finite() { "gradient" } else { "loss" };
-        let examples = window.iter().flatten().filter_map(|&r| plan.corpus.train.get(r)).map(|e| e.line).collect();
+        let texts = plan.corpus.train.len();
+        let told = |&row: &usize| match plan.corpus.train.get(row) {
+            Some(example) => format!("line {}", example.line),
+            None => format!("transfer text {}", row - texts + 1),
+        };
+        let examples = window.iter().flatten().map(told).collect::<Vec<_>>().join(", ");
         return Err(Error::NotFinite { step: step + 1, what, lr: rate, examples, fix: NOT_FINITE });
     }
     if finite {

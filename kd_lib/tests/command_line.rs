@@ -58,28 +58,6 @@ fn a_run_is_tested_listed_tabled_and_answers_a_thousand_lines_in_order() {
 }
 
 #[test]
-fn mistakes_get_a_sentence_and_a_failing_exit() {
-    let checkpoints = tempfile::tempdir().unwrap();
-    let recipe = "notebooks/recipes/student.toml";
-    let cases: [(&[&str], &str); 5] = [
-        (&["run", recipe, "--set", "train.epoch=3"], "train"),
-        (&["run", recipe, "--data", "data/nowhere"], "data/nowhere: no such folder"),
-        (&["run", recipe, "--profile", "huge"], "huge.toml"),
-        (&["predict", "no-such-run", "文本"], "not a finished run"),
-        (
-            &["run", "notebooks/recipes/teacher.toml", "--data", "data/sample", "--set", "model.weights=nothing"],
-            "no model.safetensors",
-        ),
-    ];
-    for (arguments, part) in cases {
-        let output = kd(checkpoints.path(), arguments, "");
-        assert!(!output.status.success());
-        assert!(text(&output.stderr).contains(part), "{}", text(&output.stderr));
-    }
-    assert_eq!(std::fs::read_dir(checkpoints.path()).unwrap().count(), 0, "nothing was written");
-}
-
-#[test]
 fn help_teaches_the_first_steps() {
     let help = text(&kd(Path::new("."), &["--help"], "").stdout);
     assert!(["kd run", "kd predict", "First steps", "Train a recipe"].iter().all(|part| help.contains(part)), "{help}");

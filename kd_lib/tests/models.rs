@@ -4,9 +4,8 @@
 mod common;
 
 use common::{batch, distance, sample, tiny_checkpoint};
-use kd_lib::data::{Batch, Corpus, Cut, Pieces, Vocabulary};
-use kd_lib::files::TensorFile;
-use kd_lib::models::{Bert, BertConfig, BiLstm, BiLstmConfig, Classifier, Mode, Pooling, word_vectors};
+use kd_lib::data::{Batch, Corpus, Cut, Pieces};
+use kd_lib::models::{Bert, BertConfig, BiLstm, BiLstmConfig, Classifier, Mode, Pooling};
 use kd_lib::strategies::{Objective, Precision};
 use tch::{Device, Tensor};
 
@@ -103,32 +102,4 @@ fn dropout_drops_its_share_in_every_place_and_keeps_the_mean() {
     }
     let odd = Mode::Train.dropout(&Tensor::ones([3, 1], (tch::Kind::Half, Device::Cpu)), 0.5);
     assert_eq!((odd.size(), odd.kind()), (vec![3, 1], tch::Kind::Half));
-}
-
-#[test]
-fn word_vectors_of_a_checkpoint_keep_its_geometry() {
-    tch::manual_seed(5);
-    let folder = tempfile::tempdir().unwrap();
-    tiny_checkpoint(folder.path());
-    let pieces = Pieces::open(folder.path(), "", 32, Cut::Head).unwrap();
-    let corpus = Corpus::open(sample()).unwrap();
-    let characters = Vocabulary::build(corpus.train.iter().map(|e| e.text.as_str()), 200);
-    let make = |width| word_vectors::of_checkpoint(folder.path(), &pieces, &characters, width, 0.1);
-    let known = pieces.of_entries(characters.entries());
-    let rows: Vec<i64> = (0..).zip(&known).filter(|(_, id)| id.is_some()).map(|(row, _)| row).collect();
-    assert!(rows.len() > 150 && known[..2] == [None, None], "{} entries have pieces", rows.len());
-    let path = folder.path().join("model.safetensors");
-    let table = TensorFile::read(&path).unwrap().take(&path, "embeddings.word_embeddings.weight").unwrap();
-    let theirs = table.index_select(0, &Tensor::from_slice(&known.into_iter().flatten().collect::<Vec<_>>()));
-    let centred = |t: &Tensor| t - t.mean_dim([0i64].as_slice(), true, None);
-    // All components turn the space and scale it: the angles stay.
-    let ours = make(16).unwrap().index_select(0, &Tensor::from_slice(&rows));
-    let angles = |t: &Tensor| {
-        (t / t.norm_scalaropt_dim(2, [1i64].as_slice(), true))
-            .matmul(&(t / t.norm_scalaropt_dim(2, [1i64].as_slice(), true)).transpose(0, 1))
-    };
-    assert!(distance(&angles(&ours), &angles(&centred(&theirs))) < 1e-4);
-    assert!((ours.std(false).double_value(&[]) - 0.1).abs() < 1e-6);
-    let error = make(17).unwrap_err().to_string();
-    assert!(error.contains("model.embedding") && error.contains("16 components"), "{error}");
 }

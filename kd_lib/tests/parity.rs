@@ -235,3 +235,20 @@ fn pruned_pieces_read_what_they_never_saw_as_unknown() {
     let batch: Batch = batch(&pieces.encode(&["足球"]).unwrap());
     assert!(batch.ids.max().int64_value(&[]) < pieces.rows().unwrap() as i64);
 }
+
+#[test]
+fn tensorboard_reads_a_run_s_curve() {
+    let folder = tempfile::tempdir().unwrap();
+    let recipe = common::recipe("student", &common::TINY_STUDENT);
+    let lab = kd_lib::lab::Lab::at(folder.path());
+    let run = lab.run(&recipe, &Corpus::open(sample()).unwrap(), &mut kd_lib::progress::silent).unwrap();
+    let out = folder.path().join("events.json");
+    reference("events.py", &[&run.path, &out]);
+    let read: HashMap<String, Vec<(usize, f64)>> = kd_lib::files::read_json(&out).unwrap();
+    let curve = run.curve().unwrap();
+    let loss: Vec<(usize, f64)> = curve.iter().map(|p| (p.step, f64::from(p.loss as f32))).collect();
+    let dev = curve.iter().filter_map(|p| Some((p.step, f64::from(p.dev_macro_f1? as f32))));
+    assert!(loss.len() > 10);
+    assert_eq!(read["loss"], loss);
+    assert_eq!(read["dev_macro_f1"], dev.collect::<Vec<_>>());
+}

@@ -74,7 +74,7 @@ fn dependencies_point_one_way() {
         &["recipe"],
         &["optim", "update"],
         &["plan"],
-        &["run", "state"],
+        &["run", "state", "events"],
         &["train"],
         &["predict", "report", "rehearsal"],
         &["teaching"],

@@ -4,6 +4,7 @@ mod common;
 
 use common::{TINY_STUDENT, recipe, sample, tiny_checkpoint, turn};
 use kd_lib::data::{Corpus, Split};
+use kd_lib::files::TensorFile;
 use kd_lib::lab::Lab;
 use kd_lib::progress::{Tick, silent};
 use kd_lib::recipe::Recipe;
@@ -157,13 +158,27 @@ fn stored_logits_are_what_the_saved_model_answers() {
 }
 
 #[test]
+fn the_first_word_vectors_have_the_spread_that_was_asked_for() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let vectors = |spread: &str| {
+        let recipe = tiny_student(&["train.epochs=1", "optimiser.learning_rate=1e-12", spread]);
+        let path = Lab::at(folder.path()).run(&recipe, &corpus(), &mut silent).unwrap().path.join("model.safetensors");
+        TensorFile::read(&path).unwrap().take(&path, "embedding.weight").unwrap()
+    };
+    let (wide, narrow) = (vectors("model.embedding_spread=1.0"), vectors("model.embedding_spread=0.1"));
+    assert!((wide.std(false).double_value(&[]) - 1.0).abs() < 0.02);
+    assert!(common::distance(&(wide * 0.1), &narrow) < 1e-6);
+}
+
+#[test]
 fn a_loss_that_is_not_a_number_stops_with_step_rate_and_lines() {
     let _turn = turn();
     let folder = tempfile::tempdir().unwrap();
     let recipe = tiny_student(&["optimiser.learning_rate=1e30", "optimiser.warmup=0.0"]);
     let error = Lab::at(folder.path()).run(&recipe, &corpus(), &mut silent).unwrap_err().to_string();
     assert!(
-        error.contains("is not finite") && error.contains("learning rate ") && error.contains("examples ["),
+        error.contains("is not finite") && error.contains("learning rate ") && error.contains("examples: line "),
         "{error}"
     );
 }

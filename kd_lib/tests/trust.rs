@@ -3,36 +3,19 @@
 
 mod common;
 
-use common::{TINY_STUDENT, recipe, root, sample, tiny_checkpoint, turn};
+use common::program::{TINY_TEACHER, finished, kd, result};
+use common::{TINY_STUDENT, recipe, sample, tiny_checkpoint, turn};
 use kd_lib::data::Corpus;
 use kd_lib::lab::Lab;
 use kd_lib::progress::{Tick, silent};
+use kd_lib::run::Run;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::io::{BufRead, BufReader};
 use std::ops::ControlFlow;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
-
-const TINY_TEACHER: [&str; 6] = [
-    "model.weights=tiny",
-    "model.pooling=cls",
-    "model.prefix=",
-    "data.max_tokens=32",
-    "device=cpu",
-    "train.evaluate_every=100",
-];
-
-/// A command that trains something small in `lab`, one thread, like every process of these tests.
-fn kd(lab: &Path, recipe: &str, settings: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_kd"));
-    command.env("OMP_NUM_THREADS", "1").current_dir(root()).arg("--checkpoints").arg(lab);
-    command.args(["run", &format!("notebooks/recipes/{recipe}.toml"), "--data"]).arg(sample());
-    command.args(settings.iter().flat_map(|s| ["--set", s]));
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    command
-}
 
 /// Recipes that between them use dropout, accumulation, PGD, short numbers and a teacher.
 fn recipes() -> [(&'static str, Vec<&'static str>); 4] {
@@ -52,23 +35,6 @@ fn recipes() -> [(&'static str, Vec<&'static str>); 4] {
         ("bilstm+pgd", [&student(&["train.epochs=3"])[..6], &["train.precision=bf16"]].concat()),
         ("bilstm+kd-t5", student(&distilled)),
     ]
-}
-
-/// What must not differ, by file; the seconds that a run took are no part of its result.
-fn result(run: &Path) -> Vec<(String, Vec<u8>)> {
-    let names = ["model.safetensors", "curve.csv", "dev.safetensors", "test.safetensors", "model.json", "vocab.txt"];
-    let files = names.iter().filter(|name| run.join(name).exists());
-    let mut all: Vec<_> = files.map(|name| ((*name).to_owned(), std::fs::read(run.join(name)).unwrap())).collect();
-    let report = std::fs::read_to_string(run.join("report.json")).unwrap();
-    let timeless: String = report.lines().filter(|l| !l.trim().starts_with("\"seconds\"")).collect();
-    all.push(("report.json".into(), timeless.into_bytes()));
-    all
-}
-
-fn finished(command: &mut Command) -> PathBuf {
-    let output = command.output().unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    PathBuf::from(String::from_utf8(output.stdout).unwrap().lines().last().unwrap())
 }
 
 /// Waits for the process, and kills it when `patience` is over; says whether it ended by itself.
@@ -209,4 +175,54 @@ fn a_damaged_state_is_noticed_and_the_one_before_it_gone_on_from() {
     std::fs::write(&kept[0].0, &kept[0].1).unwrap();
     let run = lab.run(&recipe, &corpus, &mut silent).unwrap();
     assert!(result(&run.path) == result(&expected.path), "the same bytes in the end");
+}
+
+#[test]
+fn a_finished_run_with_a_damaged_file_is_refused_by_that_file_s_name() {
+    let _turn = turn();
+    let lab = tempfile::tempdir().unwrap();
+    let recipe = recipe("student", &[&TINY_STUDENT[..], &["train.epochs=1"]].concat());
+    let run = Lab::at(lab.path()).run(&recipe, &Corpus::open(sample()).unwrap(), &mut silent).unwrap().path;
+    let listed = std::fs::read_to_string(run.join("b3sums")).unwrap();
+    let names: Vec<&str> = listed.lines().map(|line| line.split_once("  ").unwrap().1).collect();
+    assert_eq!(names.len(), 9, "{names:?}");
+    let mut random = ChaCha8Rng::seed_from_u64(11);
+    let mut copies = 0;
+    for name in names.iter().copied().chain(["b3sums"]) {
+        let path = run.join(name);
+        let sound = std::fs::read(&path).unwrap();
+        for bytes in damaged(&sound, 1000, &mut random) {
+            std::fs::write(&path, bytes).unwrap();
+            let error = Run::open(&run).unwrap_err().to_string();
+            // A changed name in the list is told by that name.
+            assert!(error.contains("damaged") && (name == "b3sums" || error.contains(name)), "{name}: {error}");
+            copies += 1;
+        }
+        std::fs::write(&path, sound).unwrap();
+    }
+    Run::open(&run).unwrap();
+    println!("{copies} damaged copies, all noticed");
+    let report = std::fs::read_to_string(run.join("report.json")).unwrap();
+    std::fs::write(run.join("report.json"), report.replace("\"format\": 1", "\"format\": 2")).unwrap();
+    kd_lib::files::seal(&run, "report.json").unwrap();
+    let error = Run::open(&run).unwrap_err().to_string();
+    assert!(error.contains("format 2") && error.contains("the program that wrote it"), "{error}");
+}
+
+#[test]
+fn a_damaged_portion_of_a_teacher_s_answers_is_answered_again() {
+    let _turn = turn();
+    let lab = tempfile::tempdir().unwrap();
+    tiny_checkpoint(&lab.path().join("tiny"));
+    let teacher = recipe("teacher", &[&TINY_TEACHER[..], &["train.epochs=1"]].concat());
+    let teacher = Lab::at(lab.path()).run(&teacher, &Corpus::open(sample()).unwrap(), &mut silent).unwrap();
+    let texts = ["基金净值上涨", "球队晋级决赛"];
+    let sound = kd_lib::teaching::logits(&teacher, &texts, &mut silent).unwrap();
+    let parts = std::fs::read_dir(teacher.path.join("answers")).unwrap().map(|e| e.unwrap().path());
+    let part = parts.into_iter().find(|p| p.to_string_lossy().contains("part-")).unwrap();
+    let bytes = std::fs::read(&part).unwrap();
+    for copy in damaged(&bytes, 100, &mut ChaCha8Rng::seed_from_u64(3)) {
+        std::fs::write(&part, copy).unwrap();
+        assert_eq!(kd_lib::teaching::logits(&teacher, &texts, &mut silent).unwrap(), sound);
+    }
 }

@@ -58,11 +58,8 @@ impl Corpus {
     pub fn open(folder: impl AsRef<Path>) -> Result<Corpus> {
         let folder = folder.as_ref();
         if !folder.is_dir() {
-            return Err(Error::file(
-                folder,
-                "no such folder",
-                "name a corpus, or run `make corpus`, which lays data/default",
-            ));
+            let fix = "name a corpus, or run `make corpus`, which lays data/default";
+            return Err(Error::file(folder, "no such folder", fix));
         }
         let label_file = find_label_file(folder)?;
         let labels = read_labels(&label_file)?;
@@ -109,14 +106,11 @@ impl Corpus {
     }
 
     fn refuse_missing_class(&self, folder: &Path) -> Result<()> {
-        match (0..self.labels.len()).find(|class| self.train.iter().all(|e| e.label != *class)) {
-            Some(class) => Err(Error::file(
-                folder,
-                format!("class {:?} has no training example", self.labels[class]),
-                "add some, or remove the class from the file of class names",
-            )),
-            None => Ok(()),
-        }
+        let absent = (0..self.labels.len()).find(|class| self.train.iter().all(|e| e.label != *class));
+        let fix = "add some, or remove the class from the file of class names";
+        absent.map_or(Ok(()), |class| {
+            Err(Error::file(folder, format!("class {:?} has no training example", self.labels[class]), fix))
+        })
     }
 }
 
@@ -140,19 +134,12 @@ fn find_label_file(folder: &Path) -> Result<PathBuf> {
         })
         .collect();
     candidates.sort();
-    match candidates.as_slice() {
-        [only] => Ok(only.clone()),
-        [] => Err(Error::file(
-            folder,
-            "no file of class names",
-            "add class.txt (for lines text<TAB>index) or labels.txt (for lines label<TAB>text)",
-        )),
-        several => Err(Error::file(
-            folder,
-            format!("{} files of class names", several.len()),
-            "keep one of class.txt, labels.txt, NAME.labels",
-        )),
-    }
+    let fix = match candidates.as_slice() {
+        [only] => return Ok(only.clone()),
+        [] => "add class.txt (for lines text<TAB>index) or labels.txt (for lines label<TAB>text)",
+        _ => "keep one of class.txt, labels.txt, NAME.labels",
+    };
+    Err(Error::file(folder, format!("{} files of class names", candidates.len()), fix))
 }
 
 /// The file of a split, and whether it is CSV.

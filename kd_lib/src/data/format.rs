@@ -19,15 +19,14 @@ pub enum Format {
 }
 
 impl Format {
-    /// The format of a lone file, for scoring: by its name, else by where its first line carries an index.
-    pub fn guess(path: &Path) -> Result<Format> {
+    /// The format of a lone file, for scoring: by its name, else by whether its first line begins with a class.
+    pub fn guess(path: &Path, labels: &[String]) -> Result<Format> {
         if path.extension().is_some_and(|e| e == "csv") {
             return Ok(Format::Csv);
         }
-        let ends_in_index = read_lines(path)?
-            .first()
-            .and_then(|l| l.rsplit_once('\t').map(|(_, index)| index.trim().parse::<usize>().is_ok()));
-        Ok(if ends_in_index == Some(true) { Format::TextIndex } else { Format::LabelText })
+        let lines = read_lines(path)?;
+        let head = lines.first().and_then(|line| line.split_once('\t')).map_or("", |(head, _)| head.trim());
+        Ok(if labels.iter().any(|label| label == head) { Format::LabelText } else { Format::TextIndex })
     }
 }
 
@@ -42,21 +41,13 @@ pub fn read_lines(path: &Path) -> Result<Vec<String>> {
     for (at, line) in bytes.split(|&b| b == b'\n').enumerate() {
         if line.len() > LONGEST_LINE {
             let fix = "a corpus has one text a line: split it";
-            return Err(Error::line(
-                path,
-                at + 1,
-                format!("{} bytes in one line (limit {LONGEST_LINE})", line.len()),
-                fix,
-            ));
+            let problem = format!("{} bytes in one line (limit {LONGEST_LINE})", line.len());
+            return Err(Error::line(path, at + 1, problem, fix));
         }
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let text = std::str::from_utf8(line).map_err(|e| {
-            Error::line(
-                path,
-                at + 1,
-                format!("not UTF-8 at byte {} of the line", e.valid_up_to()),
-                "convert the file to UTF-8, for example with iconv",
-            )
+            let problem = format!("not UTF-8 at byte {} of the line", e.valid_up_to());
+            Error::line(path, at + 1, problem, "convert the file to UTF-8, for example with iconv")
         })?;
         lines.push(text.to_owned());
     }
@@ -74,12 +65,8 @@ pub fn read_labels(path: &Path) -> Result<Vec<String>> {
             return Err(Error::line(path, at + 1, "an empty class name", "remove the line"));
         }
         if labels[..at].contains(label) {
-            return Err(Error::line(
-                path,
-                at + 1,
-                format!("class {label:?} stands twice"),
-                "remove one of the two lines",
-            ));
+            let fix = "remove one of the two lines";
+            return Err(Error::line(path, at + 1, format!("class {label:?} stands twice"), fix));
         }
     }
     if labels.len() < 2 {
@@ -122,12 +109,10 @@ fn parse_line(path: &Path, line: usize, text: &str, format: Format, index: &Hash
 fn parse_index(path: &Path, line: usize, field: &str, classes: usize) -> Result<usize> {
     match field.trim().parse::<usize>() {
         Ok(index) if index < classes => Ok(index),
-        _ => Err(Error::line(
-            path,
-            line,
-            format!("{:?} is no class index", excerpt(field)),
-            format!("write a whole number from 0 to {}", classes - 1),
-        )),
+        _ => {
+            let fix = format!("write a whole number from 0 to {}", classes - 1);
+            Err(Error::line(path, line, format!("{:?} is no class index", excerpt(field)), fix))
+        }
     }
 }
 

@@ -42,11 +42,8 @@ impl Pieces {
         let tokenizer = if json.exists() { read_tokenizer(&json)? } else { word_piece(folder)? };
         let special = |names: [&str; 2]| names.iter().find_map(|name| tokenizer.token_to_id(name));
         let missing = |what: &str| {
-            Error::file(
-                folder,
-                format!("the tokenizer has no {what} token"),
-                "use the tokenizer that the checkpoint came with",
-            )
+            let fix = "use the tokenizer that the checkpoint came with";
+            Error::file(folder, format!("the tokenizer has no {what} token"), fix)
         };
         let pad = special(["[PAD]", "<pad>"]).ok_or_else(|| missing("padding"))?;
         let unk = special(["[UNK]", "<unk>"]).ok_or_else(|| missing("unknown"))?;
@@ -103,12 +100,6 @@ impl Pieces {
             .collect())
     }
 
-    /// The tokenizer's id of each entry that is a piece of its own, alone or at the beginning of a word.
-    pub fn of_entries(&self, entries: &[String]) -> Vec<Option<i64>> {
-        let id = |piece: &str| self.tokenizer.token_to_id(piece).map(i64::from);
-        entries.iter().map(|entry| id(entry).or_else(|| id(&format!("▁{entry}")))).collect()
-    }
-
     /// Drops the rows that `texts` never use: of a multilingual vocabulary a Chinese corpus needs a
     /// twentieth. Outputs on these texts stay the same; other pieces are read as unknown afterwards.
     pub fn keep_only(&self, texts: &[&str]) -> Result<Pieces> {
@@ -154,21 +145,13 @@ fn word_piece(folder: &Path) -> Result<Tokenizer> {
     }
     let path = folder.join("vocab.txt");
     if !path.exists() {
-        return Err(Error::file(
-            folder,
-            "no tokenizer.json and no vocab.txt",
-            "copy the one that the checkpoint came with",
-        ));
+        let fix = "copy the one that the checkpoint came with";
+        return Err(Error::file(folder, "no tokenizer.json and no vocab.txt", fix));
     }
     let config_path = folder.join("tokenizer_config.json");
     let config: Config = if config_path.exists() { files::read_json(&config_path)? } else { Config::default() };
-    let bad = |e: &dyn std::fmt::Display| {
-        Error::file(
-            &path,
-            e.to_string(),
-            "a WordPiece vocabulary has one piece a line, [UNK], [CLS] and [SEP] among them",
-        )
-    };
+    let fix = "a WordPiece vocabulary has one piece a line, [UNK], [CLS] and [SEP] among them";
+    let bad = |e: &dyn std::fmt::Display| Error::file(&path, e.to_string(), fix);
     let model = WordPiece::from_file(&path.to_string_lossy()).unk_token("[UNK]".into()).build().map_err(|e| bad(&e))?;
     let mut tokenizer = Tokenizer::new(model);
     let id = |name: &str| {

@@ -43,12 +43,8 @@ impl Vocabulary {
         for (at, expected) in ["<PAD>", "<UNK>"].iter().enumerate() {
             let found = entries.get(at).map_or("nothing", String::as_str);
             if found != *expected {
-                return Err(Error::line(
-                    path,
-                    at + 1,
-                    format!("{found:?} where {expected} must stand"),
-                    "the first two lines of a vocabulary are <PAD> and <UNK>",
-                ));
+                let fix = "the first two lines of a vocabulary are <PAD> and <UNK>";
+                return Err(Error::line(path, at + 1, format!("{found:?} where {expected} must stand"), fix));
             }
         }
         Ok(Vocabulary::from_entries(entries))

@@ -282,11 +282,9 @@ fn keep_rows(path: &Path, rows: Tensor, kept: Option<&[u32]>) -> Result<Tensor> 
     let Some(kept) = kept else { return Ok(rows) };
     let available = rows.size()[0];
     if let Some(beyond) = kept.iter().find(|&&id| i64::from(id) >= available) {
-        return Err(Error::file(
-            path,
-            format!("the tokenizer knows id {beyond}, the embedding has {available} rows"),
-            "use the tokenizer that the checkpoint came with",
-        ));
+        let fix = "use the tokenizer that the checkpoint came with";
+        let problem = format!("the tokenizer knows id {beyond}, the embedding has {available} rows");
+        return Err(Error::file(path, problem, fix));
     }
     let index: Vec<i64> = kept.iter().map(|&id| id.into()).collect();
     Ok(rows.index_select(0, &Tensor::from_slice(&index)))

@@ -4,12 +4,10 @@
 pub mod bert;
 pub mod bilstm;
 pub mod params;
-pub mod word_vectors;
 
 pub use bert::{Bert, BertConfig, Pooling};
 pub use bilstm::{BiLstm, BiLstmConfig};
 pub use params::{Param, Params};
-pub use word_vectors::WordVectors;
 
 use crate::data::Batch;
 use crate::strategies::{Perturbation, Precision};

@@ -1,6 +1,8 @@
 //! What several test files need: the project's folders, and Python references run for real.
 #![allow(dead_code)] // each test file uses its own part
 
+pub mod program;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard};

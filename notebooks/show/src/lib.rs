@@ -3,6 +3,7 @@
 //! called from an evcxr cell, how a cell shows HTML, and how it fails so loudly that nobody overlooks it. It trains and
 //! scores nothing itself.
 
+mod live;
 pub mod plot;
 pub mod significance;
 pub mod tables;
@@ -12,17 +13,18 @@ use kd_lib::device::{self, Environment};
 use kd_lib::grid::{Cell, Grid};
 use kd_lib::lab::Lab;
 use kd_lib::predict::{Prediction, Predictor};
-use kd_lib::progress;
+use kd_lib::progress::{self, Tick};
 use kd_lib::recipe::Recipe;
 use kd_lib::run::Run;
 use kd_lib::{Error, Result};
+use live::Live;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tables::{Announced, Measured, cost_ratios};
 
 /// What a notebook works on: the lab, a corpus, a profile and seeds. `KD_CORPUS` (a folder), `KD_PROFILE` and `KD_SEEDS`
-/// (like `123,124`) choose them from outside; otherwise it is the corpus that set-up found, under `quick`, with one
+/// (like `123,124`) choose them from outside, `KD_CHECKPOINTS` another folder for runs; otherwise it is the corpus that set-up found, under `quick`, with one
 /// seed (three under `full`).
 #[derive(Debug)]
 pub struct Study {
@@ -34,6 +36,7 @@ pub struct Study {
     pub profile: String,
     /// A row's runs differ in these.
     pub seeds: Vec<u64>,
+    checkpoints: PathBuf,
     root: PathBuf,
 }
 
@@ -57,11 +60,13 @@ impl Study {
         let seeds = wanted.split(',').map(|s| {
             s.trim().parse().map_err(|_| unusable(Path::new("KD_SEEDS"), &wanted, "write whole numbers, like 123,124"))
         });
+        let checkpoints = std::env::var_os("KD_CHECKPOINTS").map_or_else(|| root.join("checkpoints"), PathBuf::from);
         Ok(Study {
             seeds: seeds.collect::<Result<_>>()?,
-            lab: Lab::at(root.join("checkpoints")),
+            lab: Lab::at(&checkpoints),
             corpus: Corpus::open(folder)?,
             profile,
+            checkpoints,
             root: root.to_path_buf(),
         })
     }
@@ -72,9 +77,20 @@ impl Study {
             .or_stop()
     }
 
-    /// The finished run of a recipe; while it trains, the cell shows a line now and then.
+    /// Opens a window in which the curves of what later cells train grow.
+    pub fn watch(&self) {
+        html(&Live::below(&self.checkpoints).window(&self.root));
+    }
+
+    /// The finished run of a recipe; while it trains, the cell shows a line now and then, and the window of
+    /// [`Study::watch`] its curves.
     pub fn run(&self, recipe: &Recipe) -> Run {
-        let mut watch = progress::lines(std::io::stdout(), Duration::from_secs(10));
+        let mut say = progress::lines(std::io::stdout(), Duration::from_secs(10));
+        let mut live = Live::below(&self.checkpoints);
+        let mut watch = |tick: &Tick| {
+            let _ = live.note(tick); // a picture that cannot be written must not end a training run
+            say(tick)
+        };
         self.lab.run(recipe, &self.corpus, &mut watch).or_stop()
     }
 

@@ -68,6 +68,16 @@ pub fn curves(runs: &[(&str, Vec<CurvePoint>)]) -> Result<String> {
     })
 }
 
+/// Curves of a run that is still training, under a line that says how far it is: `(update, value)`.
+pub(crate) fn growing(said: &str, loss: &[(f64, f64)], dev: &[Vec<(f64, f64)>; 2]) -> Result<String> {
+    svg((900, 330), |area| {
+        area.draw(&Text::new(said.to_owned(), (12, 8), (FONT, 15).into_font().color(&BLACK))).map_err(figure)?;
+        let (left, right) = area.margin(26, 0, 0, 0).split_horizontally(450);
+        lines(&left, "training loss", "update", "loss", &[("loss", loss.to_vec())])?;
+        lines(&right, "on dev", "update", "share", &[("accuracy", dev[0].clone()), ("macro-F1", dev[1].clone())])
+    })
+}
+
 /// Reliability: share of right answers against confidence; a calibrated model lies on the diagonal.
 pub fn reliability(models: &[(&str, Vec<Bin>)]) -> Result<String> {
     let points = |bins: &[Bin]| bins.iter().filter(|b| b.count > 0).map(|b| (b.confidence, b.accuracy)).collect();

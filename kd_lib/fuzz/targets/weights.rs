@@ -1,0 +1,17 @@
+//! The registry's weight archive and safetensors files, whatever they hold: tensors or a sentence, never a panic, and
+//! never more memory than the file's own size explains.
+#![no_main]
+
+#[path = "../../examples/convert_e5.rs"]
+#[allow(dead_code)] // its main
+mod e5;
+
+use kd_lib::files::TensorFile;
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    let _ = e5::parse(bytes);
+    let file = tempfile::NamedTempFile::new_in("/dev/shm").expect("a file in memory");
+    std::fs::write(file.path(), bytes).expect("space");
+    let _ = TensorFile::read(file.path());
+});

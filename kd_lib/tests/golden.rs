@@ -1,0 +1,45 @@
+//! A hundred updates of a small student, compared with the curve that was once recorded: exactly where the processor,
+//! the threads and libtorch are the same, within a thousandth elsewhere. After a change that is meant to change numbers,
+//! `KD_GOLDEN=write cargo test -p kd_lib --test golden` records it anew.
+
+mod common;
+
+use common::{TINY_STUDENT, recipe, root, sample};
+use kd_lib::data::Corpus;
+use kd_lib::device::Environment;
+use kd_lib::lab::Lab;
+use kd_lib::progress::silent;
+use serde::{Deserialize, Serialize};
+
+/// Where a curve was recorded, and its losses.
+#[derive(Serialize, Deserialize)]
+struct Golden {
+    environment: Environment,
+    loss: Vec<f64>,
+}
+
+#[test]
+fn a_hundred_updates_lose_what_they_lost_when_they_were_recorded() {
+    tch::set_num_threads(1); // this file's only test: no other is disturbed
+    let recipe = recipe("student", &[&TINY_STUDENT[..], &["train.epochs=10", "train.batch=30"]].concat());
+    let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
+    let run = Lab::at(folder.path()).run(&recipe, &corpus, &mut silent).unwrap();
+    let now = Golden {
+        environment: run.report.environment.clone(),
+        loss: run.curve().unwrap().iter().map(|p| p.loss).collect(),
+    };
+    assert_eq!(now.loss.len(), 100);
+    let path = root().join("kd_lib/tests/golden/student.json");
+    if std::env::var_os("KD_GOLDEN").is_some() {
+        return kd_lib::files::write_json(&path, &now).unwrap();
+    }
+    let recorded: Golden = kd_lib::files::read_json(&path).unwrap();
+    if now.environment == recorded.environment {
+        assert_eq!(now.loss, recorded.loss, "bit for bit");
+        return println!("compared exactly: the same processor, threads and libtorch");
+    }
+    println!("compared within a thousandth: recorded on {:?}", recorded.environment);
+    for (step, (ours, theirs)) in now.loss.iter().zip(&recorded.loss).enumerate() {
+        assert!((ours / theirs - 1.0).abs() < 1e-3, "step {}: {ours} where {theirs} was recorded", step + 1);
+    }
+}

@@ -1,0 +1,129 @@
+//! Readers met with whatever bytes there are: an answer or a sentence, never a panic, and what is written is read again
+//! as it was.
+
+use kd_lib::data::format::{Format, read_examples, read_lines};
+use kd_lib::data::{Corpus, Cut, Encoded, Vocabulary, batch};
+use kd_lib::files::{TensorFile, write_tensors};
+use kd_lib::recipe::Recipe;
+use proptest::collection::vec;
+use proptest::prelude::*;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use tch::Tensor;
+
+fn file(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, bytes).unwrap();
+    path
+}
+
+/// Bytes that are nearly a corpus: tabs, digits, quotes, line ends and broken UTF-8 among Chinese characters.
+fn nearly_lines() -> impl Strategy<Value = Vec<u8>> {
+    let piece = prop_oneof![
+        Just(b"\t".to_vec()),
+        Just(b"\n".to_vec()),
+        Just(b"\r\n".to_vec()),
+        Just(b"\"".to_vec()),
+        Just(b",".to_vec()),
+        Just(b"text,label\n".to_vec()),
+        Just(b"\xEF\xBB\xBF".to_vec()),
+        Just(b"\xff".to_vec()),
+        "[0-9ab\\-]{1,3}".prop_map(String::into_bytes),
+        "\\PC{0,6}".prop_map(String::into_bytes),
+        "[一-龥]{1,6}".prop_map(String::into_bytes),
+    ];
+    vec(piece, 0..40).prop_map(|pieces| pieces.concat())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn a_corpus_file_is_read_or_refused_by_its_name(bytes in nearly_lines()) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(folder.path(), "train.txt", &bytes);
+        let labels = ["a".to_owned(), "b".to_owned()];
+        for format in [Format::LabelText, Format::TextIndex, Format::Csv] {
+            match read_examples(&path, format, &labels) {
+                Ok(examples) => {
+                    prop_assert!(!examples.is_empty() && examples.iter().all(|e| e.label < 2 && e.line > 0));
+                    prop_assert!(examples.iter().all(|e| !e.text.contains(char::is_control)));
+                }
+                Err(error) => prop_assert!(error.to_string().contains("train.txt"), "{error}"),
+            }
+        }
+        prop_assert!(Format::guess(&path, &labels).is_ok() == read_lines(&path).is_ok());
+        for name in ["class.txt", "train.txt", "dev.txt", "test.txt"] {
+            file(folder.path(), name, &bytes);
+        }
+        let _ = Corpus::open(folder.path()); // no panic
+    }
+
+    #[test]
+    fn written_lines_are_read_as_they_were(texts in vec(("[^\\p{C}\t]{1,20}", 0usize..2), 1..20)) {
+        let folder = tempfile::tempdir().unwrap();
+        let labels = ["a".to_owned(), "b".to_owned()];
+        let lines: String = texts.iter().map(|(text, label)| format!("{text}\t{label}\r\n")).collect();
+        let path = file(folder.path(), "train.txt", lines.as_bytes());
+        let read = read_examples(&path, Format::TextIndex, &labels).unwrap();
+        let expected: Vec<(String, usize)> = texts.iter().map(|(t, l)| (t.trim().to_owned(), *l)).collect();
+        prop_assert_eq!(read.into_iter().map(|e| (e.text, e.label)).collect::<Vec<_>>(), expected);
+    }
+
+    #[test]
+    fn a_vocabulary_reads_every_text_as_its_file_does(texts in vec("\\PC{0,30}", 1..10), size in 3usize..60) {
+        let folder = tempfile::tempdir().unwrap();
+        let built = Vocabulary::build(texts.iter().map(String::as_str), size);
+        built.write(&folder.path().join("vocab.txt")).unwrap();
+        let read = Vocabulary::read(&folder.path().join("vocab.txt")).unwrap();
+        for text in &texts {
+            let ids = built.encode(text);
+            prop_assert_eq!(&ids, &read.encode(text));
+            prop_assert!(!ids.is_empty() && ids.iter().all(|&id| id > 0 && (id as usize) < built.size()));
+        }
+    }
+
+    #[test]
+    fn a_cut_keeps_both_ends_and_never_more_than_allowed(length in 0usize..60, max in 2usize..40, tail: bool) {
+        let cut = if tail { Cut::HeadTail } else { Cut::Head };
+        let kept = cut.apply((0..length).collect(), max, 1, 1);
+        prop_assert_eq!(kept.len(), length.min(max));
+        prop_assert!(kept.is_sorted() && kept.first().copied().unwrap_or(0) == 0);
+        prop_assert!(length == 0 || kept.last() == Some(&(length - 1)));
+    }
+
+    #[test]
+    fn an_epoch_holds_every_row_once(lengths in vec(1usize..40, 1..300), size in 1usize..40, seed: u64, number in 0usize..9) {
+        let split = Encoded { ids: lengths.iter().map(|&n| vec![1; n]).collect(), ..Encoded::default() };
+        for bucketed in [true, false] {
+            let batches = batch::epoch(&split, size, bucketed, seed, number);
+            prop_assert!(batches.iter().all(|b| !b.is_empty() && b.len() <= size));
+            let mut rows: Vec<usize> = batches.concat();
+            rows.sort_unstable();
+            prop_assert_eq!(rows, (0..lengths.len()).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn whatever_stands_in_a_tensor_file_it_is_read_or_refused(bytes in vec(any::<u8>(), 0..200), at in 0usize..120, value: u8) {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(folder.path(), "model.safetensors", &bytes);
+        prop_assert!(TensorFile::read(&path).is_err());
+        let rows = Tensor::from_slice(&[1f32, 2.0, 3.0]);
+        write_tensors(&path, [("rows".to_owned(), &rows)], HashMap::new()).unwrap();
+        let mut written = std::fs::read(&path).unwrap();
+        let place = at % written.len();
+        written[place] = value;
+        std::fs::write(&path, written).unwrap();
+        let _ = TensorFile::read(&path); // one changed byte: other numbers or an error, no panic
+    }
+
+    #[test]
+    fn whatever_stands_in_a_recipe_it_is_read_or_refused(text in "\\PC{0,80}", setting in "[a-z.]{0,12}=?\\PC{0,12}") {
+        let folder = tempfile::tempdir().unwrap();
+        let path = file(folder.path(), "recipe.toml", text.as_bytes());
+        prop_assert!(Recipe::read(&path, "full", &[]).is_err(), "no such text is a whole recipe");
+        let sound = Path::new(env!("CARGO_MANIFEST_DIR")).join("../notebooks/recipes/student.toml");
+        let _ = Recipe::read(sound, "full", &[setting]); // no panic
+    }
+}
