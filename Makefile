@@ -76,9 +76,9 @@ check: $(DENY)
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --locked --no-deps --workspace
-	.evcxr/tools/bin/cargo-deny --all-features check --config kd_lib/deny.toml licenses bans sources
-	@if .evcxr/tools/bin/cargo-deny fetch --config kd_lib/deny.toml db 2> /dev/null; \
-	 then .evcxr/tools/bin/cargo-deny check --config kd_lib/deny.toml advisories; \
+	.evcxr/tools/bin/cargo-deny --config kd_lib/deny.toml check licenses bans sources
+	@if .evcxr/tools/bin/cargo-deny --config kd_lib/deny.toml fetch db 2> /dev/null; \
+	 then .evcxr/tools/bin/cargo-deny --config kd_lib/deny.toml check advisories; \
 	 else echo "advisories: not checked, their database cannot be reached from here"; fi
 
 lab: setup corpus

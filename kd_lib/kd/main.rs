@@ -88,9 +88,9 @@ fn run() -> Result<()> {
             say(report::per_class(&scores, &run.labels).text().trim_end())?;
         }
         Verb::Predict { run, texts } => predict::predict(&lab?.find(&run)?, &texts)?,
-        Verb::Table => say(report::table(&report::rows(&lab?.runs()?)).text().trim_end())?,
+        Verb::Table => say(report::table(&report::rows(&readable(&lab?))).text().trim_end())?,
         Verb::List => {
-            for Run { report, .. } in lab?.runs()? {
+            for Run { report, .. } in readable(&lab?) {
                 say(format_args!("{}\ttest accuracy {:.4}\t{}", report.id, report.test.accuracy, report.corpus))?;
             }
         }
@@ -103,6 +103,11 @@ fn run() -> Result<()> {
         Verb::Fetch { name, into } => say(fetch::fetch(&name, &into)?.display())?,
     }
     Ok(())
+}
+
+/// All finished runs that can be read; what is wrong with the others goes to stderr.
+fn readable(lab: &Lab) -> Vec<Run> {
+    lab.runs().into_iter().filter_map(|run| run.map_err(|error| eprintln!("left out: {error}")).ok()).collect()
 }
 
 /// Prints a line; a reader that has closed the pipe has read enough.

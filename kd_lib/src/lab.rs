@@ -44,12 +44,10 @@ impl Lab {
         self.checkpoints.join("../notebooks/recipes")
     }
 
-    /// All finished runs, by name.
-    pub fn runs(&self) -> Result<Vec<Run>> {
-        let folder = self.checkpoints.join("runs");
-        let Ok(entries) = std::fs::read_dir(&folder) else { return Ok(Vec::new()) };
-        let mut paths: Vec<PathBuf> =
-            entries.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| files::is_sealed(p)).collect();
+    /// All finished runs, by name; one that is damaged is an error of its own.
+    pub fn runs(&self) -> Vec<Result<Run>> {
+        let entries = std::fs::read_dir(self.checkpoints.join("runs")).into_iter().flatten().flatten();
+        let mut paths: Vec<PathBuf> = entries.map(|e| e.path()).filter(|p| files::is_sealed(p)).collect();
         paths.sort();
         paths.iter().map(Run::open).collect()
     }

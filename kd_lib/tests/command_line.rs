@@ -158,3 +158,21 @@ fn a_fetched_file_with_another_blob_id_is_not_kept_and_no_network_is_said() {
     assert!(!data.path().join("thucnews-title").exists(), "a corpus is there whole or not at all");
     assert!(!data.path().join(".thucnews-title/train.txt").exists());
 }
+
+#[test]
+fn a_damaged_run_is_left_out_of_lists_and_named() {
+    let checkpoints = tempfile::tempdir().unwrap();
+    let run = trained(checkpoints.path());
+    let other = checkpoints.path().join("runs/other");
+    std::fs::create_dir(&other).unwrap();
+    for entry in std::fs::read_dir(&run).unwrap().map(|e| e.unwrap().path()).filter(|p| p.is_file()) {
+        std::fs::copy(&entry, other.join(entry.file_name().unwrap())).unwrap();
+    }
+    std::fs::write(other.join("curve.csv"), "step\n").unwrap();
+    for verb in ["list", "table"] {
+        let output = kd(checkpoints.path(), &[verb], "");
+        assert!(output.status.success() && text(&output.stdout).contains("bilstm"));
+        let said = text(&output.stderr);
+        assert!(said.contains("left out") && said.contains("other/curve.csv: damaged"), "{said}");
+    }
+}
