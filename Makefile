@@ -61,7 +61,7 @@ soak: setup
 # Nightly's flags on the pinned compiler; the code that is met is safe Rust, so no sanitizer is needed to see it fail.
 fuzz: setup $(FUZZ)
 	for target in corpus weights; do \
-	  RUSTC_BOOTSTRAP=1 PATH="$$PWD/.evcxr/tools/bin:$$PATH" cargo fuzz run --fuzz-dir kd_lib/fuzz --sanitizer none $$target -- \
+	  RUSTC_BOOTSTRAP=1 LD_LIBRARY_PATH="$$PWD/.libtorch/lib" PATH="$$PWD/.evcxr/tools/bin:$$PATH" cargo fuzz run --fuzz-dir kd_lib/fuzz --sanitizer none $$target -- \
 	    -max_total_time=60 -rss_limit_mb=4096 -print_final_stats=1 || exit 1; done
 
 coverage: setup $(COVER)
@@ -122,7 +122,7 @@ $(KD): $(CRATE) | .libtorch
 	cargo build --locked -p kd_lib
 	@touch $@
 
-$(SPEC): notebooks/tools/kernel.py notebooks/tools/relaxed/evcxr.toml .venv/.installed
+$(SPEC): notebooks/tools/kernel.py notebooks/tools/evcxr/evcxr.toml .venv/.installed
 	$(BIN)/python notebooks/tools/kernel.py install
 
 $(WARM): $(CRATE) $(SHOW) $(KERNEL) $(SPEC) | .libtorch $(KD)

@@ -73,7 +73,7 @@ def private_copy():
 
 def start(connection):
     os.environ.update(environment())
-    os.environ.setdefault("EVCXR_CONFIG_DIR", str(ROOT / "notebooks" / "tools" / "relaxed"))
+    os.environ.setdefault("EVCXR_CONFIG_DIR", str(ROOT / "notebooks" / "tools" / "evcxr"))
     if "EVCXR_TMPDIR" in os.environ:  # the folder is given: it is being warmed
         os.execv(EVCXR, [str(EVCXR), "--control_file", connection])
     folder = private_copy()

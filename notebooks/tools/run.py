@@ -2,6 +2,7 @@
 
     run.py [--profile smoke|quick|full] [--data FOLDER] [NOTEBOOK ...]
 
+The kernel is configured as for people: a panic leaves their variables alive, and Jupyter calls the cell a success.
 The executed copies go to notebooks/out/PROFILE, never over the sources. A cell fails the run when it
 panics, prints an error on stderr, exceeds its time, or is tagged `figure` and shows no SVG. A notebook
 whose inputs (its text, the crate, the recipes, the corpus, the profile) have not changed since it last
@@ -26,6 +27,7 @@ NOTEBOOKS = Path(__file__).resolve().parents[1]
 ROOT = NOTEBOOKS.parent
 SECONDS = {"smoke": 300, "quick": 2 * 3600, "full": 24 * 3600}
 SIDE_BY_SIDE = {"smoke": 2}
+END = "end of the notebook"
 
 
 class Failed(Exception):
@@ -69,22 +71,30 @@ class Client(NotebookClient):
         return super().process_message(msg, cell, cell_index)
 
 
-def late_stderr(client):
+def late_stderr(client, patience=0.5, until=None):
     """What a cell wrote to stderr and the kernel forwarded only after it had called the cell finished."""
     text = ""
-    while True:
+    while until is None or until not in text:
         try:
-            message = run_sync(client.kc.get_iopub_msg)(timeout=0.5)
+            message = run_sync(client.kc.get_iopub_msg)(timeout=patience)
         except Empty:
-            return text
+            break
         if message["msg_type"] == "stream" and message["content"]["name"] == "stderr":
             text += message["content"]["text"]
+    return text
+
+
+def last_words(client):
+    """All that is still on its way on stderr when the last cell is done: a line is sent after it, and waited for."""
+    client.kc.execute(f'eprintln!("{END}");')
+    text = late_stderr(client, patience=60, until=END)
+    if END not in text:
+        raise Failed("the kernel's stderr broke off")
+    return text.split(END)[0].strip()
 
 
 def execute(path, target, seconds):
     """Runs every cell; the copy with its outputs is written even when one fails."""
-    # A panic must be an error to the kernel's client, not only to the reader of its output.
-    os.environ["EVCXR_CONFIG_DIR"] = str(NOTEBOOKS / "tools" / "strict")
     notebook = nbformat.read(path, as_version=4)
     client = Client(notebook, timeout=seconds, kernel_name="kd_rust", startup_timeout=180, record_timing=False, resources={"metadata": {"path": str(NOTEBOOKS)}})
     client.number = path.stem[:2]
@@ -98,6 +108,8 @@ def execute(path, target, seconds):
                 late = late_stderr(client)
                 if late.strip():
                     raise Failed(f"cell {index} wrote to stderr:\n{late.strip()}")
+            if late := last_words(client):
+                raise Failed(f"a cell wrote to stderr:\n{late}")
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
         raise Failed(str(error)) from error
     finally:

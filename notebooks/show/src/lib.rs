@@ -1,9 +1,10 @@
 //! What a notebook shows of [`kd_lib`]'s runs: pictures ([`plot`]), the published tables beside ours ([`tables`]), whether
-//! a difference is more than noise ([`significance`]), and the study that it works on. This crate knows that it may be
+//! a difference is more than noise ([`significance`]), which texts a model gets wrong ([`mistakes`]), and the study that it works on. This crate knows that it may be
 //! called from an evcxr cell, how a cell shows HTML, and how it fails so loudly that nobody overlooks it. It trains and
 //! scores nothing itself.
 
 mod live;
+pub mod mistakes;
 pub mod plot;
 pub mod significance;
 pub mod tables;
@@ -147,9 +148,12 @@ pub fn show(grid: &Grid) {
     html(&as_html(grid));
 }
 
+/// Text as HTML shows it.
+pub(crate) fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
 fn as_html(grid: &Grid) -> String {
-    let escape =
-        |text: &str| text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;");
     let shown = |cell: &Cell| {
         let text = escape(&cell.text);
         if cell.strong { format!("<td><b>{text}</b></td>") } else { format!("<td>{text}</td>") }

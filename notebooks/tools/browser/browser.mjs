@@ -94,14 +94,14 @@ async function runAll(page, name) {
   check(`${name}: ${cells.length} cells ran without an error`, cells.length > 0);
   const figures = drawn.filter((c) => c.figure);
   check(`${name}: all ${figures.length} figures are there, with a size and words`, figures.every((c) => c.drawn > 0));
-  const trains = drawn.some((c) => c.text.includes(" left"));
+  const trains = drawn.some((c) => c.text.includes("examples/s"));
   const changes = await page.evaluate(() => window.liveChanges);
   if (trains) check(`${name}: the live picture changed ${changes} times`, changes >= 3);
   return drawn;
 }
 
 /** The texts of the cells that show tables, which another kernel must repeat. */
-const tables = (cells) => cells.filter((c) => c.text.includes("macro F1") && !c.text.includes(" left")).map((c) => c.text).join("\n");
+const tables = (cells) => cells.filter((c) => c.text.includes("macro F1") && !c.text.includes("examples/s")).map((c) => c.text).join("\n");
 
 async function again(page, name, before) {
   await command(page, "notebook:restart-run-all").catch(() => {});
