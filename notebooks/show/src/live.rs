@@ -66,12 +66,12 @@ impl Live {
                 Live { path, run: tick.run.into(), loss: Vec::new(), dev: Default::default(), stride: 1, drawn: None };
         }
         let at = tick.step as f64;
-        if tick.step % self.stride == 0 {
+        if tick.step.is_multiple_of(self.stride) {
             self.loss.extend(tick.loss.map(|loss| (at, loss)));
         }
         if self.loss.len() > POINTS {
             self.stride *= 2;
-            self.loss.retain(|point| point.0 as usize % self.stride == 0);
+            self.loss.retain(|point| (point.0 as usize).is_multiple_of(self.stride));
         }
         for (curve, figure) in self.dev.iter_mut().zip(tick.dev.into_iter().flatten()) {
             curve.push((at, figure));

@@ -36,3 +36,34 @@ pub fn mistakes(runs: &[(&str, &Run)], texts: &[Example], most: usize) -> Result
         all.len().min(most)
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kd_lib::data::Corpus;
+    use kd_lib::lab::Lab;
+    use kd_lib::progress::silent;
+    use kd_lib::recipe::Recipe;
+    use std::path::Path;
+
+    #[test]
+    fn every_text_that_is_answered_wrongly_is_shown_and_escaped() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let tiny = ["model.embedding=12", "model.hidden=8", "train.epochs=1", "data.max_tokens=32", "device=cpu"];
+        let recipe = root.join("notebooks/recipes/student.toml");
+        let recipe = Recipe::read(recipe, "full", &tiny.map(String::from)).unwrap();
+        let corpus = Corpus::open(root.join("data/sample")).unwrap();
+        let lab = tempfile::tempdir().unwrap();
+        let run = Lab::at(lab.path()).run(&recipe, &corpus, &mut silent).unwrap();
+        let mut texts = corpus.test.clone();
+        texts[0].text = "<b>足球</b>".into();
+        // No class is predicted twice over: of two labels one is wrong.
+        let twice = [Example { label: 0, ..texts[0].clone() }, Example { label: 1, ..texts[0].clone() }];
+        let html = mistakes(&[("student", &run), ("again", &run)], &twice, 5).unwrap();
+        assert!(html.contains("&lt;b&gt;足球&lt;/b&gt;") && !html.contains("<b>"), "{html}");
+        let wrong = texts.len() - (run.report.test.accuracy * texts.len() as f64).round() as usize;
+        let all = mistakes(&[("student", &run)], &corpus.test, 1000).unwrap();
+        assert!(all.contains(&format!("<p>{wrong} of {} texts", texts.len())));
+        assert_eq!(all.matches("<svg").count(), wrong);
+    }
+}
