@@ -13,7 +13,9 @@ from unittest.mock import patch
 import corpus
 import kernel
 import nbformat
+import rattler
 import run
+import yaml
 
 
 class Cell(unittest.TestCase):
@@ -88,6 +90,15 @@ class SetUpSaysWhatItLacks(unittest.TestCase):
                 path.chmod(0o755)
             answer = self.doctor(PATH=folder)
         self.assertIn("Python 3.8.1 does not fit the pins; install Python 3.10 to 3.13", answer.stderr)
+
+
+class CondaReadsTheEnvironment(unittest.TestCase):
+    def test_every_line_is_a_specification(self):
+        environment = yaml.safe_load((run.ROOT / "environment.yml").read_text(encoding="utf8"))
+        self.assertEqual(set(environment), {"name", "channels", "dependencies"})
+        rattler.Channel(environment["channels"][0])
+        names = [rattler.MatchSpec(line).name.normalized for line in environment["dependencies"]]
+        self.assertTrue({"python", "rust", "rust-src", "cxx-compiler", "make"} <= set(names), names)
 
 
 class KernelFindsItsLibraries(unittest.TestCase):
