@@ -4,6 +4,7 @@ Ours compiles two `:dep` lines and calls the crate; Python's imports torch. One 
 edit of the crate (a comment at the end of lib.rs, taken out again).
 """
 
+import os
 import statistics
 import sys
 import time
@@ -32,12 +33,13 @@ def first_output(kernel, cell):
 
 def edited():
     path = ROOT / "kd_lib" / "src" / "lib.rs"
-    before = path.read_text(encoding="utf8")
+    before, times = path.read_text(encoding="utf8"), path.stat()
     try:
         path.write_text(before + "// touched\n", encoding="utf8")
         return first_output("kd_rust", OURS)
     finally:
         path.write_text(before, encoding="utf8")
+        os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # or every kernel would build the crate anew
 
 
 def main():
