@@ -8,7 +8,7 @@
 // was. Screenshots go to OUT.
 
 import { spawn } from "node:child_process";
-import { copyFileSync, mkdirSync, readdirSync, rmSync } from "node:fs";
+import { copyFileSync, mkdirSync, openSync, readdirSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 
@@ -26,7 +26,7 @@ function check(claim, holds) {
 async function serve() {
   const settings = [`--port=${PORT}`, `--IdentityProvider.token=${TOKEN}`, "--no-browser", `--notebook-dir=${root}`, "--expose-app-in-browser", "--allow-root"];
   const env = { ...process.env, KD_PROFILE: "smoke", KD_CORPUS: join(root, "data/sample"), KD_CHECKPOINTS: checkpoints };
-  const server = spawn(join(root, ".venv/bin/jupyter"), ["lab", ...settings], { cwd: root, env, stdio: "ignore" });
+  const server = spawn(join(root, ".venv/bin/jupyter"), ["lab", ...settings], { cwd: root, env, stdio: ["ignore", "ignore", openSync(join(out, "server.log"), "w")] });
   for (let tries = 0; tries < 120; tries++) {
     const answer = await fetch(`http://127.0.0.1:${PORT}/api?token=${TOKEN}`).catch(() => null);
     if (answer?.ok) return server;
@@ -104,8 +104,9 @@ async function runAll(page, name) {
 const tables = (cells) => cells.filter((c) => c.text.includes("macro F1") && !c.text.includes("examples/s")).map((c) => c.text).join("\n");
 
 async function again(page, name, before) {
-  await command(page, "notebook:restart-run-all").catch(() => {});
-  await page.getByRole("button", { name: /restart/i }).click();
+  // Not waited for: it ends when its question has been answered.
+  await page.evaluate(() => { window.jupyterapp.commands.execute("notebook:restart-run-all"); });
+  await page.click(".jp-Dialog button.jp-mod-accept");
   await page.waitForFunction(() => window.jupyterapp.shell.currentWidget.content.widgets.some((w) => w.promptNode?.textContent === "[*]:"), null, { timeout: PATIENCE });
   const after = await finished(page, name);
   check(`${name}: a new kernel shows the same table`, tables(before) !== "" && tables(after) === tables(before));
