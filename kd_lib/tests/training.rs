@@ -184,6 +184,16 @@ fn a_loss_that_is_not_a_number_stops_with_step_rate_and_lines() {
 }
 
 #[test]
+fn a_loss_scale_that_collapses_stops_the_run_with_advice() {
+    let _turn = turn();
+    let folder = tempfile::tempdir().unwrap();
+    let settings = ["train.precision=fp16", "train.batch=4", "optimiser.learning_rate=1e30", "optimiser.warmup=0.0"];
+    let error = Lab::at(folder.path()).run(&tiny_student(&settings), &corpus(), &mut silent).unwrap_err().to_string();
+    let step: usize = error.split("step ").nth(1).unwrap().split(':').next().unwrap().parse().unwrap();
+    assert!(error.contains("under fp16: train in bf16") && (17..30).contains(&step), "17 halvings from 65536: {error}");
+}
+
+#[test]
 fn settings_without_a_meaning_are_refused_before_anything_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let refusals = [

@@ -12,9 +12,11 @@ ones, which cargo does write into.
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import threading
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -71,6 +73,29 @@ def private_copy():
     return folder
 
 
+def stand_between(connection, folder):
+    """Takes evcxr's place at its control port; returns a connection file that names another port for it.
+
+    Jupyter's server asks a kernel that is not ready yet again and again, and hangs up at the first answer. evcxr then ends
+    while it answers the next question. A router between them drops what nobody waits for.
+    """
+    import zmq
+
+    ports = json.loads(connection.read_text())
+    with socket.socket() as free:
+        free.bind((ports["ip"], 0))
+        port = free.getsockname()[1]
+    context = zmq.Context.instance()
+    front, back = context.socket(zmq.ROUTER), context.socket(zmq.DEALER)
+    front.bind(f"tcp://{ports['ip']}:{ports['control_port']}")
+    back.connect(f"tcp://{ports['ip']}:{port}")
+    threading.Thread(target=zmq.proxy, args=(front, back), daemon=True).start()
+    moved = folder / "connection.json"
+    moved.touch(mode=0o600)  # it holds the key that signs messages
+    moved.write_text(json.dumps(ports | {"control_port": port}))
+    return moved
+
+
 def start(connection):
     os.environ.update(environment())
     os.environ.setdefault("EVCXR_CONFIG_DIR", str(ROOT / "notebooks" / "tools" / "evcxr"))
@@ -78,10 +103,12 @@ def start(connection):
         os.execv(EVCXR, [str(EVCXR), "--control_file", connection])
     folder = private_copy()
     try:
+        connection = stand_between(Path(connection), folder)
         code = subprocess.call([EVCXR, "--control_file", connection], env=os.environ | {"EVCXR_TMPDIR": str(folder)})
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    sys.exit(code)
+    sys.stdout.flush()
+    os._exit(code)  # the thread at the control port waits for ever
 
 
 def warm():

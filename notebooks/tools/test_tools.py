@@ -6,6 +6,7 @@ The real kernel runs; only the network is played.
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 from unittest.mock import patch
@@ -16,6 +17,7 @@ import nbformat
 import rattler
 import run
 import yaml
+from jupyter_client import KernelManager
 
 
 class Cell(unittest.TestCase):
@@ -106,6 +108,25 @@ class KernelFindsItsLibraries(unittest.TestCase):
         folders = kernel.environment()["LD_LIBRARY_PATH"].split(":")
         for pattern in ["libtorch_cpu.so", "libstd-*.so"]:
             self.assertTrue(any(list(Path(folder).glob(pattern)) for folder in folders), pattern)
+
+
+class KernelOutlivesItsClients(unittest.TestCase):
+    def test_one_that_asks_often_and_hangs_up_at_the_first_answer(self):
+        manager = KernelManager(kernel_name="kd_rust")
+        manager.start_kernel(cwd=str(run.NOTEBOOKS))
+        client = manager.client()
+        client.start_channels()
+        try:
+            for _ in range(2000):
+                client.control_channel.send(client.session.msg("kernel_info_request"))
+            client.control_channel.get_msg(timeout=120)
+            client.control_channel.socket.close(linger=0)
+            time.sleep(3)
+            self.assertTrue(manager.is_alive())
+            self.assertEqual(client.execute_interactive("1 + 1", timeout=120, output_hook=lambda _: None)["content"]["status"], "ok")
+        finally:
+            client.stop_channels()
+            manager.shutdown_kernel(now=True)
 
 
 class CorpusIsFound(unittest.TestCase):
