@@ -82,10 +82,13 @@ pub enum Verb {
         #[arg(required = true)]
         runs: Vec<PathBuf>,
     },
-    /// Fetch a public corpus into a folder of corpora, verified by its blob ids: thucnews-title.
+    /// Fetch a public corpus (thucnews-title, verified by its blob ids), or a BERT checkpoint of a hub (OWNER/NAME).
     Fetch {
-        /// Its name.
+        /// Its name, for example thucnews-title or google-bert/bert-base-chinese.
         name: String,
+        /// The hub that has the checkpoint; a mirror of it does as well.
+        #[arg(long, default_value = "https://huggingface.co")]
+        hub: String,
         /// Where corpora lie.
         #[arg(long, default_value = "data")]
         into: PathBuf,

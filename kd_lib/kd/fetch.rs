@@ -1,5 +1,6 @@
-//! A public corpus from its place on the network: fetched by `curl`, which goes on where it was interrupted, and
-//! verified by the git blob id of every file before the folder is there at all.
+//! A public corpus or a checkpoint from its place on the network: fetched by `curl`, which goes on where it was
+//! interrupted; the folder is there whole or not at all. A corpus is verified by the git blob id of every file; of a
+//! checkpoint nobody but its hub knows what it should be.
 
 use anyhow::{Context, Result, bail};
 use kd_lib::files;
@@ -42,9 +43,36 @@ pub fn fetch(name: &str, data: &Path) -> Result<PathBuf> {
     Ok(folder)
 }
 
-fn download(url: &str, path: &Path, blob: &str) -> Result<()> {
+/// Fetches checkpoint `OWNER/NAME` of a hub into `checkpoints/NAME`; what is there already is left alone.
+///
+/// # Errors
+/// If there is no network, or the repository has no safetensors weights or no tokenizer.
+pub fn fetch_checkpoint(id: &str, hub: &str, checkpoints: &Path) -> Result<PathBuf> {
+    let name = id.rsplit('/').next().unwrap_or(id);
+    let (folder, partial) = (checkpoints.join(name), checkpoints.join(format!(".{name}")));
+    if folder.join("model.safetensors").exists() {
+        return Ok(folder);
+    }
+    std::fs::create_dir_all(&partial).with_context(|| partial.display().to_string())?;
+    let get = |file: &str| curl(&format!("{hub}/{id}/resolve/main/{file}"), &partial.join(file));
+    get("config.json")?;
+    let tokenizers = ["tokenizer.json", "vocab.txt"].map(get);
+    if tokenizers.iter().all(Result::is_err) {
+        bail!("{id}: neither tokenizer.json nor vocab.txt came; name a BERT checkpoint");
+    }
+    let _ = get("tokenizer_config.json"); // says whether case matters; not every checkpoint has one
+    get("model.safetensors").with_context(|| format!("{id}: weights as safetensors; others are not read"))?;
+    std::fs::rename(&partial, &folder).with_context(|| folder.display().to_string())?;
+    Ok(folder)
+}
+
+fn curl(url: &str, path: &Path) -> Result<String> {
     let quietly = ["--fail", "--silent", "--show-error", "--location", "--connect-timeout", "15", "--continue-at", "-"];
-    output(Command::new("curl").args(quietly).arg("--output").arg(path).arg(url))?;
+    output(Command::new("curl").args(quietly).arg("--output").arg(path).arg(url))
+}
+
+fn download(url: &str, path: &Path, blob: &str) -> Result<()> {
+    curl(url, path)?;
     let found = output(Command::new("git").arg("hash-object").arg("--no-filters").arg(path))?;
     if found != blob {
         std::fs::remove_file(path).with_context(|| path.display().to_string())?;

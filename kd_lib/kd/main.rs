@@ -100,7 +100,10 @@ fn run() -> Result<()> {
                 say(lab.keep(&lab.find(&run)?)?.path.display())?;
             }
         }
-        Verb::Fetch { name, into } => say(fetch::fetch(&name, &into)?.display())?,
+        Verb::Fetch { name, hub, into } => say(match name.contains('/') {
+            true => fetch::fetch_checkpoint(&name, &hub, lab?.checkpoints())?.display().to_string(),
+            false => fetch::fetch(&name, &into)?.display().to_string(),
+        })?,
     }
     Ok(())
 }

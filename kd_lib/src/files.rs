@@ -1,5 +1,4 @@
-//! Files on disk: written whole or not at all, and tensors as safetensors. Nothing here knows what the
-//! tensors mean.
+//! Files on disk: written whole or not at all, and tensors as safetensors. Nothing here knows what the tensors mean.
 
 use crate::{Error, Result};
 use safetensors::tensor::{Dtype, TensorView};

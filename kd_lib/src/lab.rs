@@ -39,6 +39,11 @@ impl Lab {
         Lab { shelf: checkpoints.join("../notebooks/results/runs"), checkpoints }
     }
 
+    /// The folder of checkpoints.
+    pub fn checkpoints(&self) -> &Path {
+        &self.checkpoints
+    }
+
     /// Where the project's recipes are.
     pub fn recipes(&self) -> PathBuf {
         self.checkpoints.join("../notebooks/recipes")
@@ -107,8 +112,7 @@ impl Lab {
         run.keep(&self.shelf)
     }
 
-    /// A recipe ready to be tried out; nothing is written. Instead of a teacher's logits there are zeros, which cost
-    /// the same.
+    /// A recipe ready to be tried out; nothing is written. For a teacher's logits stand zeros, which cost the same.
     pub fn rehearse(&self, recipe: &Recipe, corpus: &Corpus) -> Result<Rehearsal> {
         let plan = self.plan(recipe, corpus)?;
         let encoder = encoder(&plan)?;

@@ -113,8 +113,7 @@ impl Plan {
     }
 }
 
-/// The batches in which a recipe's model is evaluated: large and of like length, unless it trains on texts as they
-/// come.
+/// The batches in which a recipe's model is evaluated: large, of like length, unless it trains on texts as they come.
 pub(crate) fn evaluation(recipe: &Recipe, split: &Encoded) -> Vec<Vec<usize>> {
     match recipe.train.bucketed {
         true => batch::by_length(split),

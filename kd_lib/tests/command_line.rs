@@ -160,6 +160,36 @@ fn a_fetched_file_with_another_blob_id_is_not_kept_and_no_network_is_said() {
 }
 
 #[test]
+fn a_checkpoint_comes_from_a_hub_whole_or_not_at_all() {
+    let checkpoints = tempfile::tempdir().unwrap();
+    let fetch = |curl: &tempfile::TempDir| {
+        let path = format!("{}:{}", curl.path().display(), std::env::var("PATH").unwrap());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kd"));
+        command.arg("--checkpoints").arg(checkpoints.path()).args([
+            "fetch",
+            "someone/tiny",
+            "--hub",
+            "https://a.mirror",
+        ]);
+        command.env("PATH", path).output().unwrap()
+    };
+    // The fake tells the address that it was asked for, and has no weights at first.
+    let ask = |missing: &str| {
+        with_curl(&format!(
+            "for last; do :; done; case \"$last\" in *{missing}) echo 'error: 404' >&2; exit 22;; esac\nwhile [ $# -gt 2 ]; do shift; done; printf %s \"$2\" > \"$1\""
+        ))
+    };
+    let without = fetch(&ask("model.safetensors"));
+    let said = text(&without.stderr);
+    assert!(!without.status.success() && said.contains("someone/tiny: weights as safetensors"), "{said}");
+    assert!(!checkpoints.path().join("tiny").exists());
+    let whole = fetch(&ask("vocab.txt"));
+    assert!(whole.status.success(), "{}", text(&whole.stderr));
+    let weights = std::fs::read_to_string(checkpoints.path().join("tiny/model.safetensors")).unwrap();
+    assert_eq!(weights, "https://a.mirror/someone/tiny/resolve/main/model.safetensors");
+}
+
+#[test]
 fn a_damaged_run_is_left_out_of_lists_and_named() {
     let checkpoints = tempfile::tempdir().unwrap();
     let run = trained(checkpoints.path());
