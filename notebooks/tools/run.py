@@ -4,7 +4,7 @@
 
 The kernel is configured as for people: a panic leaves their variables alive, and Jupyter calls the cell a success.
 The executed copies go to notebooks/out/PROFILE, never over the sources. A cell fails the run when it
-panics, prints an error on stderr, exceeds its time, or is tagged `figure` and shows no SVG. A notebook
+panics, prints an error on stderr, shows `()`, exceeds its time, or is tagged `figure` and shows no SVG. A notebook
 whose inputs (its text, the crate, the recipes, the corpus, the profile) have not changed since it last
 passed is not executed again. Under `smoke` two are executed side by side: compiling cells is most of it.
 """
@@ -45,16 +45,18 @@ def fingerprint(notebook, corpus, profile):
     return digest.hexdigest()
 
 
-def inspect(index, cell):
-    """Raises on what Jupyter would let pass."""
+def inspect(index, cell, late):
+    """Raises on what Jupyter would let pass; `late` is what came on stderr after the cell was done."""
     where = f"cell {index}"
     for output in cell.outputs:
         if output.output_type == "error":
             raise Failed(f"{where}: {output.ename}: {output.evalue}")
-        text = "".join(output.get("text", ""))
-        if output.get("name") == "stderr" and text.strip():
-            raise Failed(f"{where} wrote to stderr:\n{text.strip()}")
+    stderr = "".join("".join(o.get("text", "")) for o in cell.outputs if o.get("name") == "stderr") + late
+    if stderr.strip():
+        raise Failed(f"{where} wrote to stderr:\n{stderr.strip()}")
     shown = "".join(str(o.get("data", {})) for o in cell.outputs)
+    if any(o.get("data", {}).get("text/plain", "").strip() == "()" for o in cell.outputs):
+        raise Failed(f"{where} shows (): end it with a semicolon")
     if "figure" in cell.metadata.get("tags", []) and "<svg" not in shown:
         raise Failed(f"{where} is tagged as a figure and shows none")
 
@@ -104,10 +106,7 @@ def execute(path, target, seconds):
                 if cell.cell_type != "code":
                     continue
                 client.execute_cell(cell, index)
-                inspect(index, cell)
-                late = late_stderr(client)
-                if late.strip():
-                    raise Failed(f"cell {index} wrote to stderr:\n{late.strip()}")
+                inspect(index, cell, late_stderr(client))
             if late := last_words(client):
                 raise Failed(f"a cell wrote to stderr:\n{late}")
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:

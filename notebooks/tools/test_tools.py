@@ -58,6 +58,10 @@ class RunnerFailsLoudly(Cell):
         with self.assertRaisesRegex(run.Failed, "stderr"):
             self.execute('eprintln!("error: something");')
 
+    def test_an_empty_value_fails(self):
+        with self.assertRaisesRegex(run.Failed, "semicolon"):
+            self.execute('for i in 0..2 { println!("{i}"); }')
+
     def test_a_missing_figure_fails(self):
         with self.assertRaisesRegex(run.Failed, "shows none"):
             self.execute('println!("no picture");', tags=["figure"])

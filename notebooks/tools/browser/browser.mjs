@@ -4,11 +4,11 @@
 //
 // Each notebook must finish without an error, each cell tagged `figure` must show an SVG with a size and words in it, and
 // where something is trained the live picture must change at least three times while its cell runs. Notebook 00 is run
-// again with a new kernel and must show the same table; in 03 a training cell is interrupted, run again, and must go on where it
-// was. Screenshots go to OUT.
+// again with a new kernel and must show the same table; a long training cell is interrupted, run again, and must go on where
+// it was (NUMBER long). Screenshots go to OUT.
 
 import { spawn } from "node:child_process";
-import { copyFileSync, mkdirSync, openSync, readdirSync, rmSync } from "node:fs";
+import { copyFileSync, mkdirSync, openSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 
@@ -112,20 +112,36 @@ async function again(page, name, before) {
   check(`${name}: a new kernel shows the same table`, tables(before) !== "" && tables(after) === tables(before));
 }
 
-/** Interrupts the first training cell once its picture grows; run again, it must not begin at the first update. */
+/** A notebook of its own: a student that trains long enough to be interrupted after it has looked at dev twice. */
+const LONG = [
+  ':dep kd_lib = { path = "../kd_lib" }\n:dep kd_show = { path = "show" }\nuse kd_show::Study;',
+  "let study = Study::open();\nstudy.watch();",
+  'let mut recipe = study.recipe("bilstm");\nrecipe.train.epochs = 30;\nlet run = study.run(&recipe);',
+];
+
+function writeLong(path) {
+  const cells = LONG.map((source, at) => ({ cell_type: "code", id: `long${at}`, metadata: {}, source, outputs: [], execution_count: null }));
+  const metadata = { kernelspec: { display_name: "Rust (kd_lib)", language: "rust", name: "kd_rust" } };
+  writeFileSync(path, JSON.stringify({ cells, metadata, nbformat: 4, nbformat_minor: 5 }));
+}
+
+/** Interrupts a training cell; run again, it must not begin at the first update. */
 async function interrupted(page, name) {
   await open(page, name);
   await command(page, "runmenu:run-all");
-  await page.waitForFunction(() => window.liveChanges >= 2, null, { timeout: PATIENCE });
+  const text = async () => (await page.evaluate(look)).cells.map((c) => c.text).join("");
+  while ((await text()).split("dev accuracy").length < 3) await pause(200);
   await command(page, "notebook:interrupt-kernel");
   await page.waitForFunction(() => window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === "idle", null, { timeout: PATIENCE });
-  await pause(2000);
-  const stopped = (await page.evaluate(look)).cells.some((c) => c.errors.length > 0 || !c.done);
+  await pause(3000);
+  const stopped = (await page.evaluate(look)).cells.at(-1);
+  check(`${name}: interrupted, the kernel answers (${stopped.errors.join(" ")})`, stopped.errors.length > 0);
   await command(page, "runmenu:run-all");
-  await pause(2000);
+  await page.waitForFunction(() => window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === "busy", null, { timeout: PATIENCE });
+  await pause(3000);
   const cells = await finished(page, name);
-  const steps = cells.flatMap((c) => [...c.text.matchAll(/step (\d+)\//g)].map((m) => Number(m[1])));
-  check(`${name}: interrupted, then gone on with at update ${steps[0]}`, stopped && steps[0] > 1);
+  const first = Number(cells.at(-1).text.match(/step (\d+)\//)[1]);
+  check(`${name}: run again, it went on with update ${first}`, first > 1);
 }
 
 async function main() {
@@ -141,12 +157,17 @@ async function main() {
       copyFileSync(join(notebooks, name), join(notebooks, copy));
       copies.push(copy);
       const page = await browser.newPage({ viewport: { width: 1280, height: 1600 } });
-      if (number === "03") await interrupted(page, copy);
       const cells = await runAll(page, copy);
+      await page.evaluate(() => [...document.querySelectorAll(".jp-OutputArea svg")].at(-1)?.scrollIntoView({ block: "center" }));
       await page.screenshot({ path: join(out, `${number}.png`) });
       if (number === "00") await again(page, copy, cells);
       await page.evaluate(() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown());
       await page.close();
+    }
+    if (only.length === 0 || only.includes("long")) {
+      copies.push("long.browser.ipynb");
+      writeLong(join(notebooks, "long.browser.ipynb"));
+      await interrupted(await browser.newPage(), "long.browser.ipynb");
     }
   } finally {
     copies.forEach((copy) => rmSync(join(notebooks, copy)));
