@@ -8,7 +8,7 @@
 // it was (NUMBER long). Screenshots go to OUT.
 
 import { spawn } from "node:child_process";
-import { copyFileSync, mkdirSync, openSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, openSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { chromium } from "playwright-core";
 
@@ -20,6 +20,12 @@ const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 function check(claim, holds) {
   if (!holds) throw new Error(`this does not hold: ${claim}`);
   console.log(`  ✓ ${claim}`);
+}
+
+function copyWithoutOutputs(from, to) {
+  const notebook = JSON.parse(readFileSync(from, "utf8"));
+  for (const cell of notebook.cells.filter((c) => c.cell_type === "code")) Object.assign(cell, { outputs: [], execution_count: null });
+  writeFileSync(to, JSON.stringify(notebook));
 }
 
 /** JupyterLab as `make lab` starts it, on the hand-written corpus, with runs of its own. */
@@ -64,7 +70,8 @@ function observe() {
   }, 100);
 }
 
-const command = (page, name) => page.evaluate((n) => window.jupyterapp.commands.execute(n), name);
+/** Starts a command; its end is not waited for, since that is a run's end or the answer to a question. */
+const command = (page, name) => page.evaluate((n) => { window.jupyterapp.commands.execute(n); }, name);
 
 async function open(page, name) {
   await page.goto(`http://127.0.0.1:${PORT}/lab/tree/notebooks/${name}?token=${TOKEN}&reset`);
@@ -104,8 +111,7 @@ async function runAll(page, name) {
 const tables = (cells) => cells.filter((c) => c.text.includes("macro F1") && !c.text.includes("examples/s")).map((c) => c.text).join("\n");
 
 async function again(page, name, before) {
-  // Not waited for: it ends when its question has been answered.
-  await page.evaluate(() => { window.jupyterapp.commands.execute("notebook:restart-run-all"); });
+  await command(page, "notebook:restart-run-all");
   await page.click(".jp-Dialog button.jp-mod-accept");
   await page.waitForFunction(() => window.jupyterapp.shell.currentWidget.content.widgets.some((w) => w.promptNode?.textContent === "[*]:"), null, { timeout: PATIENCE });
   const after = await finished(page, name);
@@ -135,7 +141,7 @@ async function interrupted(page, name) {
   await page.waitForFunction(() => window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === "idle", null, { timeout: PATIENCE });
   await pause(3000);
   const stopped = (await page.evaluate(look)).cells.at(-1);
-  check(`${name}: interrupted, the kernel answers (${stopped.errors.join(" ")})`, stopped.errors.length > 0);
+  check(`${name}: interrupted, the kernel answers (${stopped.errors.join(" ") || stopped.text.slice(-300)})`, stopped.errors.length > 0);
   await command(page, "runmenu:run-all");
   await page.waitForFunction(() => window.jupyterapp.shell.currentWidget.sessionContext.session?.kernel?.status === "busy", null, { timeout: PATIENCE });
   await pause(3000);
@@ -154,7 +160,7 @@ async function main() {
     for (const name of names.filter((n) => only.length === 0 || only.includes(n.slice(0, 2)))) {
       // A copy beside the original, since JupyterLab saves what it runs.
       const copy = name.replace(".ipynb", ".browser.ipynb"), number = name.slice(0, 2);
-      copyFileSync(join(notebooks, name), join(notebooks, copy));
+      copyWithoutOutputs(join(notebooks, name), join(notebooks, copy));
       copies.push(copy);
       const page = await browser.newPage({ viewport: { width: 1280, height: 1600 } });
       const cells = await runAll(page, copy);
