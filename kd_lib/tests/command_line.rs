@@ -132,28 +132,25 @@ fn a_folder_of_texts_becomes_a_distilled_student_by_one_command() {
     assert!(Path::new(run).join("log.txt").exists());
 }
 
-/// A folder whose `curl` does as this script says.
-fn with_curl(script: &str) -> tempfile::TempDir {
+/// What `kd` answers to these arguments where `curl` does as this script says.
+fn with_curl(script: &str, arguments: &[&str]) -> Output {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("curl");
     std::fs::write(&path, format!("#!/bin/sh\n{script}\n")).unwrap();
     std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
-    folder
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    Command::new(env!("CARGO_BIN_EXE_kd")).args(arguments).env("PATH", path).output().unwrap()
 }
 
 #[test]
 fn a_fetched_file_with_another_blob_id_is_not_kept_and_no_network_is_said() {
     let data = tempfile::tempdir().unwrap();
-    let fetch = |curl: &tempfile::TempDir| {
-        let path = format!("{}:{}", curl.path().display(), std::env::var("PATH").unwrap());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kd"));
-        command.args(["fetch", "thucnews-title", "--into"]).arg(data.path()).env("PATH", path);
-        text(&command.output().unwrap().stderr)
-    };
+    let into = data.path().to_str().unwrap();
+    let fetch = |curl: &str| text(&with_curl(curl, &["fetch", "thucnews-title", "--into", into]).stderr);
     // The fake writes where --output says: the argument before the address.
-    let forged = fetch(&with_curl("while [ $# -gt 2 ]; do shift; done; printf forged > \"$1\""));
+    let forged = fetch("while [ $# -gt 2 ]; do shift; done; printf forged > \"$1\"");
     assert!(forged.contains("train.txt") && forged.contains("blob id") && forged.contains("not kept"), "{forged}");
-    let none = fetch(&with_curl("echo 'Could not resolve host' >&2; exit 6"));
+    let none = fetch("echo 'Could not resolve host' >&2; exit 6");
     assert!(none.contains("Could not resolve host") && none.contains("is there a network?"), "{none}");
     assert!(!data.path().join("thucnews-title").exists(), "a corpus is there whole or not at all");
     assert!(!data.path().join(".thucnews-title/train.txt").exists());
@@ -162,28 +159,19 @@ fn a_fetched_file_with_another_blob_id_is_not_kept_and_no_network_is_said() {
 #[test]
 fn a_checkpoint_comes_from_a_hub_whole_or_not_at_all() {
     let checkpoints = tempfile::tempdir().unwrap();
-    let fetch = |curl: &tempfile::TempDir| {
-        let path = format!("{}:{}", curl.path().display(), std::env::var("PATH").unwrap());
-        let mut command = Command::new(env!("CARGO_BIN_EXE_kd"));
-        command.arg("--checkpoints").arg(checkpoints.path()).args([
-            "fetch",
-            "someone/tiny",
-            "--hub",
-            "https://a.mirror",
-        ]);
-        command.env("PATH", path).output().unwrap()
-    };
-    // The fake tells the address that it was asked for, and has no weights at first.
-    let ask = |missing: &str| {
-        with_curl(&format!(
+    let lab = checkpoints.path().to_str().unwrap();
+    // The fake tells the address that it was asked for, and lacks one file.
+    let fetch = |missing: &str| {
+        let script = format!(
             "for last; do :; done; case \"$last\" in *{missing}) echo 'error: 404' >&2; exit 22;; esac\nwhile [ $# -gt 2 ]; do shift; done; printf %s \"$2\" > \"$1\""
-        ))
+        );
+        with_curl(&script, &["--checkpoints", lab, "fetch", "someone/tiny", "--hub", "https://a.mirror"])
     };
-    let without = fetch(&ask("model.safetensors"));
+    let without = fetch("model.safetensors");
     let said = text(&without.stderr);
     assert!(!without.status.success() && said.contains("someone/tiny: weights as safetensors"), "{said}");
     assert!(!checkpoints.path().join("tiny").exists());
-    let whole = fetch(&ask("vocab.txt"));
+    let whole = fetch("vocab.txt");
     assert!(whole.status.success(), "{}", text(&whole.stderr));
     let weights = std::fs::read_to_string(checkpoints.path().join("tiny/model.safetensors")).unwrap();
     assert_eq!(weights, "https://a.mirror/someone/tiny/resolve/main/model.safetensors");
