@@ -38,7 +38,7 @@ def environment():
 
 
 def install():
-    # Not named "rust": evcxr rewrites a kernel of that name and drops its environment.
+    # Not named "rust": evcxr rewrites a kernel of that name, and the start below would be lost.
     folder = ROOT / ".venv" / "share" / "jupyter" / "kernels" / "kd_rust"
     folder.mkdir(parents=True, exist_ok=True)
     spec = {
