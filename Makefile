@@ -1,4 +1,6 @@
-# make reproduce   bare machine → executed notebooks with the tables filled
+# make reproduce   bare machine → the story in one sitting: notebook 00 executed, its table filled
+# make reproduce PROFILE=quick   … → every notebook, every row of the tables, sized for two cores
+# make reproduce PROFILE=full    … → the same on whole corpora
 # make test        bare machine → green test run
 # make lab         JupyterLab with the kernel
 # make check       formatting, lints, documentation
@@ -11,7 +13,13 @@
 # DATA=auto|titles|reviews|FOLDER   PROFILE=smoke|quick|full   SEEDS=123,124   PYTHON=python3.12
 # NOTEBOOKS="notebooks/00_one_sitting.ipynb" executes these alone
 DATA    ?= auto
-PROFILE ?= quick
+ifndef PROFILE
+PROFILE := quick
+ifndef NOTEBOOKS
+NOTEBOOKS := notebooks/00_one_sitting.ipynb
+MORE      := @echo "That was the story in one sitting. Every notebook and row: make reproduce PROFILE=quick"
+endif
+endif
 PYTHON  ?= python3
 
 BIN     := .venv/bin
@@ -41,6 +49,7 @@ reproduce: setup corpus
 	$(if $(SEEDS),KD_SEEDS=$(SEEDS)) $(BIN)/python notebooks/tools/run.py --profile $(PROFILE) --data data/default $(NOTEBOOKS)
 	@echo "The executed notebooks are in notebooks/out/$(PROFILE); the runs behind them in checkpoints/runs."
 	@$(KD) table
+	$(MORE)
 
 test: setup
 	OMP_NUM_THREADS=1 cargo test --locked -p kd_lib -p kd_show # tests run side by side already

@@ -74,7 +74,7 @@ fn every_recipe_of_the_tables_can_be_rehearsed_on_the_cnews_layout() {
     let present = |label: &&str| documents.lines().any(|l| l.split('\t').next() == Some(label));
     let all = std::fs::read_to_string(data.join("cnews.labels")).unwrap();
     let labels: Vec<&str> = all.lines().filter(present).collect(); // the documents at hand are of two classes
-    let texts = format!("({} training texts)", documents.lines().count());
+    let texts = format!("({} training texts, ", documents.lines().count());
     assert!(documents.lines().count() > 100);
     let corpus = folder.path().join("cnews");
     std::fs::create_dir(&corpus).unwrap();
