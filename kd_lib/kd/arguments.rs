@@ -46,7 +46,8 @@ pub enum Verb {
         /// Size of the experiment.
         #[arg(long, default_value = "full")]
         profile: String,
-        /// Lay a setting over all three recipes, for example data.max_tokens=128.
+        /// Lay a setting over the students' recipes, behind `teacher.` over the teacher's (teacher.model.weights=my-bert);
+        /// `data.` and `device` settings go to all three.
         #[arg(long, value_name = "KEY=VALUE")]
         set: Vec<String>,
         /// Another seed for both students.

@@ -1,11 +1,13 @@
 //! `kd`: the crate's verbs on the command line. Each arm reads its arguments and calls the library once.
 
 mod arguments;
+mod distill;
 mod dry_run;
 mod fetch;
 mod predict;
+mod project;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use arguments::{Arguments, Verb};
 use clap::Parser;
 use kd_lib::data::{Corpus, format};
@@ -15,11 +17,11 @@ use kd_lib::progress::{self, Tick};
 use kd_lib::recipe::Recipe;
 use kd_lib::report::{self, Row};
 use kd_lib::run::Run;
+use project::{find, open_lab, recipes};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -58,24 +60,16 @@ fn run() -> Result<()> {
         }
         Verb::Distill { data, profile, set, seed } => {
             let (lab, corpus) = (lab?, Corpus::open(data)?);
-            let of_teacher = set.iter().map(|s| format!("teacher.{s}"));
-            let of_distilled: Vec<String> = set.iter().cloned().chain(of_teacher).collect();
-            let run = |(name, set, seed): (&str, &[String], Option<u64>)| {
-                let recipe = Recipe::read(lab.recipes().join(name), &profile, set)?;
-                train(&lab, &seed.map_or(recipe.clone(), |seed| recipe.with_seed(seed)), &corpus)
-            };
-            let three = [
-                ("teacher.toml", &set[..], None),
-                ("student.toml", &set, seed),
-                ("distilled.toml", &of_distilled, seed),
-            ];
-            let runs = three.into_iter().map(run).collect::<Result<Vec<_>>>()?;
+            let three = distill::recipes(&recipes(&lab)?, &profile, &set, seed)?;
+            // What cannot be done is said before hours of training, not between them.
+            three.iter().try_for_each(|recipe| lab.plan(recipe, &corpus).map(drop))?;
+            let runs = three.iter().map(|recipe| train(&lab, recipe, &corpus)).collect::<Result<Vec<_>>>()?;
             eprintln!("{}", report::table(&report::rows(&runs)).text());
             say(report::per_class(&runs[2].report.test, &runs[2].labels).text().trim_end())?;
             say(runs[2].path.display())?;
         }
         Verb::Test { run, dev, data } => {
-            let run = lab?.find(&run)?;
+            let run = find(&lab?, &run)?;
             let scores = match data {
                 None if dev => run.report.dev.clone(),
                 None => run.report.test.clone(),
@@ -87,7 +81,7 @@ fn run() -> Result<()> {
             };
             say(report::per_class(&scores, &run.labels).text().trim_end())?;
         }
-        Verb::Predict { run, texts } => predict::predict(&lab?.find(&run)?, &texts)?,
+        Verb::Predict { run, texts } => predict::predict(&find(&lab?, &run)?, &texts)?,
         Verb::Table => say(report::table(&report::rows(&readable(&lab?))).text().trim_end())?,
         Verb::List => {
             for Run { report, .. } in readable(&lab?) {
@@ -97,7 +91,7 @@ fn run() -> Result<()> {
         Verb::Keep { runs } => {
             let lab = lab?;
             for run in runs {
-                say(lab.keep(&lab.find(&run)?)?.path.display())?;
+                say(lab.keep(&find(&lab, &run)?)?.path.display())?;
             }
         }
         Verb::Fetch { name, hub, into } => say(match name.contains('/') {
@@ -134,16 +128,4 @@ fn train(lab: &Lab, recipe: &Recipe, corpus: &Corpus) -> Result<Run> {
         false => show(tick),
     };
     Ok(lab.run(recipe, corpus, &mut watch)?)
-}
-
-/// The lab in this folder, or in the `checkpoints` of the project around the working directory.
-fn open_lab(checkpoints: Option<PathBuf>) -> Result<Lab> {
-    let here = std::env::current_dir()?;
-    let around = || here.ancestors().map(|p| p.join("checkpoints")).find(|p| p.is_dir());
-    checkpoints.or_else(around).map(Lab::at).with_context(|| {
-        format!(
-            "{}: no folder named checkpoints here or above; run inside the project, or name it with --checkpoints",
-            here.display()
-        )
-    })
 }

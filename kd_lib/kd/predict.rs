@@ -1,6 +1,6 @@
 //! `kd predict`: texts in, one JSON line each out, in order.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use kd_lib::predict::Predictor;
 use kd_lib::run::Run;
 use std::io::{BufRead, ErrorKind, Write};
@@ -15,13 +15,23 @@ pub fn predict(run: &Run, texts: &[String]) -> Result<()> {
         return answer(&predictor, texts);
     }
     let mut lines = std::io::stdin().lock().lines();
+    let mut read = 0;
     loop {
-        let portion: Vec<String> = lines.by_ref().take(PORTION).collect::<std::io::Result<_>>()?;
+        let portion: Vec<String> =
+            lines.by_ref().take(PORTION).map(|line| numbered(&mut read, line)).collect::<Result<_>>()?;
         if portion.is_empty() {
             return Ok(());
         }
         answer(&predictor, &portion)?;
     }
+}
+
+/// The next line; one that cannot be read is named by its number.
+fn numbered(read: &mut usize, line: std::io::Result<String>) -> Result<String> {
+    *read += 1;
+    line.with_context(|| {
+        format!("standard input, line {read}: not readable as UTF-8; convert it, for example with iconv")
+    })
 }
 
 fn answer(predictor: &Predictor, texts: &[String]) -> Result<()> {

@@ -1,5 +1,6 @@
 //! The one error type. Every variant says where (file, line, key), what was found there, and what to do.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// What can go wrong, with the place and the cure in its message.
@@ -7,12 +8,12 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum Error {
     /// The operating system refused to read or write a file.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {cause}; {}", path.display(), cure(cause.kind()))]
     Io {
         /// The file or folder.
         path: PathBuf,
         /// The system's own words.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// A line of a text file does not fit its format.
     #[error("{}:{line}: {problem}; {fix}", path.display())]
@@ -84,7 +85,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.to_path_buf();
-        move |source| Error::Io { path, source }
+        move |cause| Error::Io { path, cause }
     }
 
     pub(crate) fn line(path: &Path, line: usize, problem: impl Into<String>, fix: impl Into<String>) -> Error {
@@ -97,5 +98,13 @@ impl Error {
 
     pub(crate) fn recipe(key: &str, problem: impl Into<String>, fix: impl Into<String>) -> Error {
         Error::Recipe { key: key.into(), problem: problem.into(), fix: fix.into() }
+    }
+}
+
+fn cure(kind: ErrorKind) -> &'static str {
+    match kind {
+        ErrorKind::NotFound => "correct the name, or put it there",
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => "make room and ask again",
+        _ => "mend that and ask again",
     }
 }

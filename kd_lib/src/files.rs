@@ -36,7 +36,7 @@ fn write_named(
     fill(temporary.path())?;
     File::open(temporary.path()).and_then(|f| f.sync_all()).map_err(Error::io(path))?;
     let path = &named(path, temporary.path())?;
-    temporary.persist(path).map_err(|e| Error::Io { path: path.to_path_buf(), source: e.error })?;
+    temporary.persist(path).map_err(|e| Error::io(path)(e.error))?;
     File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io(folder))
 }
 

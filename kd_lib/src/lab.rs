@@ -44,11 +44,6 @@ impl Lab {
         &self.checkpoints
     }
 
-    /// Where the project's recipes are.
-    pub fn recipes(&self) -> PathBuf {
-        self.checkpoints.join("../notebooks/recipes")
-    }
-
     /// All finished runs, by name; one that is damaged is an error of its own.
     pub fn runs(&self) -> Vec<Result<Run>> {
         let entries = std::fs::read_dir(self.checkpoints.join("runs")).into_iter().flatten().flatten();

@@ -5,13 +5,13 @@
 //!
 //! 1. [`data`]: corpus files → examples → ids → batches
 //! 2. [`models`]: batches → logits
-//! 3. [`strategies`]: the loss (objective), in which numbers it is computed (precision), which further passes a
-//!    micro-batch gets (attack)
-//! 4. [`update`]: a window of batches → gradients; [`optim`]: gradients → weights
-//! 5. [`recipe`] says what is wanted, [`plan`] what will happen, [`train`] is the one loop
-//! 6. [`run`]: a directory that holds all that a training run left behind; [`lab`] makes or finds it,
-//!    [`rehearsal`] tries a recipe out
-//! 7. [`metrics`], [`report`] (as a [`grid`]): finished runs → figures that a person reads
+//! 3. [`strategies`], each with a seat of its own in the loop: the loss (objective), in which numbers it is computed
+//!    (precision), which further passes a micro-batch gets (attack)
+//! 4. [`update`]: a window of batches → gradients; [`optim`]: gradients → weights; [`teaching`]: teachers → logits
+//! 5. [`recipe`] says what is wanted, [`plan`] what will happen on which [`device`], [`train`] is the one loop
+//! 6. [`run`]: a directory that holds all that a training run left behind; [`lab`] makes or finds it and tells its
+//!    [`progress`], [`rehearsal`] tries a recipe out
+//! 7. [`metrics`], [`report`] (as a [`grid`]), [`predict`]: finished runs → figures that a person reads, and answers
 //!
 //! Pictures, the published tables, whether a difference is more than noise, and all that knows of Jupyter are in `notebooks/show`.
 //!

@@ -116,7 +116,7 @@ pub enum Model {
         #[serde(default = "yes")]
         prune: bool,
         /// Begin from the checkpoint's weights; `false` takes its sizes alone, as the published teacher did.
-        #[serde(default = "yes", skip_serializing_if = "is_true")]
+        #[serde(default = "yes", skip_serializing_if = "bool::clone")]
         pretrained: bool,
     },
     /// Characters → embedding → bidirectional LSTM → max over time → linear.
@@ -164,7 +164,7 @@ pub struct Train {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub final_temperature: Option<f64>,
     /// Put texts of like length together; `false` takes them as they come, in training and in evaluation.
-    #[serde(default = "yes", skip_serializing_if = "is_true")]
+    #[serde(default = "yes", skip_serializing_if = "bool::clone")]
     pub bucketed: bool,
 }
 
@@ -228,6 +228,8 @@ impl Recipe {
             let value =
                 Value::try_from(teacher).map_err(|e| Error::file(path, e.to_string(), "report this as a bug"))?;
             table.insert("teacher".into(), value);
+        } else if let Some(setting) = for_teacher.first() {
+            return Err(Error::recipe(&format!("teacher.{setting}"), "this recipe has no teacher", "leave it out"));
         }
         serde_path_to_error::deserialize(Value::Table(table)).map_err(|e| {
             let fix = "see the recipes under notebooks/recipes for what can be said";
@@ -259,10 +261,6 @@ fn auto() -> String {
 
 fn yes() -> bool {
     true
-}
-
-fn is_true(value: &bool) -> bool {
-    *value
 }
 
 fn is_once(value: &f64) -> bool {

@@ -58,16 +58,16 @@ pub fn rows(runs: &[Run]) -> Vec<Row> {
     groups.iter().map(|group| Row::of(group)).collect()
 }
 
-/// The rows as a table; the best value of each figure is marked. Rows of one name are told apart by their runs' ids.
+/// Rows as a table; the best of each figure on one corpus is marked, rows of one name are told apart by their runs' ids.
 pub fn table(rows: &[Row]) -> Grid {
     let mut grid = Grid::new(&[&["model", "corpus", "seeds"], &FIGURES[..]].concat());
-    let best = |c: usize| rows.iter().map(|r| r.test[c].0).fold(f64::NEG_INFINITY, f64::max);
     for Row { name, id, corpus, seeds, test } in rows {
+        let rivals: Vec<&Row> = rows.iter().filter(|r| r.corpus == *corpus).collect();
         let name = if rows.iter().filter(|r| r.name == *name).count() > 1 { id } else { name };
         let mut cells: Vec<Cell> = vec![name.as_str().into(), corpus.as_str().into(), seeds.to_string().into()];
         let marked = |(c, &value): (usize, &(f64, Option<f64>))| Cell {
             text: figure(value),
-            strong: rows.len() > 1 && value.0 == best(c),
+            strong: rivals.len() > 1 && rivals.iter().all(|r| r.test[c].0 <= value.0),
         };
         cells.extend(test.iter().enumerate().map(marked));
         grid.rows.push(cells);

@@ -55,9 +55,10 @@ fn a_corpus_with_a_fault_is_refused() {
     std::fs::create_dir(&lab).unwrap();
     let text = |text: &str| text.as_bytes().to_vec();
     let csv = |rows: &str| text(&format!("text,label\n{rows}"));
-    let cases: [(&[Replaced], Parts); 9] = [
+    let cases: [(&[Replaced], Parts); 10] = [
         (&[("train.txt", b"a\t0\n\xff\xfe\t1\n".to_vec())], &["train.txt:2", "not UTF-8 at byte 0", "iconv"]),
         (&[("train.txt", text("甲\t0\n乙 1\n"))], &["train.txt:2", "no tab", "乙 1", "text<TAB>class index"]),
+        (&[("train.txt", text("甲\t0\n\n乙\t1\n"))], &["train.txt:2", "no tab", "remove the empty line"]),
         (&[("dev.txt", text("甲\t0\n乙\t7\n"))], &["dev.txt:2", "\"7\" is no class index", "from 0 to 1"]),
         (&[("test.txt", Vec::new())], &["test.txt", "no examples", "at least one line"]),
         (&[("train.txt", vec![b'x'; 10 << 20])], &["train.txt:1", "10485760 bytes in one line", "split it"]),
@@ -82,7 +83,7 @@ fn a_recipe_with_a_fault_is_refused() {
     let vocabulary = folder.path().join("vocab.txt");
     std::fs::write(&vocabulary, "<PAD>\n人\n").unwrap();
     let vocabulary = format!("model.vocabulary_file={}", vocabulary.display());
-    let cases: [(&str, &str, Parts); 14] = [
+    let cases: [(&str, &str, Parts); 15] = [
         ("student", "train.epoch=3", &["student.toml", "unknown field", "epoch"]),
         ("student", "train.epochs=many", &["student.toml", "train.epochs", "many"]),
         ("student", "train.epochs", &["train.epochs", "no '='", "--set key=value"]),
@@ -99,6 +100,7 @@ fn a_recipe_with_a_fault_is_refused() {
             &["all weights 0", "raise one"],
         ),
         ("bilstm+made-dkd", "teacher.data.max_tokens=32", &["Decoupled", "two classes"]),
+        ("student", "teacher.train.epochs=1", &["teacher.train.epochs=1", "no teacher", "leave it out"]),
         ("bilstm+pgd", "attack.steps=0", &["attack.steps", "0", "1 or more"]),
         ("student", "name=../elsewhere", &["name", "../elsewhere", "it names a folder"]),
     ];
@@ -106,7 +108,11 @@ fn a_recipe_with_a_fault_is_refused() {
         let recipe = format!("notebooks/recipes/{recipe}.toml");
         refused(&lab, &["run", &recipe, "--data", two.to_str().unwrap(), "--set", setting], parts);
     }
-    refused(&lab, &["run", "notebooks/recipes/none.toml", "--data", two.to_str().unwrap()], &["none.toml"]);
+    refused(
+        &lab,
+        &["run", "notebooks/recipes/none.toml", "--data", two.to_str().unwrap()],
+        &["none.toml", "correct the name"],
+    );
     let typo = ["run", "notebooks/recipes/student.toml", "--data", two.to_str().unwrap(), "--profile", "quik"];
     refused(&lab, &typo, &["no profile \"quik\"", "smoke, quick or full"]);
     refused(

@@ -49,6 +49,8 @@ fn a_run_is_tested_listed_tabled_and_answers_a_thousand_lines_in_order() {
     );
 
     let name = Path::new(&run).file_name().unwrap().to_str().unwrap();
+    let short = text(&kd(checkpoints.path(), &["predict", "bilstm", "文本"], "").stderr);
+    assert!(short.contains("no such run") && short.contains(&format!("there are: {name}")), "{short}");
     assert!(text(&kd(checkpoints.path(), &["list"], "").stdout).contains(name));
     assert!(text(&kd(checkpoints.path(), &["table"], "").stdout).contains("bilstm"));
     let stored = kd(checkpoints.path(), &["test", name], "");
@@ -130,6 +132,18 @@ fn a_folder_of_texts_becomes_a_distilled_student_by_one_command() {
     let kept = text(&kd(&checkpoints, &["keep", run], "").stdout);
     assert!(Path::new(kept.trim()).join("test.csv").exists());
     assert!(Path::new(run).join("log.txt").exists());
+
+    // A BERT of one's own is the teacher's setting, in its own row and behind the distilled student alike.
+    tiny_checkpoint(&checkpoints.join("my-bert"));
+    let distill = ["distill", sample().to_str().unwrap(), "--profile", "tiny", "--set"].map(str::to_owned);
+    let distill =
+        |setting: &str| kd(&checkpoints, &[&distill.each_ref().map(String::as_str)[..], &[setting]].concat(), "");
+    let runs = || std::fs::read_dir(checkpoints.join("runs")).unwrap().count();
+    let (before, wrong) = (runs(), distill("model.weights=my-bert"));
+    assert!(text(&wrong.stderr).contains("student.toml: model: unknown field `weights`"), "{}", text(&wrong.stderr));
+    assert_eq!(runs(), before, "what cannot be done is said before anything is trained");
+    assert!(distill("teacher.model.weights=my-bert").status.success());
+    assert_eq!(runs(), before + 2, "one more teacher and its student; the student alone is found");
 }
 
 /// What `kd` answers to these arguments where `curl` does as this script says.

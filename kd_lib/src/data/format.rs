@@ -96,7 +96,8 @@ fn parse_line(path: &Path, line: usize, text: &str, format: Format, index: &Hash
     let layout = if format == Format::LabelText { "label<TAB>text" } else { "text<TAB>class index" };
     let halves = if format == Format::LabelText { text.split_once('\t') } else { text.rsplit_once('\t') };
     let (left, right) = halves.ok_or_else(|| {
-        Error::line(path, line, format!("no tab in {:?}", excerpt(text)), format!("write the line as {layout}"))
+        let fix = if text.trim().is_empty() { "remove the empty line".into() } else { format!("write it as {layout}") };
+        Error::line(path, line, format!("no tab in {:?}", excerpt(text)), fix)
     })?;
     let (text, label) = if format == Format::LabelText {
         (right, find(path, line, left, index)?)
@@ -118,7 +119,8 @@ fn parse_index(path: &Path, line: usize, field: &str, classes: usize) -> Result<
 
 fn find(path: &Path, line: usize, label: &str, index: &HashMap<&str, usize>) -> Result<usize> {
     index.get(label.trim()).copied().ok_or_else(|| {
-        let fix = "correct it, or add it to the file of class names";
+        let fix =
+            "correct it, or add it to the file of class names (for lines text<TAB>index, name that file class.txt)";
         Error::line(path, line, format!("class {:?} is not among the {} known", excerpt(label), index.len()), fix)
     })
 }
@@ -130,10 +132,8 @@ fn read_csv(path: &Path, index: &HashMap<&str, usize>) -> Result<Vec<Example>> {
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let header = reader.headers().map_err(bad)?.clone();
     let column = |name: &str| {
-        header
-            .iter()
-            .position(|h| h.trim() == name)
-            .ok_or_else(|| Error::line(path, 1, format!("no column {name:?}"), fix))
+        let found = header.iter().position(|h| h.trim() == name);
+        found.ok_or_else(|| Error::line(path, 1, format!("no column {name:?}"), fix))
     };
     let (text_column, label_column) = (column("text")?, column("label")?);
     let mut examples = Vec::new();

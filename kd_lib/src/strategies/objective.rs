@@ -108,12 +108,12 @@ impl Objective {
 
     /// The same at another temperature, where it has one.
     pub fn at_temperature(mut self, value: f64) -> Objective {
-        if let Objective::Distillation { temperature, .. }
-        | Objective::DistillationPerElement { temperature, .. }
-        | Objective::Decoupled { temperature, .. }
-        | Objective::Relational { temperature, .. } = &mut self
-        {
-            *temperature = value;
+        match &mut self {
+            Objective::Distillation { temperature, .. }
+            | Objective::DistillationPerElement { temperature, .. }
+            | Objective::Decoupled { temperature, .. }
+            | Objective::Relational { temperature, .. } => *temperature = value,
+            Objective::CrossEntropy {} | Objective::LogitMse { .. } => {}
         }
         self
     }
