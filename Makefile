@@ -91,7 +91,7 @@ check: $(DENY)
 	 else echo "advisories: not checked, their database cannot be reached from here"; fi
 
 lab: setup corpus
-	$(BIN)/jupyter lab --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
 
 setup: doctor .venv/.installed .libtorch $(KERNEL) checkpoints/e5-small/model.safetensors data/reviews/labels.txt $(KD) $(WARM)
 

@@ -87,6 +87,8 @@ def folder_of(choice):
         return find_titles() or fetch_titles()
     if choice == "reviews":
         return make_reviews()
+    if not Path(choice).is_dir():
+        raise OSError(f"{choice}: no such folder; name one, or auto, titles or reviews")
     return Path(choice)
 
 

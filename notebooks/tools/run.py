@@ -131,6 +131,7 @@ def bring(path, profile, corpus):
         print(f"{path.name}: unchanged since it passed, see {target.relative_to(ROOT)}", flush=True)
         return True
     print(f"{path.name}: profile {profile}, corpus {corpus.name}", flush=True)
+    stamp.unlink(missing_ok=True)  # the copy is about to change
     try:
         execute(path, target, SECONDS[profile])
     except Failed as error:

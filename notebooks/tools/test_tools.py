@@ -42,6 +42,7 @@ class RunnerFailsLoudly(Cell):
         path = Path(run.NOTEBOOKS / "out" / "smoke" / "panics.ipynb")
         path.parent.mkdir(parents=True, exist_ok=True)
         nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+        path.with_suffix(".passed").write_text("an earlier pass", encoding="utf8")
         try:
             answer = subprocess.run([sys.executable, run.__file__, path], capture_output=True, text=True)
         finally:
@@ -134,6 +135,10 @@ class KernelOutlivesItsClients(unittest.TestCase):
 
 
 class CorpusIsFound(unittest.TestCase):
+    def test_a_folder_that_is_not_there_is_refused(self):
+        with self.assertRaisesRegex(OSError, "no-such-folder.*name one"):
+            corpus.folder_of("no-such-folder")
+
     def test_without_a_network_the_reviews_stand_in(self):
         with tempfile.TemporaryDirectory() as folder:
             with patch.object(corpus, "DATA", Path(folder)), patch.dict("os.environ", {"KD_DATA": ""}), patch.object(corpus, "fetch_titles", side_effect=OSError("no route")):

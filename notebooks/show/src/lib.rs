@@ -48,12 +48,15 @@ impl Study {
     }
 
     fn find() -> Result<Study> {
-        let here = std::env::current_dir().map_err(|source| Error::Io { path: ".".into(), source })?;
+        let here = std::env::current_dir().map_err(|cause| Error::Io { path: ".".into(), cause })?;
         let root = here.ancestors().find(|p| p.join("checkpoints").is_dir());
         let root = root.ok_or_else(|| {
             unusable(&here, "no folder named checkpoints here or above", "open the notebook from the project")
         })?;
-        let default = ["default", "sample"].map(|name| root.join("data").join(name)).into_iter().find(|p| p.exists());
+        let default = ["default", "sample"]
+            .map(|name| root.join("data").join(name))
+            .into_iter()
+            .find(|p| p.is_symlink() || p.exists()); // a link to nowhere is an error, not another corpus
         let folder = std::env::var_os("KD_CORPUS").map(PathBuf::from).or(default).unwrap_or_else(|| root.join("data"));
         let profile = std::env::var("KD_PROFILE").unwrap_or_else(|_| "quick".into());
         let wanted =
