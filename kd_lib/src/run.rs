@@ -186,18 +186,14 @@ impl Run {
         rows.map(|row| row.map(|a: Answer| (a.answer, a.label)).map_err(bad)).collect()
     }
 
-    /// Copies what a table needs (report, curve, class names, test answers) to `shelf`; returns the copy.
+    /// Copies what a table needs (report, curve, class names, test answers where test was looked at) to `shelf`; returns the copy.
     pub fn keep(&self, shelf: &Path) -> Result<Run> {
-        if self.report.test.is_empty() {
-            let fix = "a search's runs stay where they are; keep runs of recipes without data.blind";
-            return Err(Error::file(&self.path, "a run that left test alone has no test answers", fix));
-        }
         let folder = shelf.join(&self.report.id);
-        let (answers, labels) = self.answers(Split::Test)?;
-        write_csv(
-            &folder.join("test.csv"),
-            answers.iter().zip(&labels).map(|(&answer, &label)| Answer { label, answer }),
-        )?;
+        if !self.report.test.is_empty() {
+            let (answers, labels) = self.answers(Split::Test)?;
+            let rows = answers.iter().zip(&labels).map(|(&answer, &label)| Answer { label, answer });
+            write_csv(&folder.join("test.csv"), rows)?;
+        }
         write_csv(&folder.join("curve.csv"), self.curve()?)?;
         files::write_json(&folder.join("labels.json"), &self.labels)?;
         Run::write_report(&folder, &self.report)?;

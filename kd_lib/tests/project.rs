@@ -149,3 +149,14 @@ fn both_readmes_have_the_same_sections_commands_tables_and_figures() {
     }
     assert!(blocks(&english).len() >= 3 && links(&english).len() >= 5);
 }
+
+#[test]
+fn a_search_s_reports_hold_no_test_figure() {
+    let kept = std::fs::read_dir(root().join("notebooks/results/runs")).unwrap().map(|e| e.unwrap().path());
+    for run in kept.filter(|p| p.join("report.json").exists()) {
+        let report: serde_json::Value = kd_lib::files::read_json(&run.join("report.json")).unwrap();
+        let searched = run.file_name().unwrap().to_str().unwrap().starts_with("search-");
+        assert_eq!(report.get("test").is_none(), searched, "{}", run.display());
+        assert_eq!(report["recipe"]["data"]["blind"] == true, searched, "{}", run.display());
+    }
+}

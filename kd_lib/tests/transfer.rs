@@ -152,6 +152,8 @@ fn a_blind_run_never_looks_at_test() {
     let report = std::fs::read_to_string(run.path.join("report.json")).unwrap();
     assert!(report.contains("\"dev\": {") && !report.contains("\"test\""), "{report}");
     assert!(!run.path.join("test.safetensors").exists() && run.logits(Split::Dev).is_ok());
+    let kept = run.keep(&folder.path().join("shelf")).unwrap();
+    assert!(kept.report == run.report && !kept.path.join("test.csv").exists());
 }
 
 #[test]

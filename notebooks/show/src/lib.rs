@@ -1,11 +1,14 @@
 //! What a notebook shows of [`kd_lib`]'s runs: pictures ([`plot`]), the published tables beside ours ([`tables`]), whether
-//! a difference is more than noise ([`significance`]), which texts a model gets wrong ([`mistakes`]), and the study that it works on. This crate knows that it may be
+//! a difference is more than noise ([`significance`]), which texts a model gets wrong ([`mistakes`]), reference
+//! models ([`references`]), a search without test data ([`search`]), and the study that it works on. This crate knows that it may be
 //! called from an evcxr cell, how a cell shows HTML, and how it fails so loudly that nobody overlooks it. It trains and
 //! scores nothing itself.
 
 mod live;
 pub mod mistakes;
 pub mod plot;
+pub mod references;
+pub mod search;
 pub mod significance;
 pub mod tables;
 

@@ -1,0 +1,93 @@
+//! The search of notebook 09: a list of recipes, `notebooks/search.csv`, each run without a look at test, and what dev says of it. Which
+//! candidate is taken is the notebook's business.
+
+use crate::{OrStop, Study};
+use kd_lib::recipe::Recipe;
+use kd_lib::{Error, Result};
+use serde::Deserialize;
+
+/// One line of the list, with its outcome.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// What is chosen: all candidates of one choice make about as many updates.
+    pub choice: String,
+    /// The candidate's name.
+    pub candidate: String,
+    /// Accuracy on dev.
+    pub dev: f64,
+    /// Half the width of its 95 % interval, by the normal approximation.
+    pub within: f64,
+    /// Whether its report has no test figure.
+    pub blind: bool,
+}
+
+#[derive(Debug, Deserialize)]
+struct Line {
+    choice: String,
+    candidate: String,
+    recipe: String,
+    settings: String,
+}
+
+impl Study {
+    /// Runs the first `most` candidates of each choice, or finds their runs.
+    pub fn search(&self, most: usize) -> Vec<Found> {
+        self.search_all(most).or_stop()
+    }
+
+    fn search_all(&self, most: usize) -> Result<Vec<Found>> {
+        let mut found: Vec<Found> = Vec::new();
+        for line in self.candidates()? {
+            if found.iter().filter(|f| f.choice == line.choice).count() < most {
+                let recipe = self.blind(&line)?;
+                let run = self.lab.recall(&recipe, &self.corpus)?.unwrap_or_else(|| self.run(&recipe));
+                let (dev, texts) = (run.report.dev.accuracy, run.report.dev.examples as f64);
+                let within = 1.96 * (dev * (1.0 - dev) / texts).sqrt();
+                let blind = run.report.test.is_empty();
+                found.push(Found { choice: line.choice, candidate: line.candidate, dev, within, blind });
+            }
+        }
+        Ok(found)
+    }
+
+    fn candidates(&self) -> Result<Vec<Line>> {
+        let path = self.root.join("notebooks/search.csv");
+        let bad = |e: csv::Error| {
+            let line = e.position().map_or(1, |p| p.line() as usize);
+            let fix = "the columns are choice,candidate,recipe,settings".into();
+            Error::Line { path: path.clone(), line, problem: e.to_string(), fix }
+        };
+        csv::Reader::from_path(&path).map_err(bad)?.deserialize().map(|row| row.map_err(bad)).collect()
+    }
+
+    /// The recipe of a line, under a name of its own, that leaves test alone.
+    fn blind(&self, line: &Line) -> Result<Recipe> {
+        let own = [format!("name=search-{}", line.recipe), "data.blind=true".into()];
+        let settings: Vec<String> =
+            line.settings.split(';').map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).chain(own).collect();
+        Recipe::read(self.root.join(format!("notebooks/recipes/{}.toml", line.recipe)), &self.profile, &settings)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // About as many: made texts too near to their sources are left out, on a small corpus more of them.
+    #[test]
+    fn candidates_leave_test_alone_and_make_about_as_many_updates() {
+        let study = Study::open();
+        let lines = study.candidates().unwrap();
+        let steps = |line: &Line| study.lab.plan(&study.blind(line).unwrap(), &study.corpus).unwrap().steps as f64;
+        let first = steps(&lines[0]);
+        for line in &lines {
+            assert!(study.blind(line).unwrap().data.blind, "{}", line.candidate);
+            assert!(
+                (steps(line) / first - 1.0).abs() < 0.1,
+                "{}: {} updates, not {first}",
+                line.candidate,
+                steps(line)
+            );
+        }
+    }
+}
