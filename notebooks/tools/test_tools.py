@@ -18,6 +18,7 @@ import rattler
 import run
 import yaml
 from jupyter_client import KernelManager
+from nbconvert import HTMLExporter
 
 
 class Cell(unittest.TestCase):
@@ -97,6 +98,29 @@ class SetUpSaysWhatItLacks(unittest.TestCase):
                 path.chmod(0o755)
             answer = self.doctor(PATH=folder)
         self.assertIn("Python 3.8.1 does not fit the pins; install Python 3.10 to 3.13", answer.stderr)
+
+
+class CommittedNotebooks(unittest.TestCase):
+    def notebooks(self):
+        return {path.name: nbformat.read(path, as_version=4) for path in sorted(run.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}
+
+    def test_every_picture_stands_in_the_html_without_a_server(self):
+        for name, notebook in self.notebooks().items():
+            outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+            drawn = "".join(str(output.get("data", {}).get("text/html", "")) for output in outputs).count("<svg")
+            page, _ = HTMLExporter().from_notebook_node(notebook)
+            self.assertEqual(page.count("<svg"), drawn, name)
+            figures = [cell for cell in notebook.cells if "figure" in cell.metadata.get("tags", [])]
+            if outputs:
+                self.assertTrue(figures and drawn >= len(figures), name)
+
+    def test_nothing_volatile_is_kept_and_cells_have_names_of_their_own(self):
+        for name, notebook in self.notebooks().items():
+            self.assertLessEqual(set(notebook.metadata), {"kernelspec", "language_info"}, name)
+            self.assertEqual(set().union(*(cell.metadata for cell in notebook.cells)) - {"tags"}, set(), name)
+            self.assertEqual(len({cell.id for cell in notebook.cells}), len(notebook.cells), name)
+            too_long = [cell.id for cell in notebook.cells if cell.cell_type == "code" and cell.source.count("\n") >= 12]
+            self.assertEqual(too_long, [], name)
 
 
 class CondaReadsTheEnvironment(unittest.TestCase):
