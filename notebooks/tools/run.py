@@ -22,6 +22,7 @@ import nbformat
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
 from nbclient.util import run_sync
+from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
 NOTEBOOKS = Path(__file__).resolve().parents[1]
 ROOT = NOTEBOOKS.parent
@@ -113,7 +114,8 @@ def execute(path, target, seconds):
         raise Failed(str(error)) from error
     finally:
         target.parent.mkdir(parents=True, exist_ok=True)
-        nbformat.write(notebook, target)
+        joined, _ = CoalesceStreamsPreprocessor().preprocess(notebook, {})
+        nbformat.write(joined, target)
 
 
 def in_order(paths):
