@@ -128,7 +128,7 @@ def bring(path, profile, corpus):
     target = NOTEBOOKS / "out" / profile / path.name
     stamp = target.with_suffix(".passed")
     inputs = fingerprint(path, corpus, profile)
-    kept = all(path.exists() for path in [stamp, target, ROOT / "checkpoints" / "runs"])
+    kept = all(path.exists() for path in [stamp, target, Path(os.environ["KD_CHECKPOINTS"]) / "runs"])
     if kept and stamp.read_text() == inputs:
         print(f"{path.name}: unchanged since it passed, see {target.relative_to(ROOT)}", flush=True)
         return True
@@ -144,6 +144,17 @@ def bring(path, profile, corpus):
     return True
 
 
+def checkpoints(profile):
+    """Where runs live: those that mean nothing in a folder of their own, out of the reader's tables."""
+    folder = ROOT / "checkpoints"
+    if profile == "smoke":
+        folder = folder / "smoke"
+        folder.mkdir(parents=True, exist_ok=True)
+        if not (folder / "e5-small").is_symlink():
+            (folder / "e5-small").symlink_to("../e5-small")
+    return str(folder)
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path)
@@ -152,6 +163,7 @@ def main():
     options = parser.parse_args()
     corpus, profile = options.data.resolve(), options.profile
     os.environ |= {"KD_CORPUS": str(corpus), "KD_PROFILE": profile}
+    os.environ.setdefault("KD_CHECKPOINTS", checkpoints(profile))
     paths = options.notebooks or in_order(NOTEBOOKS.glob("[0-9]*.ipynb"))
     jobs = SIDE_BY_SIDE.get(profile, 1)
     if jobs > 1:
