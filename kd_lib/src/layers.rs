@@ -10,7 +10,7 @@ const LONGEST_CHAIN: usize = 8;
 
 pub(crate) fn read_table(path: &Path) -> Result<Table> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    text.parse().map_err(|e: toml::de::Error| Error::file(path, e.to_string(), "correct the TOML there"))
+    text.parse().map_err(|e: toml::de::Error| Error::file(path, e.to_string().trim_end(), "correct the TOML there"))
 }
 
 /// A recipe's table, laid over the one that its `extends` names, and so on.

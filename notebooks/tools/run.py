@@ -161,6 +161,8 @@ def main():
     parser.add_argument("--profile", default="smoke", choices=SECONDS)
     parser.add_argument("--data", type=Path, default=ROOT / "data" / "sample")
     options = parser.parse_args()
+    if absent := [str(path) for path in [*options.notebooks, options.data] if not path.exists()]:
+        parser.error(f"{absent[0]}: not there; name a notebook under notebooks/ and a corpus folder")
     corpus, profile = options.data.resolve(), options.profile
     os.environ |= {"KD_CORPUS": str(corpus), "KD_PROFILE": profile}
     os.environ.setdefault("KD_CHECKPOINTS", checkpoints(profile))
