@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{TINY_STUDENT, batch, distance, recipe, sample, tiny_checkpoint};
+use common::{TINY_STUDENT, batch, distance, recipe, sample, tiny_checkpoint, turn};
 use kd_lib::data::{Batch, Corpus, Encoded};
 use kd_lib::lab::Lab;
 use kd_lib::models::{BiLstm, BiLstmConfig, Classifier, Mode, Params};
@@ -11,17 +11,9 @@ use kd_lib::progress::silent;
 use kd_lib::recipe::Recipe;
 use kd_lib::strategies::{Attack, Objective, Perturbation, Precision, Scope};
 use kd_lib::update::{Material, Seats, gradients};
-use std::sync::{Mutex, MutexGuard};
 use tch::{Device, Kind, Tensor};
 
 const FGM: Attack = Attack::Fgm { epsilon: 1.0, scope: Scope::Matrix };
-
-/// libtorch's random generator is one for the process: tests that compare draws take turns.
-static GENERATOR: Mutex<()> = Mutex::new(());
-
-fn turn() -> MutexGuard<'static, ()> {
-    GENERATOR.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
-}
 
 /// Mean of word vectors, squared so that the loss is not linear in them, → linear; in f64, without dropout.
 #[derive(Debug)]
@@ -105,18 +97,30 @@ fn a_window_has_the_gradient_of_one_large_batch_its_ragged_tail_included() {
     assert!(relative(&of_window(&student, &seats(None), &material, &window), &whole) <= 1e-5);
 }
 
-/// The gradients of a window under FGM, from the definition: for each micro-batch its share of the clean gradient and
-/// of the gradient at E + ε g/‖g‖, where g is that micro-batch's own gradient.
-fn fgm_by_hand(toy: &Toy, material: &Material, window: &[Vec<usize>]) -> Vec<Tensor> {
+/// The gradients of a window under an attack of so many steps of length `alpha`, from the definition: for each
+/// micro-batch its share of the clean gradient and of the gradient at E + r, where r goes along this micro-batch's own
+/// gradient at each place that it reaches, and is pulled back to length `epsilon`.
+fn by_hand(
+    toy: &Toy,
+    material: &Material,
+    window: &[Vec<usize>],
+    [alpha, epsilon]: [f64; 2],
+    steps: usize,
+) -> Vec<Tensor> {
     let rows: usize = window.iter().map(Vec::len).sum();
     let mut sums: Vec<Tensor> = toy.params.iter().map(|p| p.tensor.zeros_like()).collect();
     for micro in window {
         let share = micro.len() as f64 / rows as f64;
-        let clean = of_window(toy, &seats(None), material, std::slice::from_ref(micro));
-        let direction = &clean[0] / clean[0].norm();
-        let _ = tch::no_grad(|| toy.embedding.shallow_clone().g_add_(&direction));
-        let attacked = of_window(toy, &seats(None), material, std::slice::from_ref(micro));
-        let _ = tch::no_grad(|| toy.embedding.shallow_clone().g_sub_(&direction));
+        let here = || of_window(toy, &seats(None), material, std::slice::from_ref(micro));
+        let clean = here();
+        let (mut attacked, mut r) = (clean.iter().map(Tensor::copy).collect::<Vec<_>>(), clean[0].zeros_like());
+        for _ in 0..steps {
+            r += &attacked[0] / attacked[0].norm() * alpha;
+            r *= (epsilon / r.norm().double_value(&[])).min(1.0);
+            let _ = tch::no_grad(|| toy.embedding.shallow_clone().g_add_(&r));
+            attacked = here();
+            let _ = tch::no_grad(|| toy.embedding.shallow_clone().g_sub_(&r));
+        }
         for (sum, (a, b)) in sums.iter_mut().zip(clean.iter().zip(&attacked)) {
             *sum += (a + b) * share;
         }
@@ -125,14 +129,18 @@ fn fgm_by_hand(toy: &Toy, material: &Material, window: &[Vec<usize>]) -> Vec<Ten
 }
 
 #[test]
-fn fgm_moves_the_embedding_along_this_micro_batch_s_gradient_alone() {
+fn attacks_go_along_this_micro_batch_s_gradient_alone_step_by_step() {
     let _turn = turn();
     let (toy, material) = (Toy::new(), material(3));
     let window = [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8, 9]];
-    let expected = fgm_by_hand(&toy, &material, &window);
-    let before = toy.embedding.copy();
-    assert!(relative(&of_window(&toy, &seats(Some(FGM)), &material, &window), &expected) <= 1e-9);
-    assert_eq!(distance(&toy.embedding, &before), 0.0, "the weights are as they were, bit for bit");
+    let pgd = |epsilon| Attack::Pgd { epsilon, alpha: 0.3, steps: 3, scope: Scope::Matrix };
+    let cases = [(FGM, [1.0, 1.0], 1), (pgd(1.0), [0.3, 1.0], 3), (pgd(0.4), [0.3, 0.4], 3)];
+    for (attack, lengths, steps) in cases {
+        let expected = by_hand(&toy, &material, &window, lengths, steps);
+        let before = toy.embedding.copy();
+        assert!(relative(&of_window(&toy, &seats(Some(attack)), &material, &window), &expected) <= 1e-9, "{attack:?}");
+        assert_eq!(distance(&toy.embedding, &before), 0.0, "the weights are as they were, bit for bit");
+    }
 }
 
 #[test]
