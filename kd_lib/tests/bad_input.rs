@@ -83,7 +83,7 @@ fn a_recipe_with_a_fault_is_refused() {
     let vocabulary = folder.path().join("vocab.txt");
     std::fs::write(&vocabulary, "<PAD>\n人\n").unwrap();
     let vocabulary = format!("model.vocabulary_file={}", vocabulary.display());
-    let cases: [(&str, &str, Parts); 15] = [
+    let cases: [(&str, &str, Parts); 18] = [
         ("student", "train.epoch=3", &["student.toml", "unknown field", "epoch"]),
         ("student", "train.epochs=many", &["student.toml", "train.epochs", "many"]),
         ("student", "train.epochs", &["train.epochs", "no '='", "--set key=value"]),
@@ -101,6 +101,9 @@ fn a_recipe_with_a_fault_is_refused() {
         ),
         ("bilstm+made-dkd", "teacher.data.max_tokens=32", &["Decoupled", "two classes"]),
         ("student", "teacher.train.epochs=1", &["teacher.train.epochs=1", "no teacher", "leave it out"]),
+        ("bilstm+fgm", "attack.epsilon=0.0", &["attack.epsilon", "0", "above 0"]),
+        ("bilstm+pgd", "attack.alpha=-1.0", &["attack.alpha", "-1", "above 0"]),
+        ("bilstm+pgd", "attack.epsilon=inf", &["attack.epsilon", "inf", "above 0"]),
         ("bilstm+pgd", "attack.steps=0", &["attack.steps", "0", "1 or more"]),
         ("student", "name=../elsewhere", &["name", "../elsewhere", "it names a folder"]),
     ];
