@@ -97,9 +97,8 @@ fn a_window_has_the_gradient_of_one_large_batch_its_ragged_tail_included() {
     assert!(relative(&of_window(&student, &seats(None), &material, &window), &whole) <= 1e-5);
 }
 
-/// The gradients of a window under an attack of so many steps of length `alpha`, from the definition: for each
-/// micro-batch its share of the clean gradient and of the gradient at E + r, where r goes along this micro-batch's own
-/// gradient at each place that it reaches, and is pulled back to length `epsilon`.
+/// The gradients of a window under an attack, from the definition: for each micro-batch its share of the clean gradient
+/// and of that at E + r, where r goes along its own gradient at each place it reaches, pulled back to `epsilon`.
 fn by_hand(
     toy: &Toy,
     material: &Material,
@@ -134,8 +133,7 @@ fn attacks_go_along_this_micro_batch_s_gradient_alone_step_by_step() {
     let (toy, material) = (Toy::new(), material(3));
     let window = [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8, 9]];
     let pgd = |epsilon| Attack::Pgd { epsilon, alpha: 0.3, steps: 3, scope: Scope::Matrix };
-    let cases = [(FGM, [1.0, 1.0], 1), (pgd(1.0), [0.3, 1.0], 3), (pgd(0.4), [0.3, 0.4], 3)];
-    for (attack, lengths, steps) in cases {
+    for (attack, lengths, steps) in [(FGM, [1.0, 1.0], 1), (pgd(1.0), [0.3, 1.0], 3), (pgd(0.4), [0.3, 0.4], 3)] {
         let expected = by_hand(&toy, &material, &window, lengths, steps);
         let before = toy.embedding.copy();
         assert!(relative(&of_window(&toy, &seats(Some(attack)), &material, &window), &expected) <= 1e-9, "{attack:?}");
