@@ -60,6 +60,7 @@ fn the_global_norm_is_over_all_gradients_and_clipping_limits_it() {
     near(norm.double_value(&[]), 5.0);
     near(clip(&norm, 1.0).double_value(&[]), 0.2);
     assert_eq!(clip(&norm, 6.0).double_value(&[]), 1.0, "a shorter gradient is not stretched");
+    assert_eq!(clip(&norm.zeros_like(), 1.0).double_value(&[]), 1.0, "no gradient, no division by zero");
     assert_eq!(clip(&norm, 1.0).kind(), Kind::Float);
 }
 
