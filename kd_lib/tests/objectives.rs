@@ -67,13 +67,21 @@ fn decoupled_parts_add_up_to_the_textbook_divergence() {
 
 #[test]
 fn relational_distillation_is_one_less_pearsons_correlation_of_rows_and_of_columns() {
-    let temperature = 2.0;
+    let temperature = 3.0;
     let [p, q] = [TEACHER, STUDENT].map(|logits| logits.map(|row| softened(row, temperature)));
     let column = |m: [[f64; 3]; 3], c: usize| m.map(|row| row[c]);
     let rows = (0..3).map(|r| 1.0 - pearson(&q[r], &p[r])).sum::<f64>() / 3.0;
     let columns = (0..3).map(|c| 1.0 - pearson(&column(q, c), &column(p, c))).sum::<f64>() / 3.0;
     let objective = Objective::Relational { temperature, hard: 1.0, inter: 2.0, intra: 0.5 };
     near(soft(objective, &LABELS), temperature * temperature * (2.0 * rows + 0.5 * columns));
+}
+
+#[test]
+fn the_total_weighs_its_two_parts() {
+    let (student, teacher) = (Tensor::from_slice2(&STUDENT), Tensor::from_slice2(&TEACHER));
+    let objective = Objective::Distillation { temperature: 3.0, hard: 0.25, soft: 4.0 };
+    let loss = objective.loss(&student, &Tensor::from_slice(&LABELS), Some(&teacher)).unwrap();
+    near(loss.total.double_value(&[]), 0.25 * loss.hard.double_value(&[]) + 4.0 * loss.soft.double_value(&[]));
 }
 
 #[test]
