@@ -21,16 +21,19 @@ pub fn mistakes(runs: &[(&str, &Run)], texts: &[Example], most: usize) -> Result
     let all: Vec<usize> = (0..texts.len()).filter(wrong).collect();
     let mut table = String::new();
     for &row in all.iter().take(most) {
-        table += &format!("<tr><td>{}</td><td>{}</td>", escape(&texts[row].text), escape(gold(row)));
+        // JupyterLab sets cells to the right, which suits figures.
+        let left = "<td style=\"text-align:left\">";
+        table += &format!("<tr>{left}{}</td>{left}{}</td>", escape(&texts[row].text), escape(gold(row)));
         for prediction in answers.iter().map(|all| &all[row]) {
             let verdict = if prediction.label == gold(row) { "right" } else { "wrong" };
-            table += &format!("<td>{verdict}<br>{}</td>", plot::bars(&prediction.probabilities)?);
+            table += &format!("{left}{verdict}<br>{}</td>", plot::bars(&prediction.probabilities)?);
         }
         table += "</tr>";
     }
-    let heads: String = runs.iter().map(|(name, _)| format!("<th>{}</th>", escape(name))).collect();
+    let names = ["text", "class"].into_iter().chain(runs.iter().map(|(name, _)| *name));
+    let heads: String = names.map(|name| format!("<th style=\"text-align:left\">{}</th>", escape(name))).collect();
     Ok(format!(
-        "<p>{} of {} texts; the first {} of them:</p><div style=\"max-height:520px;overflow:auto\"><table><tr><th>text</th><th>class</th>{heads}</tr>{table}</table></div>",
+        "<p>{} of {} texts; the first {} of them:</p><div style=\"max-height:520px;overflow:auto\"><table><tr>{heads}</tr>{table}</table></div>",
         all.len(),
         texts.len(),
         all.len().min(most)

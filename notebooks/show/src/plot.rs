@@ -155,6 +155,7 @@ fn lines(area: &Area, title: &str, x: &str, y: &str, all: &[Line]) -> Result<()>
     let pad = 0.05 * (y1 - y0);
     let mut chart = ChartBuilder::on(area)
         .margin(10)
+        .margin_right(24) // the last number below the axis is written around the end
         .caption(title, (FONT, 16))
         .x_label_area_size(36)
         .y_label_area_size(52)
