@@ -167,7 +167,9 @@ fn as_html(grid: &Grid) -> String {
     let head: String = grid.head.iter().map(|h| format!("<th>{}</th>", escape(h))).collect();
     let row = |cells: &Vec<Cell>| format!("<tr>{}</tr>", cells.iter().map(shown).collect::<String>());
     let body: String = grid.rows.iter().map(row).collect();
-    format!("<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>")
+    // A figure and its spread stay on one line: a wide table is scrolled.
+    let (around, figures) = ("<div style=\"overflow-x:auto\">", "<tbody style=\"white-space:nowrap\">");
+    format!("{around}<table><thead><tr>{head}</tr></thead>{figures}{body}</tbody></table></div>")
 }
 
 /// Shows pictures side by side.
