@@ -117,7 +117,7 @@ class CommittedNotebooks(unittest.TestCase):
     def test_nothing_volatile_is_kept_and_cells_have_names_of_their_own(self):
         for name, notebook in self.notebooks().items():
             self.assertLessEqual(set(notebook.metadata), {"kernelspec", "language_info"}, name)
-            self.assertEqual(set().union(*(cell.metadata for cell in notebook.cells)) - {"tags"}, set(), name)
+            self.assertEqual(set().union(*(cell.metadata for cell in notebook.cells)) - {"tags", "scrolled"}, set(), name)
             self.assertEqual(len({cell.id for cell in notebook.cells}), len(notebook.cells), name)
             too_long = [cell.id for cell in notebook.cells if cell.cell_type == "code" and cell.source.count("\n") >= 12]
             self.assertEqual(too_long, [], name)

@@ -30,7 +30,7 @@ function copyWithoutOutputs(from, to) {
 
 /** JupyterLab as `make lab` starts it, on the hand-written corpus, with runs of its own. */
 async function serve() {
-  const settings = [`--port=${PORT}`, `--IdentityProvider.token=${TOKEN}`, "--no-browser", `--notebook-dir=${root}`, "--expose-app-in-browser", "--allow-root", "--LabApp.news_url=None"];
+  const settings = [`--port=${PORT}`, `--IdentityProvider.token=${TOKEN}`, "--no-browser", `--notebook-dir=${root}`, "--expose-app-in-browser", "--allow-root"];
   const env = { ...process.env, KD_PROFILE: "smoke", KD_CORPUS: join(root, "data/sample"), KD_CHECKPOINTS: checkpoints };
   const server = spawn(join(root, ".venv/bin/jupyter"), ["lab", ...settings], { cwd: root, env, stdio: ["ignore", "ignore", openSync(join(out, "server.log"), "w")] });
   for (let tries = 0; tries < 120; tries++) {
@@ -78,6 +78,7 @@ async function open(page, name) {
   await page.waitForFunction(() => window.jupyterapp?.shell.currentWidget?.sessionContext?.session?.kernel?.status === "idle", null, { timeout: PATIENCE });
   // Windowed cells are taken out of the page; a test wants to see them all.
   await page.evaluate(() => { window.jupyterapp.shell.currentWidget.content.notebookConfig = { ...window.jupyterapp.shell.currentWidget.content.notebookConfig, windowingMode: "none" }; });
+  await page.addStyleTag({ content: ".Toastify { display: none }" }); // its question about news lies over the cells
   await page.evaluate(observe);
 }
 
