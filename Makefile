@@ -91,7 +91,9 @@ check: $(DENY)
 	 then .evcxr/tools/bin/cargo-deny --config kd_lib/deny.toml check advisories; \
 	 else echo "advisories: not checked, their database cannot be reached from here"; fi
 
+# Trusted, or JupyterLab hides the pictures that the notebooks come with.
 lab: setup corpus
+	@$(BIN)/jupyter trust notebooks/*.ipynb > /dev/null
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
 
 setup: doctor .venv/.installed .libtorch $(KERNEL) checkpoints/e5-small/model.safetensors data/reviews/labels.txt $(KD) $(WARM)

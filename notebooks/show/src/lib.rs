@@ -146,7 +146,11 @@ impl Study {
 
 /// Shows HTML as the cell's output. One call a cell: the kernel keeps the last.
 pub fn html(content: &str) {
-    println!("EVCXR_BEGIN_CONTENT text/html\n{content}\nEVCXR_END_CONTENT");
+    output("text/html", content);
+}
+
+fn output(kind: &str, content: &str) {
+    println!("EVCXR_BEGIN_CONTENT {kind}\n{content}\nEVCXR_END_CONTENT");
 }
 
 /// Shows a table as the cell's output.
@@ -172,9 +176,10 @@ fn as_html(grid: &Grid) -> String {
     format!("{around}<table><thead><tr>{head}</tr></thead>{figures}{body}</tbody></table></div>")
 }
 
-/// Shows pictures side by side.
+/// Shows pictures side by side, as one image: what shows notebooks without running them (a code host's page, a
+/// converter) shows images, and takes drawings out of HTML.
 pub fn figures(svgs: &[String]) {
-    html(&format!("<div style=\"display:flex;flex-wrap:wrap\">{}</div>", svgs.concat()));
+    output("image/svg+xml", &plot::beside(svgs));
 }
 
 /// A run's answer to one sentence.

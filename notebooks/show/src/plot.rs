@@ -19,6 +19,8 @@ const PALETTE: [RGBColor; 6] = [
 ];
 const FONT: &str = "sans-serif";
 const SMALL: i32 = 13;
+/// The widest row of pictures: about what a notebook's page holds.
+const ROW: u32 = 960;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// A named line of a chart.
@@ -134,6 +136,28 @@ pub fn bars(values: &BTreeMap<String, f64>) -> Result<String> {
     })
 }
 
+/// Several pictures as one: beside each other, row below row.
+pub fn beside(svgs: &[String]) -> String {
+    let side = |svg: &str, name: &str| -> u32 {
+        let value = svg.split_once(&format!(" {name}=\"")).and_then(|(_, rest)| rest.split('"').next());
+        value.and_then(|v| v.parse().ok()).unwrap_or(0)
+    };
+    let (mut x, mut y, mut wide, mut tall, mut all) = (0, 0, 0, 0, String::new());
+    for svg in svgs {
+        let [width, height] = ["width", "height"].map(|name| side(svg, name));
+        if x > 0 && x + width > ROW {
+            (x, y, tall) = (0, y + tall, 0);
+        }
+        all += &svg.replacen("<svg", &format!("<svg x=\"{x}\" y=\"{y}\""), 1);
+        x += width;
+        (wide, tall) = (wide.max(x), tall.max(height));
+    }
+    let high = y + tall;
+    format!(
+        "<svg width=\"{wide}\" height=\"{high}\" viewBox=\"0 0 {wide} {high}\" xmlns=\"http://www.w3.org/2000/svg\">\n{all}</svg>"
+    )
+}
+
 fn svg(size: (u32, u32), draw: impl FnOnce(&Area) -> Result<()>) -> Result<String> {
     let mut text = String::new();
     {
@@ -191,4 +215,18 @@ fn lines(area: &Area, title: &str, x: &str, y: &str, all: &[Line]) -> Result<()>
 
 fn figure(error: impl std::fmt::Display) -> Error {
     Error::Figure(error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pictures_stand_beside_each_other_and_what_does_not_fit_below() {
+        let [small, wide] = [460, 900].map(|width| svg((width, 340), |_| Ok(())).unwrap());
+        let one = beside(&[small.clone(), small, wide]);
+        assert!(one.starts_with("<svg width=\"920\" height=\"680\" viewBox=\"0 0 920 680\""), "{one}");
+        let places: Vec<&str> = one.split("<svg x=").skip(1).filter_map(|p| p.split(" width").next()).collect();
+        assert_eq!(places, ["\"0\" y=\"0\"", "\"460\" y=\"0\"", "\"0\" y=\"340\""]);
+    }
 }

@@ -45,15 +45,16 @@ async function serve() {
 /** What the page knows of the open notebook: per code cell its number, kind of outputs, text and figures. */
 function look() {
   const { content, sessionContext } = window.jupyterapp.shell.currentWidget;
+  const words = (image) => decodeURIComponent(image.src).split("<text").slice(1).map((t) => t.slice(t.indexOf(">") + 1, t.indexOf("</text")).trim()).join("");
   const cells = content.widgets.filter((w) => w.model.type === "code").map((w) => {
-    const outputs = w.model.outputs.toJSON(), svgs = [...w.node.querySelectorAll(".jp-OutputArea svg")];
+    const outputs = w.model.outputs.toJSON(), images = [...w.node.querySelectorAll(".jp-OutputArea img[src^='data:image/svg']")];
     return {
       source: w.model.sharedModel.source,
       done: w.model.executionCount !== null && w.promptNode?.textContent !== "[*]:",
       errors: outputs.filter((o) => o.output_type === "error" || o.name === "stderr").map((o) => o.evalue ?? o.text),
       text: outputs.map((o) => o.text ?? "").join(""),
       figure: (w.model.getMetadata("tags") ?? []).includes("figure"),
-      drawn: svgs.filter((s) => s.getBoundingClientRect().width > 50 && s.textContent.trim().length > 0).length,
+      drawn: images.filter((i) => i.getBoundingClientRect().width > 50 && words(i) !== "").length,
     };
   });
   return { cells, status: sessionContext.session?.kernel?.status ?? "none" };
@@ -165,7 +166,7 @@ async function main() {
       copies.push(copy);
       const page = await browser.newPage({ viewport: { width: 1280, height: 1600 } });
       const cells = await runAll(page, copy);
-      await page.evaluate(() => [...document.querySelectorAll(".jp-OutputArea svg")].at(-1)?.scrollIntoView({ block: "center" }));
+      await page.evaluate(() => [...document.querySelectorAll(".jp-OutputArea img[src^='data:image/svg']")].at(-1)?.scrollIntoView({ block: "center" }));
       await page.screenshot({ path: join(out, `${number}.png`) });
       if (number === "00") await again(page, copy, cells);
       await page.evaluate(() => window.jupyterapp.shell.currentWidget.sessionContext.shutdown());
