@@ -45,16 +45,16 @@ async function serve() {
 /** What the page knows of the open notebook: per code cell its number, kind of outputs, text and figures. */
 function look() {
   const { content, sessionContext } = window.jupyterapp.shell.currentWidget;
-  const words = (image) => decodeURIComponent(image.src).split("<text").slice(1).map((t) => t.slice(t.indexOf(">") + 1, t.indexOf("</text")).trim()).join("");
+  const words = (picture) => (picture.src ? decodeURIComponent(picture.src) : picture.outerHTML).split("<text").slice(1).map((t) => t.slice(t.indexOf(">") + 1, t.indexOf("</text")).trim()).join("");
   const cells = content.widgets.filter((w) => w.model.type === "code").map((w) => {
-    const outputs = w.model.outputs.toJSON(), images = [...w.node.querySelectorAll(".jp-OutputArea img[src^='data:image/svg']")];
+    const outputs = w.model.outputs.toJSON(), pictures = [...w.node.querySelectorAll(".jp-OutputArea svg, .jp-OutputArea img[src^='data:image/svg']")];
     return {
       source: w.model.sharedModel.source,
       done: w.model.executionCount !== null && w.promptNode?.textContent !== "[*]:",
       errors: outputs.filter((o) => o.output_type === "error" || o.name === "stderr").map((o) => o.evalue ?? o.text),
       text: outputs.map((o) => o.text ?? "").join(""),
       figure: (w.model.getMetadata("tags") ?? []).includes("figure"),
-      drawn: images.filter((i) => i.getBoundingClientRect().width > 50 && words(i) !== "").length,
+      drawn: pictures.filter((i) => i.getBoundingClientRect().width > 50 && words(i) !== "").length,
     };
   });
   return { cells, status: sessionContext.session?.kernel?.status ?? "none" };
