@@ -142,4 +142,4 @@ $(WARM): $(CRATE) $(SHOW) $(KERNEL) $(SPEC) | .libtorch $(KD)
 	touch $@
 
 clean:
-	rm -rf target .evcxr/warm* .evcxr/kernels notebooks/out
+	rm -rf target .evcxr/warm* .evcxr/spare .evcxr/kernels notebooks/out

