@@ -93,7 +93,7 @@ check: $(DENY)
 
 # Trusted, or JupyterLab hides the pictures that the notebooks come with.
 lab: setup corpus
-	@$(BIN)/jupyter trust notebooks/*.ipynb > /dev/null
+	@$(BIN)/jupyter trust notebooks/*.ipynb $(wildcard notebooks/out/*/*.ipynb) > /dev/null
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
 
 setup: doctor .venv/.installed .libtorch $(KERNEL) checkpoints/e5-small/model.safetensors data/reviews/labels.txt $(KD) $(WARM)
