@@ -166,14 +166,14 @@ pub(crate) fn escape(text: &str) -> String {
 fn as_html(grid: &Grid) -> String {
     let shown = |cell: &Cell| {
         let text = escape(&cell.text);
-        if cell.strong { format!("<td><b>{text}</b></td>") } else { format!("<td>{text}</td>") }
+        // A figure and its spread stay on one line: a wide table is scrolled.
+        let open = "<td style=\"white-space:nowrap\">";
+        if cell.strong { format!("{open}<b>{text}</b></td>") } else { format!("{open}{text}</td>") }
     };
     let head: String = grid.head.iter().map(|h| format!("<th>{}</th>", escape(h))).collect();
     let row = |cells: &Vec<Cell>| format!("<tr>{}</tr>", cells.iter().map(shown).collect::<String>());
     let body: String = grid.rows.iter().map(row).collect();
-    // A figure and its spread stay on one line: a wide table is scrolled.
-    let (around, figures) = ("<div style=\"overflow-x:auto\">", "<tbody style=\"white-space:nowrap\">");
-    format!("{around}<table><thead><tr>{head}</tr></thead>{figures}{body}</tbody></table></div>")
+    format!("<div style=\"overflow-x:auto\"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>")
 }
 
 /// Shows pictures side by side, as one image: what shows notebooks without running them (a code host's page, a

@@ -19,8 +19,8 @@ const PALETTE: [RGBColor; 6] = [
 ];
 const FONT: &str = "sans-serif";
 const SMALL: i32 = 13;
-/// The widest row of pictures: about what a notebook's page holds.
-const ROW: u32 = 960;
+/// The widest row of pictures: what a notebook's page holds beside JupyterLab's list of files, on a small screen.
+const ROW: u32 = 840;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 /// A named line of a chart.
@@ -63,8 +63,8 @@ pub fn curves(runs: &[(&str, Vec<CurvePoint>)]) -> Result<String> {
         .iter()
         .map(|(name, c)| (*name, c.iter().filter_map(|p| Some((x(p), p.dev_macro_f1?))).collect()))
         .collect();
-    svg((900, 340), |area| {
-        let (left, right) = area.split_horizontally(450);
+    svg((ROW, 340), |area| {
+        let (left, right) = area.split_horizontally(ROW / 2);
         lines(&left, "training loss", "thousand examples", "loss", &loss)?;
         lines(&right, "on dev", "thousand examples", "macro-F1", &dev)
     })
@@ -72,9 +72,9 @@ pub fn curves(runs: &[(&str, Vec<CurvePoint>)]) -> Result<String> {
 
 /// Curves of a run that is still training, under a line that says how far it is: `(update, value)`.
 pub(crate) fn growing(said: &str, loss: &[(f64, f64)], dev: &[Vec<(f64, f64)>; 2]) -> Result<String> {
-    svg((900, 330), |area| {
+    svg((ROW, 330), |area| {
         area.draw(&Text::new(said.to_owned(), (12, 8), (FONT, 15).into_font().color(&BLACK))).map_err(figure)?;
-        let (left, right) = area.margin(26, 0, 0, 0).split_horizontally(450);
+        let (left, right) = area.margin(26, 0, 0, 0).split_horizontally(ROW / 2);
         lines(&left, "training loss", "update", "loss", &[("loss", loss.to_vec())])?;
         lines(&right, "on dev", "update", "share", &[("accuracy", dev[0].clone()), ("macro-F1", dev[1].clone())])
     })
@@ -223,10 +223,10 @@ mod tests {
 
     #[test]
     fn pictures_stand_beside_each_other_and_what_does_not_fit_below() {
-        let [small, wide] = [460, 900].map(|width| svg((width, 340), |_| Ok(())).unwrap());
+        let [small, wide] = [400, ROW].map(|width| svg((width, 340), |_| Ok(())).unwrap());
         let one = beside(&[small.clone(), small, wide]);
-        assert!(one.starts_with("<svg width=\"920\" height=\"680\" viewBox=\"0 0 920 680\""), "{one}");
+        assert!(one.starts_with("<svg width=\"840\" height=\"680\" viewBox=\"0 0 840 680\""), "{one}");
         let places: Vec<&str> = one.split("<svg x=").skip(1).filter_map(|p| p.split(" width").next()).collect();
-        assert_eq!(places, ["\"0\" y=\"0\"", "\"460\" y=\"0\"", "\"0\" y=\"340\""]);
+        assert_eq!(places, ["\"0\" y=\"0\"", "\"400\" y=\"0\"", "\"0\" y=\"340\""]);
     }
 }
