@@ -8,6 +8,7 @@
 # make soak        runs killed fifty times, and at every point of their saving
 # make test-browser   the notebooks in JupyterLab in Chromium
 # make fuzz        readers of hostile files, a minute each
+# make pack        what a machine with a GPU and no Rust toolchain needs, as one archive
 # make coverage    which lines the tests reach
 #
 # DATA=auto|titles|reviews|FOLDER   PROFILE=smoke|quick|full   SEEDS=123,124   PYTHON=python3.12
@@ -43,7 +44,7 @@ unexport MAKEFLAGS MFLAGS
 # Two at a time: the kernel compiles while Python packages arrive.
 MAKEFLAGS += --jobs=2
 
-.PHONY: reproduce test test-browser bench soak fuzz coverage check lab setup doctor corpus clean
+.PHONY: reproduce test test-browser bench pack soak fuzz coverage check lab setup doctor corpus clean
 
 reproduce: setup corpus
 	$(if $(SEEDS),KD_SEEDS=$(SEEDS)) $(BIN)/python notebooks/tools/run.py --profile $(PROFILE) --data data/default $(NOTEBOOKS)
@@ -81,6 +82,9 @@ bench: setup corpus
 	cargo bench --locked --profile dev -p kd_lib --bench steps
 	cargo bench --locked --profile dev -p kd_lib --bench race
 	cargo bench --locked --profile dev -p kd_lib --bench scale
+
+pack: setup corpus
+	sh notebooks/tools/pack.sh data/default
 
 check: $(DENY)
 	cargo fmt --all --check

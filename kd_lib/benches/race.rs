@@ -1,7 +1,7 @@
 //! Our steps beside PyTorch's on the same batches, in turns: one round of each contender, then the next, so that a slow
 //! moment of the machine hits all alike. Prints a table with its processor's name; `make bench` keeps it.
 //!
-//!     cargo bench --profile dev -p kd_lib --bench race -- CORPUS [ROUNDS]
+//!     cargo bench --profile dev -p kd_lib --bench race -- CORPUS [ROUNDS [PRECISION]]
 //!
 //! Each contender is a process of its own that answers a number of batches with seconds, texts and its largest memory;
 //! those in Python are in `benches/peer`, ours is this program, started again with `contend`.
@@ -19,6 +19,7 @@ use common::root;
 use kd_lib::data::Corpus;
 use kd_lib::device::Environment;
 use kd_lib::grid::Grid;
+use kd_lib::strategies::Precision;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -63,6 +64,7 @@ impl Contender {
 
     fn end(self) -> Result<(&'static str, f64, f64)> {
         let Contender { name, mut child, asks, mut texts_per_second, peak, .. } = self;
+        let peak = on_gpu(child.id()).unwrap_or(peak);
         drop(asks); // the end of its input is the end of its work
         child.wait()?;
         texts_per_second.remove(0); // the first round warms up
@@ -71,18 +73,39 @@ impl Contender {
     }
 }
 
+/// MiB that a process holds on a GPU, where there is one.
+fn on_gpu(process: u32) -> Option<f64> {
+    let output = Command::new("nvidia-smi")
+        .args(["--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"])
+        .output()
+        .ok()?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut lines = text.lines().filter_map(|line| line.split_once(", "));
+    lines.find(|(pid, _)| *pid == process.to_string())?.1.trim().parse().ok()
+}
+
+/// What all races share.
+struct Entry {
+    corpus: PathBuf,
+    rounds: usize,
+    precision: String,
+    /// Operations a second of a matrix product in fp32 and in 16 bits.
+    peaks: [f64; 2],
+}
+
 /// Races one work; a line of the table for each contender. Returns texts a second: ours, PyTorch strong, weak.
-fn race(work: &Work, corpus: &Path, rounds: usize, table: &mut Grid, peaks: [f64; 2]) -> Result<[f64; 3]> {
+fn race(work: &Work, entry: &Entry, table: &mut Grid) -> Result<[f64; 3]> {
+    let Entry { corpus, rounds, precision, peaks } = entry;
     let folder = tempfile::tempdir()?;
-    let (inputs, flops) =
-        (folder.path().join("inputs.json"), work.write_inputs(corpus, &folder.path().join("inputs.json"))?);
-    let mut contenders = vec![Contender::start("kd_lib", ours::command(work, corpus)?)?];
+    let inputs = folder.path().join("inputs.json");
+    let flops = work.write_inputs(corpus, precision, &inputs)?;
+    let mut contenders = vec![Contender::start("kd_lib", ours::command(work, corpus, precision)?)?];
     for form in ["strong", "weak"] {
         let mut command = Command::new(root().join(".venv/bin/python"));
         command.arg(root().join("kd_lib/benches/peer").join(work.script)).arg(&inputs).arg(form).args(work.mode());
         contenders.push(Contender::start(if form == "weak" { "PyTorch, weak" } else { "PyTorch, strong" }, command)?);
     }
-    for round in 0..=rounds {
+    for round in 0..=*rounds {
         eprintln!("{}: round {round} of {rounds}", work.name);
         contenders.iter_mut().try_for_each(|contender| contender.round(work.batches))?;
     }
@@ -109,25 +132,27 @@ fn race(work: &Work, corpus: &Path, rounds: usize, table: &mut Grid, peaks: [f64
 fn main() -> Result<()> {
     let mut arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     if arguments.first().is_some_and(|a| a == "contend") {
-        return ours::contend(&arguments[1], Path::new(&arguments[2]));
+        return ours::contend(&arguments[1], Path::new(&arguments[2]), &arguments[3]);
     }
     let corpus = PathBuf::from(if arguments.is_empty() { "data/default".into() } else { arguments.remove(0) });
     let corpus = if corpus.exists() { corpus } else { root().join(corpus) };
     let rounds: usize = arguments.first().map_or(Ok(5), |n| n.parse())?;
-    let environment = Environment::of(tch::Device::Cpu);
-    let peaks = ours::matrix_products();
+    let precision = arguments.get(1).map_or("auto", String::as_str).to_owned();
+    let device = kd_lib::device::choose("auto")?;
+    let half = if precision == "fp16" { Precision::Fp16 } else { Precision::Bf16 };
+    let entry = Entry { peaks: ours::matrix_products(device, half), corpus, rounds, precision };
     let mut table =
         Grid::new(&["work", "contender", "texts/s", "ours / it", "of the product's rate", "MiB", "ours / it"]);
     let mut speeds = Vec::new();
     for work in &works::WORKS {
-        speeds.push(race(work, &corpus, rounds, &mut table, peaks)?);
+        speeds.push(race(work, &entry, &mut table)?);
     }
-    let answers = first::race(&corpus, rounds)?;
-    let Environment { processor, threads, instructions, libtorch, .. } = environment;
+    let Entry { corpus, rounds, peaks, .. } = entry;
+    let Environment { processor, threads, instructions, libtorch, .. } = Environment::of(device);
     println!("{processor}, {threads} threads, {}; libtorch {libtorch}", instructions.join(" "));
-    println!("matrix product 2048 × 768 × 3072: fp32 {:.0}, bf16 {:.0} GFLOP/s\n", peaks[0] / 1e9, peaks[1] / 1e9);
+    println!("matrix product 2048 × 768 × 3072: fp32 {:.0}, {half:?} {:.0} GFLOP/s\n", peaks[0] / 1e9, peaks[1] / 1e9);
     println!("{}", table.text());
-    println!("{answers}\n");
+    println!("{}\n", first::race(&corpus, rounds)?);
     println!("{}", study(&speeds, Corpus::open(&corpus)?.train.len() as f64));
     Ok(())
 }

@@ -6,6 +6,7 @@ use crate::strategies::Precision;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use tch::{Cuda, Device};
 
 /// Opens `libtorch_cuda` once per process where an NVIDIA driver is loaded; says whether it is open.
@@ -79,12 +80,17 @@ pub fn multiplies(device: Device, precision: Precision) -> bool {
     device.is_cuda() || by_processor
 }
 
+/// Extensions that are told of.
+const EXTENSIONS: [&str; 4] = ["avx2", "avx512f", "avx512_bf16", "amx_bf16"];
+/// Asks for the first GPU's name.
+const GPU_NAME: [&str; 3] = ["--query-gpu=name", "--format=csv,noheader", "--id=0"];
+
 /// What a result was computed on. Two runs of a recipe agree bit for bit where all of this agrees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
     /// `cpu` or `cuda`.
     pub device: String,
-    /// The processor's own name, family and model: clouds give many the same name.
+    /// A GPU's name; else the processor's own name, family and model: clouds give many the same name.
     pub processor: String,
     /// Vector extensions that decide which kernels run.
     pub instructions: Vec<String>,
@@ -100,15 +106,12 @@ impl Environment {
     /// What this process computes on.
     pub fn of(device: Device) -> Environment {
         let flags = processor_field("flags");
-        let wanted = ["avx2", "avx512f", "avx512_bf16", "amx_bf16"];
+        let has = |wanted: &&str| flags.split(' ').any(|flag| flag == *wanted);
+        let gpu = device.is_cuda().then(|| said(Command::new("nvidia-smi").args(GPU_NAME)).unwrap_or_default());
         Environment {
             device: if device.is_cuda() { "cuda".into() } else { "cpu".into() },
-            processor: ["model name", "cpu family", "model"].map(processor_field).join(" · "),
-            instructions: wanted
-                .iter()
-                .filter(|w| flags.split(' ').any(|f| f == **w))
-                .map(|w| (*w).to_owned())
-                .collect(),
+            processor: gpu.unwrap_or_else(|| ["model name", "cpu family", "model"].map(processor_field).join(" · ")),
+            instructions: EXTENSIONS.into_iter().filter(has).map(str::to_owned).collect(),
             threads: i64::from(tch::get_num_threads()),
             libtorch: torch_version(),
             kd_lib: env!("CARGO_PKG_VERSION").into(),
@@ -116,11 +119,16 @@ impl Environment {
     }
 }
 
-/// The commit of the project around `folder`, where git knows it.
+/// The commit of the project around `folder`, where git knows it; else what a file `commit` in there says.
 pub fn commit(folder: &Path) -> Option<String> {
-    let git = std::process::Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(folder).output();
-    let said = git.ok().filter(|o| o.status.success())?.stdout;
-    Some(String::from_utf8_lossy(&said).trim().to_owned())
+    let packed = || Some(std::fs::read_to_string(folder.join("commit")).ok()?.trim().to_owned());
+    said(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(folder)).or_else(packed)
+}
+
+/// What a command prints, where it succeeds.
+fn said(command: &mut Command) -> Option<String> {
+    let output = command.output().ok().filter(|o| o.status.success())?;
+    Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
 /// The version that the Python package of libtorch states, or that a plain libtorch has in `build-version`.

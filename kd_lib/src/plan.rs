@@ -67,7 +67,8 @@ impl Plan {
         };
         let checkpoint = weights.map(|w| open_checkpoint(checkpoints, w, recipe.data.max_tokens)).transpose()?;
         let ingredients = ingredients(recipe, checkpoint.as_ref().map(|(folder, _)| folder.as_path()))?;
-        let key = json!({ "format": FORMAT[usize::from(teacher.is_some())], "recipe": without_labels(recipe), "precision": precision, "cuda": device.is_cuda(),
+        // Not the device: a teacher from a GPU teaches where there is none. (`cuda` stays for the ids that exist.)
+        let key = json!({ "format": FORMAT[usize::from(teacher.is_some())], "recipe": without_labels(recipe), "precision": precision, "cuda": false,
             "corpus": corpus.fingerprint, "ingredients": ingredients, "teacher": teacher });
         let id = format!("{}-{}", recipe.name, &blake3::hash(key.to_string().as_bytes()).to_hex()[..12]);
         let whole = corpus.clone();

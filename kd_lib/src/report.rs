@@ -101,8 +101,6 @@ pub fn figure((mean, deviation): (f64, Option<f64>)) -> String {
 }
 
 fn mean_and_deviation(values: &[f64]) -> (f64, Option<f64>) {
-    let count = values.len() as f64;
-    let mean = values.iter().sum::<f64>() / count;
-    let deviation = (values.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / (count - 1.0)).sqrt();
-    (mean, (values.len() > 1).then_some(deviation))
+    let values = ndarray::aview1(values);
+    (values.mean().unwrap_or(f64::NAN), (values.len() > 1).then(|| values.std(1.0)))
 }

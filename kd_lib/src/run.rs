@@ -163,16 +163,7 @@ impl Run {
         let labels = Vec::<i64>::try_from(file.take(&path, "labels")?)?;
         Ok((to_array(&file.take(&path, "logits")?)?, labels.into_iter().map(|l| l as usize).collect()))
     }
-}
 
-/// One line of `test.csv` on the shelf of results.
-#[derive(Serialize, Deserialize)]
-struct Answer {
-    label: usize,
-    answer: usize,
-}
-
-impl Run {
     /// Predicted class and label of each example of a split, in the corpus's order. A run on the shelf of results
     /// has these alone, of the test split, and no logits.
     pub fn answers(&self, split: Split) -> Result<(Vec<usize>, Vec<usize>)> {
@@ -199,6 +190,13 @@ impl Run {
         Run::write_report(&folder, &self.report)?;
         Run::open(folder)
     }
+}
+
+/// One line of `test.csv` on the shelf of results.
+#[derive(Serialize, Deserialize)]
+struct Answer {
+    label: usize,
+    answer: usize,
 }
 
 /// `[rows, columns]` in fp32 as an array.

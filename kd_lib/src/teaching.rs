@@ -12,7 +12,6 @@ use crate::{Error, Result};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
-use std::path::Path;
 use std::time::{Duration, Instant};
 use tch::Tensor;
 
@@ -45,7 +44,8 @@ pub fn logits(teacher: &Run, texts: &[&str], watch: Watch) -> Result<Tensor> {
     let (mut known, mut tables) = (HashMap::new(), Vec::new());
     // A damaged portion is not read: its texts are answered again.
     for path in files::sealed(&folder, "part-").into_iter().filter(|path| files::is_sound(path)) {
-        remember(&path, &mut known, &mut tables)?;
+        let mut file = TensorFile::read(&path)?;
+        take(file.take(&path, "keys")?, file.take(&path, "logits")?, &mut known, &mut tables)?;
     }
     let mut wanted: HashMap<[i64; 2], &str> = texts.iter().map(|t| (key(t), *t)).collect();
     wanted.retain(|key, _| !known.contains_key(key));
@@ -81,12 +81,6 @@ fn note(teacher: &Run, unread: usize, asked: usize) -> Result<()> {
 }
 
 /// Adds a portion: its rows by key, counted through all tables.
-fn remember(path: &Path, known: &mut HashMap<[i64; 2], i64>, tables: &mut Vec<Tensor>) -> Result<()> {
-    let mut file = TensorFile::read(path)?;
-    let (keys, logits) = (file.take(path, "keys")?, file.take(path, "logits")?);
-    take(keys, logits, known, tables)
-}
-
 fn take(keys: Tensor, logits: Tensor, known: &mut HashMap<[i64; 2], i64>, tables: &mut Vec<Tensor>) -> Result<()> {
     let before: i64 = tables.iter().map(|t| t.size()[0]).sum();
     let keys = Vec::<i64>::try_from(keys.view(-1))?;

@@ -165,11 +165,14 @@ fn perturbations_have_the_length_that_their_definition_says() {
     }
 }
 
-/// Two updates of a model under these strategies; the smallest networks that are what they are.
+/// Two updates of a model under these strategies, on a GPU where there is one; the smallest networks that are what they
+/// are.
 fn two_steps(lab: &Lab, model: &str, settings: &[String]) -> kd_lib::run::Run {
-    let tiny_teacher = ["model.weights=tiny", "model.pooling=cls", "model.prefix=", "data.max_tokens=32", "device=cpu"];
+    let tiny_teacher =
+        ["model.weights=tiny", "model.pooling=cls", "model.prefix=", "data.max_tokens=32", "device=auto"];
     let base: &[&str] = if model == "bert" { &tiny_teacher } else { &TINY_STUDENT };
-    let settings: Vec<&str> = base.iter().copied().chain(settings.iter().map(String::as_str)).collect();
+    let settings = settings.iter().map(String::as_str).chain(["device=auto"]);
+    let settings: Vec<&str> = base.iter().copied().chain(settings).collect();
     let recipe = recipe(if model == "bert" { "teacher" } else { "student" }, &settings);
     let teacher = (recipe.objective.needs_teacher()).then(|| {
         let more = ["train.epochs=1", "data.train_examples=64", "train.precision=fp32", "seed=9"];

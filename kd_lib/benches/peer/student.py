@@ -7,7 +7,7 @@ strong:  two unidirectional passes over padded rows of like length, bf16 autocas
 import sys
 
 import torch
-from common import inputs, padded, serve
+from common import DEVICE, descend, half, inputs, padded, serve
 from torch import nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
@@ -24,7 +24,7 @@ class Weak(nn.Module):
 
     def forward(self, ids, lengths):
         words = self.dropout(self.embedding(ids))
-        packed = pack_padded_sequence(words, lengths, batch_first=True, enforce_sorted=False)
+        packed = pack_padded_sequence(words, lengths.cpu(), batch_first=True, enforce_sorted=False)
         states, _ = pad_packed_sequence(self.lstm(packed)[0], batch_first=True, padding_value=float("-inf"))
         return self.classifier(self.dropout(states.max(1).values))
 
@@ -38,11 +38,11 @@ class Strong(nn.Module):
         self.classifier = nn.Linear(2 * HIDDEN, classes)
 
     def forward(self, ids, lengths):
-        positions = torch.arange(ids.shape[1]).unsqueeze(0)
+        positions = torch.arange(ids.shape[1], device=ids.device).unsqueeze(0)
         real = positions < lengths.unsqueeze(1)
         turned = torch.where(real, lengths.unsqueeze(1) - 1 - positions, positions)
-        with torch.autocast("cpu", torch.bfloat16):
-            words = self.dropout(self.embedding(ids)).bfloat16()
+        with torch.autocast(DEVICE, half(given)):
+            words = self.dropout(self.embedding(ids)).to(half(given))
             backwards = words.gather(1, turned.unsqueeze(2).expand(-1, -1, EMBEDDING))
             states = [lstm(x)[0] for lstm, x in zip(self.directions, [words, backwards])]
         padding = ~real.unsqueeze(2)
@@ -51,17 +51,16 @@ class Strong(nn.Module):
 
 
 given, form = inputs()
-model = (Weak if form == "weak" else Strong)(given["vocabulary"], given["classes"])
+model = (Weak if form == "weak" else Strong)(given["vocabulary"], given["classes"]).to(DEVICE)
 batches = [padded(batch) for batch in given["shuffled" if form == "weak" else "bucketed"]]
 optimiser = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), fused=form == "strong")
+scaler = torch.amp.GradScaler(DEVICE, enabled=form == "strong" and half(given) == torch.float16)
 
 
 def update(batch):
     ids, lengths, labels = batch
     optimiser.zero_grad()
-    nn.functional.cross_entropy(model(ids, lengths), labels).backward()
-    nn.utils.clip_grad_norm_(model.parameters(), CLIP)
-    optimiser.step()
+    descend(nn.functional.cross_entropy(model(ids, lengths), labels), model, optimiser, scaler, CLIP)
     return len(ids)
 
 

@@ -6,6 +6,7 @@ use super::works::{self, WORKS, Work};
 use anyhow::{Context, Result};
 use kd_lib::data::{Corpus, Encoder};
 use kd_lib::models::{BiLstmConfig, Blueprint, Pooling};
+use kd_lib::strategies::Precision;
 use std::io::BufRead;
 use std::path::Path;
 use std::process::Command;
@@ -13,17 +14,17 @@ use std::time::Instant;
 use tch::{Device, Kind, Tensor};
 
 /// This program, started again as a contender.
-pub fn command(work: &Work, corpus: &Path) -> Result<Command> {
+pub fn command(work: &Work, corpus: &Path, precision: &str) -> Result<Command> {
     let mut command = Command::new(std::env::current_exe()?);
-    command.arg("contend").arg(work.name).arg(corpus);
+    command.arg("contend").arg(work.name).arg(corpus).arg(precision);
     Ok(command)
 }
 
 /// Answers each line of standard input with a round of work.
-pub fn contend(name: &str, corpus: &Path) -> Result<()> {
+pub fn contend(name: &str, corpus: &Path, precision: &str) -> Result<()> {
     let work = WORKS.iter().find(|work| work.name == name).context("no such work")?;
     let mut round: Box<dyn FnMut(usize) -> Result<(f64, usize)>> =
-        if work.evaluate { reads(work, corpus)? } else { steps(work, corpus)? };
+        if work.evaluate { reads(work, corpus, precision)? } else { steps(work, corpus, precision)? };
     for line in std::io::stdin().lock().lines() {
         let (seconds, texts) = round(line?.trim().parse()?)?;
         println!("{}", serde_json::to_string(&Answer { seconds, texts, peak: peak()? })?);
@@ -33,20 +34,21 @@ pub fn contend(name: &str, corpus: &Path) -> Result<()> {
 
 type Round = Box<dyn FnMut(usize) -> Result<(f64, usize)>>;
 
-fn steps(work: &Work, corpus: &Path) -> Result<Round> {
-    let mut rehearsal = lab().rehearse(&recipe(work.recipe, &[])?, &Corpus::open(corpus)?)?;
+fn steps(work: &Work, corpus: &Path, precision: &str) -> Result<Round> {
+    let recipe = recipe(work.recipe, &[&format!("train.precision={precision}")])?;
+    let mut rehearsal = lab().rehearse(&recipe, &Corpus::open(corpus)?)?;
     Ok(Box::new(move |batches| {
-        let mut sum = (0.0, 0);
+        let (start, mut texts) = (Instant::now(), 0);
         for _ in 0..batches {
-            let (seconds, texts) = rehearsal.update()?;
-            sum = (sum.0 + seconds, sum.1 + texts);
+            texts += rehearsal.update()?.1;
         }
-        Ok(sum)
+        finish(rehearsal.plan.device);
+        Ok((start.elapsed().as_secs_f64(), texts))
     }))
 }
 
-fn reads(work: &'static Work, corpus: &Path) -> Result<Round> {
-    let (plan, encoder) = works::open(work, corpus)?;
+fn reads(work: &'static Work, corpus: &Path, precision: &str) -> Result<Round> {
+    let (plan, encoder) = works::open(work, corpus, precision)?;
     let classes = plan.corpus.labels.len() as i64;
     let blueprint = match (&encoder, &plan.checkpoint) {
         (Encoder::Pieces(pieces), Some((_, config))) => {
@@ -69,7 +71,7 @@ fn reads(work: &'static Work, corpus: &Path) -> Result<Round> {
         }
         _ => anyhow::bail!("no checkpoint"),
     };
-    let model = blueprint.build(Device::Cpu);
+    let model = blueprint.build(plan.device);
     let split = encoder.encode_split(&plan.corpus.train)?;
     let all = work.chosen(&split, true);
     let mut done = 0;
@@ -79,23 +81,33 @@ fn reads(work: &'static Work, corpus: &Path) -> Result<Round> {
         let start = Instant::now();
         let _guard = tch::no_grad_guard();
         for rows in &chosen {
-            let batch = kd_lib::data::Batch::collate(&split, rows, Device::Cpu);
+            let batch = kd_lib::data::Batch::collate(&split, rows, plan.device);
             let _ = model.logits(&batch, kd_lib::models::Mode::Eval, plan.precision).argmax(-1, false);
         }
+        finish(plan.device);
         Ok((start.elapsed().as_secs_f64(), chosen.iter().map(Vec::len).sum()))
     }))
 }
 
-/// What a plain matrix product of 2048 × 768 × 3072 reaches here in fp32 and in bf16, operations a second.
-pub fn matrix_products() -> [f64; 2] {
-    [Kind::Float, Kind::BFloat16].map(|kind| {
-        let [a, b] =
-            [[2048, 768], [768, 3072]].map(|size| Tensor::randn(size, (Kind::Float, Device::Cpu)).to_kind(kind));
+/// Waits until a GPU has done what it was given.
+fn finish(device: Device) {
+    if let Device::Cuda(index) = device {
+        tch::Cuda::synchronize(index as i64);
+    }
+}
+
+/// What a plain matrix product of 2048 × 768 × 3072 reaches here in fp32 and in 16 bits, operations a second.
+pub fn matrix_products(device: Device, precision: Precision) -> [f64; 2] {
+    const TIMES: usize = 8;
+    let half = if precision == Precision::Fp16 { Kind::Half } else { Kind::BFloat16 };
+    [Kind::Float, half].map(|kind| {
+        let [a, b] = [[2048, 768], [768, 3072]].map(|size| Tensor::randn(size, (Kind::Float, device)).to_kind(kind));
         let mut rates: Vec<f64> = (0..15)
             .map(|_| {
                 let start = Instant::now();
-                let _ = a.matmul(&b);
-                2.0 * 2048.0 * 768.0 * 3072.0 / start.elapsed().as_secs_f64()
+                (0..TIMES).for_each(|_| drop(a.matmul(&b)));
+                finish(device);
+                (2 * TIMES * 2048 * 768 * 3072) as f64 / start.elapsed().as_secs_f64()
             })
             .collect();
         rates.sort_by(f64::total_cmp);

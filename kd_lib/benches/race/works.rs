@@ -78,8 +78,8 @@ impl Work {
     }
 
     /// Writes the batches as ids; returns the floating-point operations of a text, padding left out.
-    pub fn write_inputs(&self, corpus: &Path, path: &Path) -> Result<f64> {
-        let (plan, encoder) = open(self, corpus)?;
+    pub fn write_inputs(&self, corpus: &Path, precision: &str, path: &Path) -> Result<f64> {
+        let (plan, encoder) = open(self, corpus, precision)?;
         let split = encoder.encode_split(&plan.corpus.train)?;
         let kept = match &encoder {
             Encoder::Pieces(pieces) => pieces.kept().unwrap_or_default().to_vec(),
@@ -96,7 +96,7 @@ impl Work {
         };
         let checkpoint = plan.checkpoint.as_ref().map(|(folder, _)| folder.clone());
         let inputs = json!({ "vocabulary": vocabulary, "classes": plan.corpus.labels.len(), "pad": encoder.pad(), "kept": kept,
-            "checkpoint": checkpoint, "bucketed": batches(true), "shuffled": batches(false) });
+            "checkpoint": checkpoint, "precision": plan.precision, "bucketed": batches(true), "shuffled": batches(false) });
         std::fs::write(path, inputs.to_string())?;
         let (tokens, texts) =
             self.chosen(&split, true).iter().flatten().fold((0, 0), |(t, n), &r| (t + split.ids[r].len(), n + 1));
@@ -110,8 +110,8 @@ impl Work {
 }
 
 /// A work's plan on a corpus, and its encoder.
-pub fn open(work: &Work, corpus: &Path) -> Result<(Plan, Encoder)> {
-    let (lab, recipe) = (lab(), recipe(work.recipe, &[])?);
+pub fn open(work: &Work, corpus: &Path, precision: &str) -> Result<(Plan, Encoder)> {
+    let (lab, recipe) = (lab(), recipe(work.recipe, &[&format!("train.precision={precision}")])?);
     let plan = lab.plan(&recipe, &Corpus::open(corpus)?)?;
     let texts: Vec<&str> = plan.corpus.train.iter().map(|e| e.text.as_str()).collect();
     let (max_tokens, cut) = (recipe.data.max_tokens, recipe.data.cut);
