@@ -13,11 +13,13 @@ while the reader of this one reads.
 import json
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -124,6 +126,21 @@ def stand_between(connection, folder):
     return moved
 
 
+def below(process):
+    """A process's children, their children, and so on."""
+    lists = Path(f"/proc/{process}/task").glob("*/children")
+    children = [int(child) for listed in lists for child in listed.read_text().split()]
+    return children + [further for child in children for further in below(child)]
+
+
+def end_with(parent):
+    """Ends what runs below this process once the program that started the kernel is gone; a killed one tells nobody."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    for process in below(os.getpid()):
+        os.kill(process, signal.SIGKILL)
+
+
 def start(connection):
     os.environ.update(environment())
     os.environ.setdefault("EVCXR_CONFIG_DIR", str(ROOT / "notebooks" / "tools" / "evcxr"))
@@ -133,6 +150,8 @@ def start(connection):
     later = threading.Timer(SETTLED, lay_out_spare)
     later.daemon = True
     later.start()
+    parent = int(os.environ.get("JPY_PARENT_PID", os.getppid()))
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
     try:
         connection = stand_between(Path(connection), folder)
         code = subprocess.call([EVCXR, "--control_file", connection], env=os.environ | {"EVCXR_TMPDIR": str(folder)})

@@ -188,6 +188,35 @@ class KernelOutlivesItsClients(unittest.TestCase):
             manager.shutdown_kernel(now=True)
 
 
+class KernelEndsWithItsParent(unittest.TestCase):
+    PARENT = """
+import sys
+from jupyter_client.manager import start_new_kernel
+manager, client = start_new_kernel(kernel_name="kd_rust", startup_timeout=120)
+client.execute("loop { std::thread::sleep(std::time::Duration::from_secs(1)); }")
+print("launcher", manager.provisioner.pid, flush=True)
+sys.stdin.read()
+"""
+
+    def test_a_cell_that_is_running_ends_when_its_parent_is_killed(self):
+        parent = subprocess.Popen([sys.executable, "-c", self.PARENT], cwd=run.NOTEBOOKS, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self.addCleanup(parent.communicate)
+        self.addCleanup(parent.kill)
+        said = next(line for line in parent.stdout if line.startswith(b"launcher"))  # evcxr prints there too
+        launcher = int(said.split()[1])
+        time.sleep(5)
+        processes = [launcher, *kernel.below(launcher)]
+        self.assertGreaterEqual(len(processes), 3, "the launcher, evcxr, and the process of the cells")
+        parent.kill()
+        parent.wait()
+        deadline = time.monotonic() + 20
+        alive = processes
+        while alive and time.monotonic() < deadline:
+            time.sleep(0.5)
+            alive = [p for p in alive if Path(f"/proc/{p}").exists()]
+        self.assertEqual(alive, [])
+
+
 class CorpusIsFound(unittest.TestCase):
     def test_a_folder_that_is_not_there_is_refused(self):
         with self.assertRaisesRegex(OSError, "no-such-folder.*name one"):
