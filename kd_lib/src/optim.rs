@@ -26,25 +26,22 @@ impl AdamW {
         AdamW { settings, step: 0, moments: params.iter().map(|p| [zeros(&p.tensor), zeros(&p.tensor)]).collect() }
     }
 
-    /// One update at learning rate `lr` from the gradients that the parameters hold, each multiplied by `shrink` where
-    /// that is given (see [`clip`]).
-    pub fn update(&mut self, params: &Params, lr: f64, shrink: Option<&Tensor>) {
+    /// One update at learning rate `lr` from the parameters' gradients, each multiplied by `shrink` where that is given
+    /// (see [`clip`]). A parameter without one stays.
+    pub fn update(&mut self, params: &Params, gradients: &[Tensor], lr: f64, shrink: Option<&Tensor>) {
         let _guard = tch::no_grad_guard();
         self.step += 1;
         let [beta1, beta2] = self.settings.betas;
         let (bias1, bias2) = (1.0 - beta1.powi(self.step as i32), 1.0 - beta2.powi(self.step as i32));
         // lr · (m / bias1) / (√(v / bias2) + ε) = m / ((√v + ε·√bias2) · scale): a pass over memory fewer. (At lr = 0 the quotient is 0.)
         let (epsilon, scale) = (self.settings.epsilon * bias2.sqrt(), bias1 / (lr * bias2.sqrt()));
-        for (param, [mean, square]) in params.iter().zip(&self.moments) {
-            let grad = param.tensor.grad();
-            if !grad.defined() {
-                continue;
-            }
+        let params = params.iter().zip(gradients).zip(&self.moments);
+        for ((param, grad), [mean, square]) in params.filter(|((_, grad), _)| grad.defined()) {
             let decay = if param.decay { 1.0 - lr * self.settings.weight_decay } else { 1.0 };
-            let parts = |t: &Tensor| t.view(-1).split(CHUNK, 0);
+            let parts = |t: &Tensor| t.reshape(-1).split(CHUNK, 0);
             let chunks = parts(&param.tensor.detach())
                 .into_iter()
-                .zip(parts(&grad))
+                .zip(parts(grad))
                 .zip(parts(mean).into_iter().zip(parts(square)));
             for ((mut weight, grad), (mut mean, mut square)) in chunks {
                 let grad = shrink.map_or(grad.shallow_clone(), |factor| grad * factor);
@@ -71,16 +68,15 @@ pub fn learning_rate(peak: f64, step: usize, warmup: usize, total: usize) -> f64
 }
 
 /// Global L2 norm of all gradients, as a scalar tensor.
-pub fn gradient_norm(params: &Params) -> Tensor {
-    let norms: Vec<Tensor> = params.iter().map(|p| p.tensor.grad()).filter(Tensor::defined).map(|g| g.norm()).collect();
+pub fn gradient_norm(gradients: &[Tensor]) -> Tensor {
+    let norms: Vec<Tensor> = gradients.iter().filter(|g| g.defined()).map(Tensor::norm).collect();
     Tensor::stack(&norms, 0).norm()
 }
 
 /// Takes the loss scale back out of the gradients.
-pub fn unscale(params: &Params, scale: f64) {
+pub fn unscale(gradients: &mut [Tensor], scale: f64) {
     if scale != 1.0 {
-        let gradients = params.iter().map(|p| p.tensor.grad()).filter(Tensor::defined);
-        gradients.for_each(|mut grad| drop(grad.g_mul_scalar_(1.0 / scale)));
+        gradients.iter_mut().filter(|g| g.defined()).for_each(|gradient| *gradient = &*gradient * (1.0 / scale));
     }
 }
 

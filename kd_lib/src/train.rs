@@ -102,9 +102,9 @@ pub(crate) fn update(
     (step, rate): (usize, f64),
     scale: &mut LossScale,
 ) -> Result<Did> {
-    let did = update::gradients(&plan.seats(step), model, material, window, step, scale.scale)?;
-    optim::unscale(model.params(), scale.scale);
-    let norm = optim::gradient_norm(model.params());
+    let (did, mut gradients) = update::gradients(&plan.seats(step), model, material, window, step, scale.scale)?;
+    optim::unscale(&mut gradients, scale.scale);
+    let norm = optim::gradient_norm(&gradients);
     let finite = did.loss.is_finite() && norm.double_value(&[]).is_finite();
     scale.settle(finite);
     if !finite && (!scale.dynamic || scale.collapsed()) {
@@ -119,7 +119,7 @@ pub(crate) fn update(
     }
     if finite {
         let shrink = plan.recipe.optimiser.clip.map(|limit| optim::clip(&norm, limit));
-        optimiser.update(model.params(), rate, shrink.as_ref());
+        optimiser.update(model.params(), &gradients, rate, shrink.as_ref());
     }
     Ok(did)
 }

@@ -82,8 +82,8 @@ impl Did {
     }
 }
 
-/// Leaves in `model` the gradients of a window's mean loss times `scale`: of the clean loss and, under an attack, of
-/// the loss of its last pass, added. `step` decides what dropout draws.
+/// The gradients of a window's mean loss times `scale`, in the parameters' order (undefined where one has no part in the
+/// loss): of the clean loss and, under an attack, of the loss of its last pass, added. `step` decides what dropout draws.
 pub fn gradients(
     seats: &Seats,
     model: &dyn Classifier,
@@ -91,10 +91,11 @@ pub fn gradients(
     window: &[Vec<usize>],
     step: usize,
     scale: f64,
-) -> Result<Did> {
+) -> Result<(Did, Vec<Tensor>)> {
     let rows: usize = window.iter().map(Vec::len).sum();
     let mut did = Did { micro_batches: window.len(), ..Did::default() };
-    model.params().zero_grad();
+    let params: Vec<&Tensor> = model.params().iter().map(|p| &p.tensor).collect();
+    let mut sums = Vec::new();
     for (at, micro) in window.iter().enumerate() {
         let batch = Batch::collate(&material.train, micro, model.params().device());
         let teacher = material.teacher.as_ref().map(|logits| rows_of(logits, &batch));
@@ -109,16 +110,36 @@ pub fn gradients(
         let share = micro.len() as f64 / rows as f64;
         let clean = seats.attack.map(|attack| (attack, attack.start(model.word_embedding(), &batch)));
         let loss = pass(0, clean.as_ref().map(|c| &c.1))?;
-        (&loss.total * (share * scale)).f_backward()?;
-        let attacked = clean.map(|(attack, clean)| attacked(attack, clean, &mut pass)).transpose()?;
+        let perturbed = clean.as_ref().map(|c| &c.1.values);
+        let inputs: Vec<&Tensor> = params.iter().copied().chain(perturbed).collect();
+        let mut found = of(&loss, share * scale, &inputs)?;
+        let direction = found.split_off(params.len()).pop();
+        add(&mut sums, found);
+        let clean = clean.zip(direction);
+        let attacked = clean.map(|((attack, r), to)| attacked(attack, r, to, &mut pass)).transpose()?;
         did.add_clean(&loss, share);
         if let Some((perturbation, loss)) = attacked {
-            (&loss.total * (share * scale)).f_backward()?;
+            add(&mut sums, of(&loss, share * scale, &params)?);
             let [norm, cosine] = as_seen(model, &batch, &perturbation, seats.precision);
             did.add_attack([loss.total.double_value(&[]), norm, cosine], share);
         }
     }
-    Ok(did)
+    Ok((did, sums))
+}
+
+/// The gradients of a loss, times its weight, with respect to `inputs`.
+fn of(loss: &Loss, weight: f64, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+    Ok(Tensor::f_run_backward(&[&loss.total * weight], inputs, false, false)?)
+}
+
+/// Adds further gradients to those so far. Not in place: libtorch may hand out one tensor for two parameters.
+fn add(sums: &mut Vec<Tensor>, found: Vec<Tensor>) {
+    if sums.is_empty() {
+        *sums = found;
+        return;
+    }
+    let pairs = sums.iter_mut().zip(found).filter(|(_, more)| more.defined());
+    pairs.for_each(|(sum, more)| *sum = if sum.defined() { &*sum + more } else { more });
 }
 
 /// The attack's passes up to the forward of its last one: the final perturbation, and the loss under it. The passes
@@ -126,9 +147,9 @@ pub fn gradients(
 fn attacked(
     attack: Attack,
     clean: Perturbation,
+    mut gradient: Tensor,
     pass: &mut dyn FnMut(usize, Option<&Perturbation>) -> Result<Loss>,
 ) -> Result<(Perturbation, Loss)> {
-    let mut gradient = clean.values.grad();
     let mut perturbation = clean;
     for number in 1..=attack.passes() {
         perturbation = attack.step(&perturbation, &gradient);
@@ -136,7 +157,7 @@ fn attacked(
         if number == attack.passes() {
             return Ok((perturbation, loss));
         }
-        gradient = Tensor::f_run_backward(&[&loss.total], &[&perturbation.values], false, false)?.remove(0);
+        gradient = of(&loss, 1.0, &[&perturbation.values])?.remove(0);
     }
     Err(Error::recipe("attack.steps", "0", "choose 1 or more"))
 }

@@ -139,11 +139,8 @@ fn fifty_steps_of_adamw(data: &std::collections::BTreeMap<String, Tensor>) {
     };
     let mut optimiser = AdamW::new(settings, &params);
     for step in 0..50 {
-        params.zero_grad();
-        for param in params.iter() {
-            (&param.tensor * data[&format!("grads.{}", param.name)].get(step)).sum(tch::Kind::Float).backward();
-        }
-        optimiser.update(&params, learning_rate(1e-3, step as usize, 5, 50), None);
+        let gradients: Vec<Tensor> = params.iter().map(|p| data[&format!("grads.{}", p.name)].get(step)).collect();
+        optimiser.update(&params, &gradients, learning_rate(1e-3, step as usize, 5, 50), None);
     }
     for param in params.iter() {
         let difference = distance(&param.tensor, &data[&format!("last.{}", param.name)]);

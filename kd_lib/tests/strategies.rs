@@ -70,8 +70,7 @@ fn seats(attack: Option<Attack>) -> Seats {
 
 /// Each parameter's gradient over a window.
 fn of_window(model: &dyn Classifier, seats: &Seats, material: &Material, window: &[Vec<usize>]) -> Vec<Tensor> {
-    gradients(seats, model, material, window, 0, 1.0).unwrap();
-    model.params().iter().map(|p| p.tensor.grad().copy()).collect()
+    gradients(seats, model, material, window, 0, 1.0).unwrap().1
 }
 
 fn relative(a: &[Tensor], b: &[Tensor]) -> f64 {

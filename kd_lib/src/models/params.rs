@@ -55,16 +55,6 @@ impl Params {
         handle
     }
 
-    /// Forgets all gradients.
-    pub fn zero_grad(&self) {
-        for param in self.iter() {
-            let mut grad = param.tensor.grad();
-            if grad.defined() {
-                let _ = grad.detach_().zero_();
-            }
-        }
-    }
-
     /// Writes the weights under their reference names.
     pub fn write(&self, path: &Path) -> Result<()> {
         write_tensors(path, self.iter().map(|p| (p.name.clone(), &p.tensor)), HashMap::new())
