@@ -95,7 +95,7 @@ pub fn gradients(
     let rows: usize = window.iter().map(Vec::len).sum();
     let mut did = Did { micro_batches: window.len(), ..Did::default() };
     let params: Vec<&Tensor> = model.params().iter().map(|p| &p.tensor).collect();
-    let mut sums = Vec::new();
+    let mut sums: Vec<Tensor> = params.iter().map(|_| Tensor::new()).collect();
     for (at, micro) in window.iter().enumerate() {
         let batch = Batch::collate(&material.train, micro, model.params().device());
         let teacher = material.teacher.as_ref().map(|logits| rows_of(logits, &batch));
@@ -110,9 +110,8 @@ pub fn gradients(
         let share = micro.len() as f64 / rows as f64;
         let clean = seats.attack.map(|attack| (attack, attack.start(model.word_embedding(), &batch)));
         let loss = pass(0, clean.as_ref().map(|c| &c.1))?;
-        let perturbed = clean.as_ref().map(|c| &c.1.values);
-        let inputs: Vec<&Tensor> = params.iter().copied().chain(perturbed).collect();
-        let mut found = of(&loss, share * scale, &inputs)?;
+        let inputs = params.iter().copied().chain(clean.as_ref().map(|c| &c.1.values));
+        let mut found = of(&loss, share * scale, &inputs.collect::<Vec<_>>())?;
         let direction = found.split_off(params.len()).pop();
         add(&mut sums, found);
         let clean = clean.zip(direction);
@@ -133,11 +132,7 @@ fn of(loss: &Loss, weight: f64, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
 }
 
 /// Adds further gradients to those so far. Not in place: libtorch may hand out one tensor for two parameters.
-fn add(sums: &mut Vec<Tensor>, found: Vec<Tensor>) {
-    if sums.is_empty() {
-        *sums = found;
-        return;
-    }
+fn add(sums: &mut [Tensor], found: Vec<Tensor>) {
     let pairs = sums.iter_mut().zip(found).filter(|(_, more)| more.defined());
     pairs.for_each(|(sum, more)| *sum = if sum.defined() { &*sum + more } else { more });
 }

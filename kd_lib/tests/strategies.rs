@@ -6,7 +6,7 @@ mod common;
 use common::{TINY_STUDENT, batch, distance, recipe, sample, tiny_checkpoint, turn};
 use kd_lib::data::{Batch, Corpus, Encoded};
 use kd_lib::lab::Lab;
-use kd_lib::models::{BiLstm, BiLstmConfig, Classifier, Mode, Params};
+use kd_lib::models::{BiLstm, BiLstmConfig, Classifier, Mode, Params, words};
 use kd_lib::progress::silent;
 use kd_lib::recipe::Recipe;
 use kd_lib::strategies::{Attack, Objective, Perturbation, Precision, Scope};
@@ -36,8 +36,7 @@ impl Toy {
 
 impl Classifier for Toy {
     fn embed(&self, batch: &Batch, _: Mode, perturbation: Option<&Perturbation>) -> Tensor {
-        let words = Tensor::embedding(&self.embedding, &batch.ids, -1, false, false);
-        perturbation.map_or_else(|| words.shallow_clone(), |p| &words + p.rows(&batch.ids))
+        words(&self.embedding, &batch.ids, perturbation)
     }
 
     fn classify(&self, inputs: &Tensor, batch: &Batch, _: Mode, _: Precision) -> Tensor {

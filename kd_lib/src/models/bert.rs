@@ -2,7 +2,7 @@
 //! after the reference implementation's parameter names, so that any BERT checkpoint folder loads.
 //! Dropout acts on embeddings, attention weights, both residual branches and the pooled vector.
 
-use super::{Classifier, Mode, Params, linear};
+use super::{Classifier, Mode, Params, linear, words};
 use crate::data::{Batch, Pieces};
 use crate::files::{TensorFile, read_json};
 use crate::strategies::{Perturbation, Precision, precision};
@@ -241,8 +241,7 @@ impl Bert {
 
 impl Classifier for Bert {
     fn embed(&self, batch: &Batch, mode: Mode, perturbation: Option<&Perturbation>) -> Tensor {
-        let words = Tensor::embedding(&self.word, &batch.ids, -1, false, false);
-        let words = perturbation.map_or_else(|| words.shallow_clone(), |p| &words + p.rows(&batch.ids));
+        let words = words(&self.word, &batch.ids, perturbation);
         let summed = words + self.position.narrow(0, 0, batch.ids.size()[1]) + self.token_type.get(0);
         mode.dropout(&self.layer_norm(&summed, &self.norm), self.config.hidden_dropout_prob)
     }

@@ -4,7 +4,7 @@
 //! the row reversed *within its length*, and pooling sees real positions only. That keeps libtorch on its
 //! fused LSTM, which packed sequences leave, and makes a text's logits independent of its batch-mates.
 
-use super::{Classifier, Mode, Params, for_parts, linear};
+use super::{Classifier, Mode, Params, for_parts, linear, words};
 use crate::data::Batch;
 use crate::strategies::{Perturbation, Precision};
 use serde::{Deserialize, Serialize};
@@ -93,9 +93,7 @@ impl BiLstm {
 
 impl Classifier for BiLstm {
     fn embed(&self, batch: &Batch, mode: Mode, perturbation: Option<&Perturbation>) -> Tensor {
-        let words = Tensor::embedding(&self.embedding, &batch.ids, -1, false, false);
-        let words = perturbation.map_or_else(|| words.shallow_clone(), |p| &words + p.rows(&batch.ids));
-        mode.dropout(&words, self.dropout)
+        mode.dropout(&words(&self.embedding, &batch.ids, perturbation), self.dropout)
     }
 
     fn classify(&self, inputs: &Tensor, batch: &Batch, mode: Mode, precision: Precision) -> Tensor {

@@ -59,6 +59,12 @@ pub trait Classifier: std::fmt::Debug + Send {
     }
 }
 
+/// The vectors `[batch, seq, width]` of `ids [batch, seq]` in `table [vocabulary, width]`, a perturbation added.
+pub fn words(table: &Tensor, ids: &Tensor, perturbation: Option<&Perturbation>) -> Tensor {
+    let words = Tensor::embedding(table, ids, -1, false, false);
+    perturbation.map_or_else(|| words.shallow_clone(), |p| &words + p.rows(ids))
+}
+
 /// `x · wᵀ + b` in a precision: the fp32 weights are cast inside the graph, so gradients arrive in fp32. Where `x`
 /// is in two parts (see [`Precision::round`]), both meet the same weights.
 pub(crate) fn linear(x: &Tensor, [weight, bias]: &[Tensor; 2], precision: Precision) -> Tensor {

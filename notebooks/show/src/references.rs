@@ -7,7 +7,7 @@ use fasttext::FastText;
 use fasttext::args::Args;
 use kd_lib::data::{Batch, Corpus, Encoder, Example, Split, Vocabulary};
 use kd_lib::metrics::Scores;
-use kd_lib::models::{Classifier, Mode, Params};
+use kd_lib::models::{Classifier, Mode, Params, words};
 use kd_lib::recipe::Recipe;
 use kd_lib::strategies::{Perturbation, Precision};
 use kd_lib::tch::{Device, Kind, Tensor};
@@ -84,9 +84,7 @@ impl TextCnn {
 
 impl Classifier for TextCnn {
     fn embed(&self, batch: &Batch, mode: Mode, perturbation: Option<&Perturbation>) -> Tensor {
-        let words = Tensor::embedding(&self.embedding, &batch.ids, -1, false, false);
-        let words = perturbation.map_or_else(|| words.shallow_clone(), |p| &words + p.rows(&batch.ids));
-        mode.dropout(&words, self.dropout)
+        mode.dropout(&words(&self.embedding, &batch.ids, perturbation), self.dropout)
     }
 
     fn classify(&self, inputs: &Tensor, batch: &Batch, mode: Mode, _: Precision) -> Tensor {
