@@ -107,6 +107,11 @@ impl Study {
         recipes.map(|r| self.lab.recall(&r, &self.corpus).or_stop().unwrap_or_else(|| self.run(&r))).collect()
     }
 
+    /// A row's run of the first seed, found or trained likewise.
+    pub fn first(&self, name: &str) -> Run {
+        self.row(name, &self.seeds[..1]).remove(0)
+    }
+
     /// Rows of our own, each beside the baseline that it names (empty for a baseline), over this study's seeds.
     pub fn compare(&self, rows: &[(&str, &str)]) -> Vec<Measured> {
         let announced: Vec<Announced> =
