@@ -3,6 +3,8 @@
 The real kernel runs; only the network is played.
 """
 
+import json
+import os
 import shutil
 import subprocess
 import sys
@@ -215,6 +217,27 @@ sys.stdin.read()
             time.sleep(0.5)
             alive = [p for p in alive if Path(f"/proc/{p}").exists()]
         self.assertEqual(alive, [])
+
+
+class PackedForAGpu(unittest.TestCase):
+    def test_what_is_packed_trains_on_the_torch_of_a_python(self):
+        root = run.NOTEBOOKS.parent
+        subprocess.run(["sh", "notebooks/tools/pack.sh", "data/sample"], cwd=root, check=True, capture_output=True)
+        folder = Path(tempfile.mkdtemp())
+        self.addCleanup(shutil.rmtree, folder)
+        subprocess.run(["tar", "-C", folder, "-xf", root / "checkpoints" / "pack.tar"], check=True)
+        pack = folder / "pack"
+
+        def go(*arguments):
+            command = ["sh", pack / "go.sh", *arguments]
+            done = subprocess.run(command, cwd=folder, env=os.environ | {"PYTHON": sys.executable}, capture_output=True, text=True)
+            self.assertEqual(done.returncode, 0, done.stderr)
+            return Path(done.stdout.strip())
+
+        trained = go("run", pack / "notebooks/recipes/student.toml", "--data", pack / "sample", "--profile", "smoke")
+        kept = go("keep", trained.name)
+        report = json.loads((kept / "report.json").read_text())
+        self.assertEqual(report["commit"], (pack / "checkpoints" / "commit").read_text().strip())
 
 
 class CorpusIsFound(unittest.TestCase):
