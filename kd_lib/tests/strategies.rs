@@ -163,8 +163,7 @@ fn perturbations_have_the_length_that_their_definition_says() {
     }
 }
 
-/// Two updates of a model under these strategies, on a GPU where there is one; the smallest networks that are what they
-/// are.
+/// Two updates of a model under these strategies, on a GPU where there is one; the smallest networks of their kinds.
 fn two_steps(lab: &Lab, model: &str, settings: &[String]) -> kd_lib::run::Run {
     let tiny_teacher =
         ["model.weights=tiny", "model.pooling=cls", "model.prefix=", "data.max_tokens=32", "device=auto"];
