@@ -25,10 +25,8 @@ pub fn open_cuda() -> Result<()> {
             libloading::os::unix::RTLD_NOW | libloading::os::unix::RTLD_GLOBAL,
         )
     };
-    let library = library.map_err(|e| {
-        Error::file(&path, e.to_string(), "install the CUDA build of libtorch, or set device = \"cpu\"")
-    })?;
-    std::mem::forget(library);
+    let fix = "install the CUDA build of libtorch, or set device = \"cpu\"";
+    std::mem::forget(library.map_err(|e| Error::file(&path, e.to_string(), fix))?);
     Ok(())
 }
 
@@ -80,10 +78,8 @@ pub fn multiplies(device: Device, precision: Precision) -> bool {
     device.is_cuda() || by_processor
 }
 
-/// Extensions that are told of.
 const EXTENSIONS: [&str; 4] = ["avx2", "avx512f", "avx512_bf16", "amx_bf16"];
-/// Asks for the first GPU's name.
-const GPU_NAME: [&str; 3] = ["--query-gpu=name", "--format=csv,noheader", "--id=0"];
+const SMI: [&str; 2] = ["--query-gpu=name", "--format=csv,noheader"];
 
 /// What a result was computed on. Two runs of a recipe agree bit for bit where all of this agrees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,10 +103,13 @@ impl Environment {
     pub fn of(device: Device) -> Environment {
         let flags = processor_field("flags");
         let has = |wanted: &&str| flags.split(' ').any(|flag| flag == *wanted);
-        let gpu = device.is_cuda().then(|| said(Command::new("nvidia-smi").args(GPU_NAME)).unwrap_or_default());
+        let processor = match device {
+            Device::Cuda(n) => said(Command::new("nvidia-smi").args(SMI).arg(format!("--id={n}"))).unwrap_or_default(),
+            _ => ["model name", "cpu family", "model"].map(processor_field).join(" · "),
+        };
         Environment {
             device: if device.is_cuda() { "cuda".into() } else { "cpu".into() },
-            processor: gpu.unwrap_or_else(|| ["model name", "cpu family", "model"].map(processor_field).join(" · ")),
+            processor,
             instructions: EXTENSIONS.into_iter().filter(has).map(str::to_owned).collect(),
             threads: i64::from(tch::get_num_threads()),
             libtorch: torch_version(),

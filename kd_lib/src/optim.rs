@@ -38,10 +38,10 @@ impl AdamW {
         let params = params.iter().zip(gradients).zip(&self.moments);
         for ((param, grad), [mean, square]) in params.filter(|((_, grad), _)| grad.defined()) {
             let decay = if param.decay { 1.0 - lr * self.settings.weight_decay } else { 1.0 };
-            let parts = |t: &Tensor| t.reshape(-1).split(CHUNK, 0);
+            let parts = |t: &Tensor| t.view(-1).split(CHUNK, 0);
             let chunks = parts(&param.tensor.detach())
                 .into_iter()
-                .zip(parts(grad))
+                .zip(parts(&grad.contiguous()))
                 .zip(parts(mean).into_iter().zip(parts(square)));
             for ((mut weight, grad), (mut mean, mut square)) in chunks {
                 let grad = shrink.map_or(grad.shallow_clone(), |factor| grad * factor);

@@ -150,8 +150,7 @@ def start(connection):
     later = threading.Timer(SETTLED, lay_out_spare)
     later.daemon = True
     later.start()
-    parent = int(os.environ.get("JPY_PARENT_PID", os.getppid()))
-    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     try:
         connection = stand_between(Path(connection), folder)
         code = subprocess.call([EVCXR, "--control_file", connection], env=os.environ | {"EVCXR_TMPDIR": str(folder)})
