@@ -44,12 +44,8 @@ pub(crate) fn write(path: &Path, curve: &[CurvePoint]) -> Result<()> {
             Some(Value { tag: name.clone(), simple_value: Some(figure.as_f64()? as f32) })
         };
         let summary = Some(Summary { value: named.filter_map(value).collect() });
-        bytes.extend(record(&Event {
-            wall_time: point.step as f64,
-            step: point.step as i64,
-            summary,
-            ..Event::default()
-        }));
+        let (wall_time, step) = (point.step as f64, point.step as i64);
+        bytes.extend(record(&Event { wall_time, step, summary, ..Event::default() }));
     }
     files::write_atomically(path, |temporary| std::fs::write(temporary, bytes).map_err(Error::io(path)))
 }

@@ -205,10 +205,9 @@ fn build(plan: &Plan, encoder: &Encoder) -> Result<(Blueprint, Box<dyn Classifie
     let classes = plan.corpus.labels.len() as i64;
     tch::manual_seed(plan.recipe.seed as i64);
     match (&plan.recipe.model, encoder, &plan.checkpoint) {
-        (Model::Bert { pretrained, .. }, Encoder::Pieces(pieces), Some((folder, config))) => {
+        (&Model::Bert { pretrained, pooling, .. }, Encoder::Pieces(pieces), Some((folder, config))) => {
             let mut config = config.clone();
             config.vocab_size = pieces.rows().map_or(config.vocab_size, |rows| rows as i64);
-            let pooling = plan::pooling(&plan.recipe);
             let model = match pretrained {
                 true => Bert::pretrained(folder, &config, pooling, classes, pieces, plan.device)?,
                 false => Bert::new(&config, pooling, classes, plan.device),

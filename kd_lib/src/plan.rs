@@ -2,7 +2,7 @@
 //! The plan's id is a hash of all that decides the result, so one experiment has one folder.
 
 use crate::data::{Corpus, Encoded, Example, Extra, batch, corpus};
-use crate::models::{BertConfig, Pooling};
+use crate::models::BertConfig;
 use crate::recipe::{Model, Optimiser, PrecisionChoice, Recipe, Teaching, Train};
 use crate::strategies::{Attack, Precision};
 use crate::update::Seats;
@@ -254,12 +254,4 @@ fn numbers(recipe: &Recipe) -> [(&'static str, f64, bool, &'static str); 12] {
         ("model.embedding_spread", spread, above_zero(spread), positive),
         ("model.dropout", dropout, (0.0..1.0).contains(&dropout), share),
     ]
-}
-
-/// How token states are pooled, for a plan's blueprint.
-pub(crate) fn pooling(recipe: &Recipe) -> Pooling {
-    match recipe.model {
-        Model::Bert { pooling, .. } => pooling,
-        Model::Bilstm { .. } => Pooling::Mean,
-    }
 }

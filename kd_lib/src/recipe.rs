@@ -34,7 +34,6 @@ pub struct Recipe {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attack: Option<Attack>,
     /// Whose logits a distillation learns from; in a file, the path of the teacher's recipe.
-    #[serde(default)]
     pub teacher: Option<Box<Recipe>>,
     /// Several teachers of that recipe instead of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -80,7 +79,6 @@ pub struct Data {
     #[serde(default, skip_serializing_if = "Cut::is_head")]
     pub cut: Cut,
     /// Train on this many examples, drawn by a fixed seed; all where absent.
-    #[serde(default)]
     pub train_examples: Option<usize>,
     /// Train on the labels of this share of them, drawn by a fixed seed; the other texts may join the transfer set.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -202,7 +200,6 @@ pub struct Optimiser {
     #[serde(default = "quotient::<1, 10>")]
     pub warmup: f64,
     /// Largest global gradient norm; no clipping where absent.
-    #[serde(default)]
     pub clip: Option<f64>,
 }
 

@@ -50,22 +50,16 @@ pub struct CurvePoint {
     #[serde(default)]
     pub micro_batches: usize,
     /// In which numbers the products were seen to be computed.
-    #[serde(default)]
     pub products: Option<Precision>,
     /// Loss under the attack's last perturbation.
-    #[serde(default)]
     pub adversarial_loss: Option<f64>,
     /// The perturbation's L2 norm as the first product saw it, after rounding.
-    #[serde(default)]
     pub perturbation_norm: Option<f64>,
     /// Cosine of that to the perturbation that was meant.
-    #[serde(default)]
     pub perturbation_cosine: Option<f64>,
     /// Loss scale, under fp16.
-    #[serde(default)]
     pub loss_scale: Option<f64>,
     /// Updates left out so far because a gradient overflowed, under fp16.
-    #[serde(default)]
     pub skipped: Option<usize>,
 }
 
@@ -100,7 +94,6 @@ pub struct Report {
     /// What it was computed on.
     pub environment: Environment,
     /// The project's commit, where it is known.
-    #[serde(default)]
     pub commit: Option<String>,
     /// Seconds of training and evaluation, resumed parts included.
     pub seconds: f64,

@@ -55,6 +55,30 @@ fn gradients_are_shrunk_before_they_are_used() {
 }
 
 #[test]
+fn one_pass_over_the_numbers_does_what_the_operations_do() {
+    // fp32 on a processor takes the pass, f64 the operations; 1,003 numbers leave some over from whole vectors.
+    tch::manual_seed(1);
+    let first = Tensor::randn([17, 59], (Kind::Double, Device::Cpu));
+    let [fp32, f64s] = [Kind::Float, Kind::Double].map(|kind| {
+        let mut params = Params::on(Device::Cpu);
+        let _ = params.add("weight", first.to_kind(kind), true);
+        let optimiser = AdamW::new(SETTINGS, &params);
+        (params, optimiser, kind)
+    });
+    let mut both = [fp32, f64s];
+    for step in 0..5 {
+        let gradient = Tensor::randn([59, 17], (Kind::Double, Device::Cpu)).transpose(0, 1);
+        let shrink = (step % 2 == 0).then(|| Tensor::from(0.3f32));
+        for (params, optimiser, kind) in &mut both {
+            optimiser.update(params, &[gradient.to_kind(*kind)], 0.01, shrink.as_ref());
+        }
+    }
+    let [ours, operations] = both.map(|(params, ..)| params.iter().next().unwrap().tensor.to_kind(Kind::Double));
+    assert!((&ours - &operations).abs().max().double_value(&[]) < 1e-6);
+    assert!((&ours - &first).abs().min().double_value(&[]) > 0.0, "every number has moved");
+}
+
+#[test]
 fn the_global_norm_is_over_all_gradients_and_clipping_limits_it() {
     let norm = gradient_norm(&gradients(3.0, -4.0));
     near(norm.double_value(&[]), 5.0);

@@ -47,11 +47,8 @@ impl Pieces {
         };
         let pad = special(["[PAD]", "<pad>"]).ok_or_else(|| missing("padding"))?;
         let unk = special(["[UNK]", "<unk>"]).ok_or_else(|| missing("unknown"))?;
-        Pieces::assemble(
-            folder,
-            tokenizer,
-            Settings { prefix: prefix.to_owned(), max_tokens, cut, pad, unk, kept: None },
-        )
+        let settings = Settings { prefix: prefix.to_owned(), max_tokens, cut, pad, unk, kept: None };
+        Pieces::assemble(folder, tokenizer, settings)
     }
 
     /// Opens what [`Pieces::write`] wrote.

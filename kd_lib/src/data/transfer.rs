@@ -25,7 +25,6 @@ const ATTEMPTS: usize = 8;
 #[serde(deny_unknown_fields)]
 pub struct Transfer {
     /// A file of unlabelled texts, one a line.
-    #[serde(default)]
     pub file: Option<PathBuf>,
     /// The training texts whose labels `data.labelled` leaves out.
     #[serde(default)]

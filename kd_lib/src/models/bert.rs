@@ -148,17 +148,8 @@ impl Bert {
         let layers = (0..config.num_hidden_layers).map(|at| make.layer(at, width, config.intermediate_size)).collect();
         let pooler = (pooling == Pooling::Cls).then(|| make.linear("pooler.dense", width, width));
         let classifier = make.linear("classifier", classes, width);
-        Bert {
-            params: make.params,
-            config: config.clone(),
-            word,
-            position,
-            token_type,
-            norm,
-            layers,
-            pooler,
-            classifier,
-        }
+        let (params, config) = (make.params, config.clone());
+        Bert { params, config, word, position, token_type, norm, layers, pooler, classifier }
     }
 
     /// A teacher on a checkpoint's encoder, with a fresh head. Where `pieces` dropped tokenizer ids, their

@@ -89,6 +89,23 @@ impl BiLstm {
         let weights: Vec<&Tensor> = weights.iter().collect();
         precision.cast(&inputs.lstm(&[&zero, &zero], &weights, true, 1, 0.0, true, false, true).0)
     }
+
+    /// The maximum over time of `states [batch, seq, hidden]`, `[batch, hidden]`. libtorch's own for one dimension goes
+    /// value by value; that for pictures, here one row of `seq` with `hidden` channels, takes many channels at once.
+    fn pooled(&self, states: &Tensor, batch: &Batch) -> Tensor {
+        let mask = batch.mask.unsqueeze(2);
+        let states = match self.pool_padding {
+            true => states * mask.to_kind(states.kind()),
+            false => states + mask.to_kind(states.kind()).log(),
+        };
+        let (seq, stride) = (states.size()[1], [1i64; 0]);
+        states
+            .contiguous()
+            .transpose(1, 2)
+            .unsqueeze(2)
+            .max_pool2d([1, seq], stride, [0, 0], [1, 1], false)
+            .flatten(1, -1)
+    }
 }
 
 impl Classifier for BiLstm {
@@ -97,11 +114,9 @@ impl Classifier for BiLstm {
     }
 
     fn classify(&self, inputs: &Tensor, batch: &Batch, mode: Mode, precision: Precision) -> Tensor {
-        let padding = batch.mask.logical_not().unsqueeze(2);
-        let fill = if self.pool_padding { 0.0 } else { f64::NEG_INFINITY };
         // A maximum over time does not ask for an order, so the backward states need no turning back.
         let states = self.states(inputs, batch, precision);
-        let pooled = states.map(|states| states.masked_fill(&padding, fill).max_dim(1, false).0);
+        let pooled = states.map(|states| self.pooled(&states, batch));
         let pooled = Tensor::cat(&pooled, 1).to_kind(Kind::Float);
         let pooled = mode.dropout(&pooled, self.dropout);
         linear(&pooled, &self.classifier, Precision::Fp32)
@@ -118,7 +133,9 @@ impl Classifier for BiLstm {
 
 /// Each row of `x [batch, seq, width]` reversed within its length; padding stays where it is.
 fn reversed(x: &Tensor, batch: &Batch) -> Tensor {
-    let positions = Tensor::arange(x.size()[1], (Kind::Int64, x.device())).unsqueeze(0);
-    let turned = (batch.lengths.unsqueeze(1) - 1 - &positions).where_self(&batch.mask, &positions);
-    x.gather(1, &turned.unsqueeze(2).expand_as(x), false)
+    let (rows, seq) = (x.size()[0], x.size()[1]);
+    let range = |n: i64| Tensor::arange(n, (Kind::Int64, x.device()));
+    let turned = (batch.lengths.unsqueeze(1) - 1 - range(seq)).where_self(&batch.mask, &range(seq));
+    let within_all = turned + range(rows).unsqueeze(1) * seq;
+    x.flatten(0, 1).index_select(0, &within_all.flatten(0, 1)).view_as(x)
 }

@@ -32,8 +32,9 @@ impl Mode {
         }
         let draws = Tensor::empty([(x.numel() as i64 + 3) / 4], (Kind::Int64, x.device()));
         let bits = draws.shallow_clone().random_from_(i64::MIN, None).view_dtype(Kind::Int16);
-        let dropped = bits.narrow(0, 0, x.numel() as i64).view_as(x).lt((p * 65536.0).round() as i64 - 32768);
-        x.masked_fill(&dropped, 0.0) / (1.0 - p)
+        let kept = bits.narrow(0, 0, x.numel() as i64).view_as(x).ge((p * 65536.0).round() as i64 - 32768);
+        // A product with 0 or 1 takes half the time of filling, which asks of each value anew.
+        x * kept.to_kind(x.kind()) / (1.0 - p)
     }
 }
 
