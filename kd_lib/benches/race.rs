@@ -9,6 +9,8 @@
 mod common;
 #[path = "race/first.rs"]
 mod first;
+#[path = "../kd/memory.rs"]
+mod memory;
 #[path = "race/ours.rs"]
 mod ours;
 #[path = "race/works.rs"]
@@ -130,6 +132,7 @@ fn race(work: &Work, entry: &Entry, table: &mut Grid) -> Result<[f64; 3]> {
 }
 
 fn main() -> Result<()> {
+    memory::keep_what_is_freed();
     let mut arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     if arguments.first().is_some_and(|a| a == "contend") {
         return ours::contend(&arguments[1], Path::new(&arguments[2]), &arguments[3]);

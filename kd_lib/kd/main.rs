@@ -4,6 +4,7 @@ mod arguments;
 mod distill;
 mod dry_run;
 mod fetch;
+mod memory;
 mod predict;
 mod project;
 
@@ -31,6 +32,7 @@ use std::time::Duration;
 const STOPPED: u8 = 75;
 
 fn main() -> ExitCode {
+    memory::keep_what_is_freed();
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

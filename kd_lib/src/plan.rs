@@ -15,7 +15,8 @@ use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use tch::Device;
 
-/// Raised whenever the same recipe would train to another result: of a run without a teacher, and of one with.
+/// Raised whenever the same recipe would be another experiment: of a run without a teacher, and of one with. What merely
+/// rounds otherwise raises the crate's version, which reports name; processors round differently too.
 const FORMAT: [u32; 2] = [4, 5];
 /// Which examples `data.train_examples` draws must not depend on the recipe's seed.
 const SUBSET_SEED: u64 = 0;
