@@ -36,20 +36,19 @@ impl AdamW {
         for ((param, grad), [mean, square]) in params.filter(|((_, grad), _)| grad.defined()) {
             let decay = if param.decay { 1.0 - lr * self.settings.weight_decay } else { 1.0 };
             let (mut weight, grad) = (param.tensor.detach().view(-1), grad.contiguous().view(-1));
-            let rule = [1.0 - beta1, 1.0 - beta2, epsilon, -scale, decay];
-            let numbers = [&weight, &grad, mean, square].map(numbers);
-            if let [Some(weight), Some(grad), Some(mean), Some(square)] = numbers {
+            if let [Some(weight), Some(grad), Some(mean), Some(square)] = [&weight, &grad, mean, square].map(numbers) {
                 let shrink = shrink.map_or(1.0, |factor| factor.double_value(&[]));
+                let rule = [shrink, 1.0 - beta1, 1.0 - beta2, epsilon, -scale, decay];
                 // SAFETY: four tensors, each with memory of its own, that outlive the pass and nobody else uses meanwhile.
-                unsafe { in_one_pass(rule, shrink, &mut *weight, &*grad, &mut *mean, &mut *square) };
+                unsafe { in_one_pass(rule, &mut *weight, &*grad, &mut *mean, &mut *square) };
                 continue;
             }
             let grad = shrink.map_or(grad.shallow_clone(), |factor| grad * factor);
             let (mut mean, mut square) = (mean.shallow_clone(), square.shallow_clone());
-            let _ = mean.lerp_(&grad, rule[0]);
-            let _ = square.lerp_(&grad.square(), rule[1]);
-            let denominator = square.sqrt().g_add_scalar_(rule[2]).g_mul_scalar_(rule[3]);
-            let _ = weight.g_mul_scalar_(rule[4]).addcdiv_(&mean, &denominator);
+            let _ = mean.lerp_(&grad, 1.0 - beta1);
+            let _ = square.lerp_(&grad.square(), 1.0 - beta2);
+            let denominator = square.sqrt().g_add_scalar_(epsilon).g_mul_scalar_(-scale);
+            let _ = weight.g_mul_scalar_(decay).addcdiv_(&mean, &denominator);
         }
     }
 }
@@ -60,10 +59,10 @@ fn numbers(tensor: &Tensor) -> Option<*mut [f32]> {
     plain.then(|| std::ptr::slice_from_raw_parts_mut(tensor.data_ptr().cast(), tensor.numel()))
 }
 
-/// The same operations as on tensors, with the same roundings, number by number: memory is read once, not nine times.
+/// The same operations as on tensors, number by number: memory is read once, not nine times.
 #[multiversion::multiversion(targets("x86_64+avx512f+fma", "x86_64+avx2+fma"))]
-fn in_one_pass(rule: [f64; 5], shrink: f64, weight: &mut [f32], grad: &[f32], mean: &mut [f32], square: &mut [f32]) {
-    let ([new_mean, new_square, epsilon, scale, decay], shrink) = (rule.map(|value| value as f32), shrink as f32);
+fn in_one_pass(rule: [f64; 6], weight: &mut [f32], grad: &[f32], mean: &mut [f32], square: &mut [f32]) {
+    let [shrink, new_mean, new_square, epsilon, scale, decay] = rule.map(|value| value as f32);
     for ((w, g), (m, v)) in weight.iter_mut().zip(grad).zip(mean.iter_mut().zip(square)) {
         let g = g * shrink;
         *m = (g - *m).mul_add(new_mean, *m);
