@@ -104,27 +104,29 @@ pub fn differences(rows: &[Measured]) -> Vec<(String, [f64; 3])> {
 }
 
 /// Ours for each figure, beside what was published and what a row costs where any row has that; differences from the
-/// baseline that are more than noise are marked.
+/// baseline that are more than noise are marked. What tells them stands before the macro figures, where no screen cuts it off.
 pub fn grid(rows: &[Measured]) -> Grid {
     let (published, costed) =
         (rows.iter().any(|r| r.announced.accuracy.is_some()), rows.iter().any(|r| r.cost.is_some()));
-    let mut head = vec!["row".to_owned()];
-    for figure in FIGURES {
-        head.extend(published.then(|| format!("{figure} published")));
-        head.push(if published { "ours".into() } else { figure.to_owned() });
-    }
-    head.extend(["seeds", "Δ points", "95 %", "p (Holm)"].map(str::to_owned));
+    let named = |figure: &str| match published {
+        true => vec![format!("{figure} published"), "ours".to_owned()],
+        false => vec![figure.to_owned()],
+    };
+    let mut head: Vec<String> = ["row".to_owned(), "seeds".to_owned()].into_iter().chain(named(FIGURES[0])).collect();
+    head.extend(["Δ points", "95 %", "p (Holm)"].map(str::to_owned));
     head.extend(costed.then(|| "cost".to_owned()));
+    head.extend(FIGURES[1..].iter().flat_map(|figure| named(figure)));
     let row = |row: &Measured| {
         let Announced { row: name, accuracy, precision, recall, f1, .. } = &row.announced;
-        let mut cells: Vec<Cell> = vec![name.as_str().into()];
-        for (theirs, ours) in [accuracy, precision, recall, f1].into_iter().zip(row.ours.test) {
-            cells.extend(published.then(|| theirs.map_or_else(|| "–".to_owned(), |v| format!("{v:.4}")).into()));
-            cells.push(figure(ours).into());
-        }
-        cells.push(row.ours.seeds.to_string().into());
+        let mut figures = [accuracy, precision, recall, f1].into_iter().zip(row.ours.test).map(|(theirs, ours)| {
+            let theirs = published.then(|| theirs.map_or_else(|| "–".to_owned(), |v| format!("{v:.4}")).into());
+            theirs.into_iter().chain([figure(ours).into()]).collect::<Vec<Cell>>()
+        });
+        let mut cells: Vec<Cell> = vec![name.as_str().into(), row.ours.seeds.to_string().into()];
+        cells.extend(figures.next().into_iter().flatten());
         cells.extend(compared(row));
         cells.extend(costed.then(|| row.cost.map_or_else(|| "–".into(), |c| format!("×{c:.2}")).into()));
+        cells.extend(figures.flatten());
         cells
     };
     Grid { head, rows: rows.iter().map(row).collect() }
