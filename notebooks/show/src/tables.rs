@@ -136,7 +136,11 @@ pub fn grid(rows: &[Measured]) -> Grid {
 fn compared(row: &Measured) -> [Cell; 3] {
     row.difference.map_or_else(Default::default, |(Difference { mean, interval: [low, high], .. }, p)| {
         let strong = p < 0.05;
-        let p = if strong { format!("{p:.3}") } else { format!("{p:.2}, noise") };
+        let p = match p {
+            p if p < 0.001 => "< 0.001".to_owned(),
+            p if strong => format!("{p:.3}"),
+            p => format!("{p:.2}, noise"),
+        };
         let [mean, low, high] = [mean, low, high].map(|d| format!("{:+.2}", 100.0 * d));
         [Cell { text: mean, strong }, format!("{low} … {high}").into(), p.into()]
     })
