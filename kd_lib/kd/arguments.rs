@@ -11,7 +11,7 @@ use std::path::PathBuf;
 )]
 pub struct Arguments {
     /// Folder of weights and runs; by default the project's own.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, env = "KD_CHECKPOINTS")]
     pub checkpoints: Option<PathBuf>,
     #[command(subcommand)]
     pub verb: Verb,
@@ -35,7 +35,7 @@ pub enum Verb {
         /// Another seed; a teacher keeps its own.
         #[arg(long)]
         seed: Option<u64>,
-        /// Say what would happen, make two updates to say how long it would take, and write nothing.
+        /// Say what would happen, make a few updates to say how long it would take, and write nothing.
         #[arg(long)]
         dry_run: bool,
     },

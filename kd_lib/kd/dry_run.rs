@@ -1,4 +1,4 @@
-//! `kd run --dry-run`: what a recipe would do, and how long it would take by two updates just made. Nothing is written.
+//! `kd run --dry-run`: what a recipe would do, and how long it would take by a few updates just made. Nothing is written.
 
 use kd_lib::Result;
 use kd_lib::data::Corpus;
@@ -6,8 +6,8 @@ use kd_lib::lab::Lab;
 use kd_lib::plan::Plan;
 use kd_lib::recipe::Recipe;
 
-/// Updates made to say how long one takes.
-const UPDATES: usize = 2;
+/// Updates timed to say how long one takes, after one that warms up and is not counted.
+const UPDATES: usize = 4;
 
 /// What would happen, in lines that a person reads.
 pub fn describe(lab: &Lab, recipe: &Recipe, corpus: &Corpus) -> Result<String> {
@@ -19,6 +19,7 @@ pub fn describe(lab: &Lab, recipe: &Recipe, corpus: &Corpus) -> Result<String> {
         lines.push(format!("teacher: {} ({state})", plan.id));
     }
     let mut rehearsal = lab.rehearse(recipe, corpus)?;
+    rehearsal.update()?;
     let seconds = (0..UPDATES).map(|_| Ok(rehearsal.update()?.0)).sum::<Result<f64>>()? / UPDATES as f64;
     let Plan { id, steps, steps_per_epoch, warmup, precision, device, corpus, extras, recipe, .. } = &rehearsal.plan;
     lines.push(format!("run: {id}"));
@@ -32,9 +33,12 @@ pub fn describe(lab: &Lab, recipe: &Recipe, corpus: &Corpus) -> Result<String> {
     lines.push(format!("model: {millions:.1} M parameters, {precision:?} on {device:?}"));
     let rate = recipe.optimiser.learning_rate;
     lines.push(format!("updates: {steps} ({steps_per_epoch} an epoch, {warmup} of warm-up to {rate:e})"));
-    let minutes = seconds * *steps as f64 / 60.0;
-    let basis = format!("{seconds:.3} s an update, over {UPDATES} just made; evaluation comes on top");
-    lines.push(format!("time: about {minutes:.0} min of training ({basis})"));
+    let total = seconds * *steps as f64;
+    let total = if total < 100.0 { format!("{total:.0} s") } else { format!("{:.0} min", total / 60.0) };
+    let basis = format!(
+        "{seconds:.3} s an update, over {UPDATES} just made, beside whatever else runs here; evaluation comes on top"
+    );
+    lines.push(format!("time: about {total} of training ({basis})"));
     let peak = peak_memory().map_or_else(|| "unknown".into(), |gib| format!("{gib:.2} GiB"));
     lines.push(format!("memory: {peak} at most so far"));
     Ok(lines.join("\n"))

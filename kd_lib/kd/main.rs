@@ -8,17 +8,16 @@ mod memory;
 mod predict;
 mod project;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use arguments::{Arguments, Verb};
 use clap::Parser;
 use kd_lib::data::{Corpus, format};
 use kd_lib::lab::Lab;
-use kd_lib::predict::Predictor;
 use kd_lib::progress::{self, Tick};
 use kd_lib::recipe::Recipe;
 use kd_lib::report::{self, Row};
 use kd_lib::run::Run;
-use project::{find, open_lab, recipes};
+use project::{find, open_lab, opened, recipes};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
@@ -75,7 +74,7 @@ fn run() -> Result<()> {
             let scores = match data {
                 None if dev => run.report.dev.clone(),
                 None => run.report.test.clone(),
-                Some(file) => Predictor::open(&run)?.score(&format::read_examples(
+                Some(file) => opened(&run)?.score(&format::read_examples(
                     &file,
                     format::Format::guess(&file, &run.labels)?,
                     &run.labels,
@@ -84,9 +83,9 @@ fn run() -> Result<()> {
             say(report::per_class(&scores, &run.labels).text().trim_end())?;
         }
         Verb::Predict { run, texts } => predict::predict(&find(&lab?, &run)?, &texts)?,
-        Verb::Table => say(report::table(&report::rows(&readable(&lab?))).text().trim_end())?,
+        Verb::Table => say(report::table(&report::rows(&readable(&lab?)?)).text().trim_end())?,
         Verb::List => {
-            for Run { report, .. } in readable(&lab?) {
+            for Run { report, .. } in readable(&lab?)? {
                 say(format_args!("{}\ttest accuracy {:.4}\t{}", report.id, report.test.accuracy, report.corpus))?;
             }
         }
@@ -105,8 +104,9 @@ fn run() -> Result<()> {
 }
 
 /// All finished runs that can be read; what is wrong with the others goes to stderr.
-fn readable(lab: &Lab) -> Vec<Run> {
-    lab.runs().into_iter().filter_map(|run| run.map_err(|error| eprintln!("left out: {error}")).ok()).collect()
+fn readable(lab: &Lab) -> Result<Vec<Run>> {
+    ensure!(lab.checkpoints().is_dir(), "{}: no such folder", lab.checkpoints().display());
+    Ok(lab.runs().into_iter().filter_map(|run| run.map_err(|error| eprintln!("left out: {error}")).ok()).collect())
 }
 
 /// Prints a line; a reader that has closed the pipe has read enough.

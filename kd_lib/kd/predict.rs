@@ -1,5 +1,6 @@
 //! `kd predict`: texts in, one JSON line each out, in order.
 
+use crate::project::opened;
 use anyhow::{Context, Result};
 use kd_lib::predict::Predictor;
 use kd_lib::run::Run;
@@ -10,7 +11,7 @@ const PORTION: usize = 4096;
 
 /// Answers these texts, or the lines of standard input where they are "-".
 pub fn predict(run: &Run, texts: &[String]) -> Result<()> {
-    let predictor = Predictor::open(run)?;
+    let predictor = opened(run)?;
     if texts != ["-"] {
         return answer(&predictor, texts);
     }

@@ -1,7 +1,8 @@
 //! Where things are: the lab, its runs by name, and the project's recipes.
 
-use anyhow::{Context, Result, anyhow};
+use anyhow::{Context, Result, anyhow, ensure};
 use kd_lib::lab::Lab;
+use kd_lib::predict::Predictor;
 use kd_lib::run::Run;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,13 @@ pub fn find(lab: &Lab, run: &Path) -> Result<Run> {
         let hint = (!alike.is_empty() && !run.is_dir()).then(|| format!("{error}; there are: {}", alike.join(", ")));
         hint.map_or(error.into(), |hint| anyhow!(hint))
     })
+}
+
+/// A run's model, to ask it.
+pub fn opened(run: &Run) -> Result<Predictor> {
+    let trained = run.path.join("model.json").is_file();
+    ensure!(trained, "{}: a kept copy without weights; train its recipe to ask it", run.path.display());
+    Ok(Predictor::open(run)?)
 }
 
 /// The lab in this folder, or in the `checkpoints` of the project around the working directory.

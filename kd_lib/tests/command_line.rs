@@ -57,6 +57,12 @@ fn a_run_is_tested_listed_tabled_and_answers_a_thousand_lines_in_order() {
     let again = kd(checkpoints.path(), &["test", name, "--data", sample().join("test.txt").to_str().unwrap()], "");
     assert!(text(&stored.stdout).contains("entertainment") && text(&stored.stdout).contains("accuracy"));
     assert_eq!(text(&stored.stdout), text(&again.stdout));
+
+    // As a copy on the shelf of results is: its figures are there, it cannot answer.
+    std::fs::remove_file(Path::new(&run).join("model.json")).unwrap();
+    assert!(text(&kd(checkpoints.path(), &["predict", name, "文本"], "").stderr).contains("without weights"));
+    let nowhere = kd(&checkpoints.path().join("nowhere"), &["table"], "");
+    assert!(!nowhere.status.success() && text(&nowhere.stderr).contains("nowhere: no such folder"));
 }
 
 #[test]
@@ -102,7 +108,7 @@ fn every_recipe_of_the_tables_can_be_rehearsed_on_the_cnews_layout() {
         let output = kd(folder.path(), &arguments, "");
         assert!(output.status.success(), "{recipe}: {}", text(&output.stderr));
         let said = text(&output.stdout);
-        for part in ["updates: ", "time: about ", "over 2 just made", "memory: ", &texts] {
+        for part in ["updates: ", "time: about ", "over 4 just made", "memory: ", &texts] {
             assert!(said.contains(part), "{recipe}: no {part:?} in\n{said}");
         }
         assert!(!folder.path().join("runs").exists(), "a dry run writes nothing");
