@@ -31,13 +31,14 @@ fn trained(checkpoints: &Path) -> String {
 
 #[test]
 fn a_run_is_tested_listed_tabled_and_answers_a_thousand_lines_in_order() {
-    let checkpoints = tempfile::tempdir().unwrap();
-    let run = trained(checkpoints.path());
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = folder.path().join("checkpoints");
+    let run = trained(&checkpoints);
     assert!(Path::new(&run).join("report.json").exists());
 
     let lines: Vec<String> =
         (0..1000).map(|i| if i % 100 == 7 { String::new() } else { format!("第{i}条 基金净值上涨") }).collect();
-    let output = kd(checkpoints.path(), &["predict", &run, "-"], &(lines.join("\n") + "\n"));
+    let output = kd(&checkpoints, &["predict", &run, "-"], &(lines.join("\n") + "\n"));
     assert!(output.status.success(), "{}", text(&output.stderr));
     let answers: Vec<serde_json::Value> =
         text(&output.stdout).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
@@ -49,19 +50,20 @@ fn a_run_is_tested_listed_tabled_and_answers_a_thousand_lines_in_order() {
     );
 
     let name = Path::new(&run).file_name().unwrap().to_str().unwrap();
-    let short = text(&kd(checkpoints.path(), &["predict", "bilstm", "文本"], "").stderr);
+    let short = text(&kd(&checkpoints, &["predict", "bilstm", "文本"], "").stderr);
     assert!(short.contains("no such run") && short.contains(&format!("there are: {name}")), "{short}");
-    assert!(text(&kd(checkpoints.path(), &["list"], "").stdout).contains(name));
-    assert!(text(&kd(checkpoints.path(), &["table"], "").stdout).contains("bilstm"));
-    let stored = kd(checkpoints.path(), &["test", name], "");
-    let again = kd(checkpoints.path(), &["test", name, "--data", sample().join("test.txt").to_str().unwrap()], "");
+    assert!(text(&kd(&checkpoints, &["list"], "").stdout).contains(name));
+    assert!(text(&kd(&checkpoints, &["table"], "").stdout).contains("bilstm"));
+    let stored = kd(&checkpoints, &["test", name], "");
+    let again = kd(&checkpoints, &["test", name, "--data", sample().join("test.txt").to_str().unwrap()], "");
     assert!(text(&stored.stdout).contains("entertainment") && text(&stored.stdout).contains("accuracy"));
     assert_eq!(text(&stored.stdout), text(&again.stdout));
 
-    // As a copy on the shelf of results is: its figures are there, it cannot answer.
-    std::fs::remove_file(Path::new(&run).join("model.json")).unwrap();
-    assert!(text(&kd(checkpoints.path(), &["predict", name, "文本"], "").stderr).contains("without weights"));
-    let nowhere = kd(&checkpoints.path().join("nowhere"), &["table"], "");
+    // A copy on the shelf of results has its figures, and cannot answer.
+    let kept = text(&kd(&checkpoints, &["keep", name], "").stdout);
+    assert_eq!(text(&kd(&checkpoints, &["test", kept.trim()], "").stdout), text(&stored.stdout));
+    assert!(text(&kd(&checkpoints, &["predict", kept.trim(), "文本"], "").stderr).contains("without weights"));
+    let nowhere = kd(&checkpoints.join("nowhere"), &["table"], "");
     assert!(!nowhere.status.success() && text(&nowhere.stderr).contains("nowhere: no such folder"));
 }
 
