@@ -229,7 +229,7 @@ impl Recipe {
             return Err(Error::recipe(&format!("teacher.{setting}"), "this recipe has no teacher", "leave it out"));
         }
         serde_path_to_error::deserialize(Value::Table(table)).map_err(|e| {
-            let fix = "see the recipes under notebooks/recipes for what can be said";
+            let fix = "correct it where it stands: here, in what this extends, in the profile or in --set";
             Error::file(path, format!("{}: {}", e.path(), e.inner().message()), fix)
         })
     }
