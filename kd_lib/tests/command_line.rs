@@ -63,6 +63,9 @@ fn a_run_is_tested_listed_tabled_and_answers_a_thousand_lines_in_order() {
     let kept = text(&kd(&checkpoints, &["keep", name], "").stdout);
     assert_eq!(text(&kd(&checkpoints, &["test", kept.trim()], "").stdout), text(&stored.stdout));
     assert!(text(&kd(&checkpoints, &["predict", kept.trim(), "文本"], "").stderr).contains("without weights"));
+    let mut by_variable = Command::new(env!("CARGO_BIN_EXE_kd"));
+    let by_variable = by_variable.arg("table").env("KD_CHECKPOINTS", &checkpoints).output().unwrap();
+    assert_eq!(text(&by_variable.stdout), text(&kd(&checkpoints, &["table"], "").stdout));
     let nowhere = kd(&checkpoints.join("nowhere"), &["table"], "");
     assert!(!nowhere.status.success() && text(&nowhere.stderr).contains("nowhere: no such folder"));
 }

@@ -82,3 +82,25 @@ pub fn holm(p: &[f64]) -> Vec<f64> {
     }
     adjusted
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // With one seed a resampled mean is normal, nearly: sd of the gains over √n.
+    #[test]
+    fn one_seed_s_interval_and_p_are_those_of_the_normal_approximation() {
+        let baseline = vec![(0..4000).map(|i| i % 5 != 0).collect::<Vec<bool>>()];
+        let ours = vec![(0..4000).map(|i| if i % 40 == 0 { true } else { i % 5 != 0 && i % 70 != 1 }).collect()];
+        let found = difference(&ours, &baseline).unwrap();
+        let gains: Vec<f64> = ours[0].iter().zip(&baseline[0]).map(|(a, b)| f64::from(*a) - f64::from(*b)).collect();
+        let mean = gains.iter().sum::<f64>() / 4000.0;
+        let error = (gains.iter().map(|g| (g - mean).powi(2)).sum::<f64>() / 4000.0 / 4000.0).sqrt();
+        assert!((found.mean - mean).abs() < 1e-12);
+        for (end, z) in found.interval.into_iter().zip([-1.96, 1.96]) {
+            assert!((end - mean - z * error).abs() < 0.05 * error, "{end} is not {}", mean + z * error);
+        }
+        // z = 3.346, of which the normal table says p = 0.0008; 50,000 draws tell that to within 0.0002.
+        assert!((mean / error - 3.346).abs() < 1e-3 && (found.p - 0.0008).abs() < 0.0005, "p = {}", found.p);
+    }
+}
