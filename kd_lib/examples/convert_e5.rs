@@ -13,7 +13,6 @@ use anyhow::{Context, Result, anyhow, bail};
 use kd_lib::files::{write_json, write_tensors, write_text};
 use kd_lib::models::BertConfig;
 use serde_json::json;
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
@@ -45,7 +44,7 @@ fn convert(archive: &Path, tokenizer: &Path, folder: &Path) -> Result<()> {
     write_json(&folder.join("config.json"), &fields)?;
     // Last, since its presence says that the folder is complete.
     let tensors = tensors.iter().map(|(name, tensor)| (name.clone(), tensor));
-    Ok(write_tensors(&folder.join("model.safetensors"), tensors, HashMap::new())?)
+    Ok(write_tensors(&folder.join("model.safetensors"), tensors)?)
 }
 
 type Parsed<T> = std::result::Result<T, String>;

@@ -4,6 +4,7 @@
 
 use crate::strategies::Precision;
 use crate::{Error, Result};
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -19,12 +20,7 @@ pub fn open_cuda() -> Result<()> {
     let path = beside_libtorch("libtorch_cuda.so");
     // SAFETY: the library is libtorch's own, of the build that is already loaded; its initialisers register
     // the CUDA back end and nothing else. It stays open for the life of the process.
-    let library = unsafe {
-        libloading::os::unix::Library::open(
-            Some(&path),
-            libloading::os::unix::RTLD_NOW | libloading::os::unix::RTLD_GLOBAL,
-        )
-    };
+    let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) };
     let fix = "install the CUDA build of libtorch, or set device = \"cpu\"";
     std::mem::forget(library.map_err(|e| Error::file(&path, e.to_string(), fix))?);
     Ok(())

@@ -42,12 +42,21 @@ fn write_named(
 
 /// Removes what writers that were killed left in a folder.
 pub fn sweep(folder: &Path) -> Result<()> {
-    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))?.filter_map(|e| e.ok()) {
-        if entry.file_name().to_string_lossy().starts_with(".writing-") {
-            std::fs::remove_file(entry.path()).map_err(Error::io(&entry.path()))?;
-        }
-    }
-    Ok(())
+    let mut litter = listed(folder)?.into_iter().filter(|path| name(path).starts_with(".writing-"));
+    litter.try_for_each(|path| std::fs::remove_file(&path).map_err(Error::io(&path)))
+}
+
+/// What a folder holds, in order of name.
+pub(crate) fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
+    let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// A file's name; empty where it is not text.
+pub(crate) fn name(path: &Path) -> &str {
+    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
 
 /// Holds a folder for this process; another waits here until the first ends, however it ends.
@@ -91,13 +100,12 @@ const SUMS: &str = "b3sums";
 
 /// Lists a folder's files with their hashes, `last` at the end; written after all of them, it says that they are whole.
 pub fn seal(folder: &Path, last: &str) -> Result<()> {
-    let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
-    let mut names: Vec<String> = entries.filter_map(|e| e.ok()?.file_name().into_string().ok()).collect();
-    let not_listed = |name: &str| name.starts_with('.') || name.starts_with("state-") || name == SUMS;
-    names.retain(|name| !not_listed(name) && name != "log.txt" && folder.join(name).is_file());
-    names.sort_by_key(|name| (name == last, name.clone()));
-    let line = |name: &String| Ok(format!("{}  {name}\n", hash_file(&folder.join(name))?));
-    write_text(&folder.join(SUMS), &names.iter().map(line).collect::<Result<String>>()?)
+    let skipped = |n: &str| n.starts_with('.') || n.starts_with("state-") || ["", SUMS, "log.txt"].contains(&n);
+    let mut paths = listed(folder)?;
+    paths.retain(|path| !skipped(name(path)) && path.is_file());
+    paths.sort_by_key(|path| name(path) == last);
+    let line = |path: &PathBuf| Ok(format!("{}  {}\n", hash_file(path)?, name(path)));
+    write_text(&folder.join(SUMS), &paths.iter().map(line).collect::<Result<String>>()?)
 }
 
 /// Whether a folder has its list.
@@ -163,13 +171,9 @@ impl TensorFile {
     }
 }
 
-/// Writes tensors and notes as one safetensors file, atomically.
-pub fn write_tensors<'a>(
-    path: &Path,
-    tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
-    metadata: HashMap<String, String>,
-) -> Result<()> {
-    write_atomically(path, tensor_writer(path, tensors, metadata)?)
+/// Writes tensors as one safetensors file, atomically.
+pub fn write_tensors<'a>(path: &Path, tensors: impl IntoIterator<Item = (String, &'a Tensor)>) -> Result<()> {
+    write_atomically(path, tensor_writer(path, tensors, HashMap::new())?)
 }
 
 /// What fills a file with tensors and notes.
@@ -222,11 +226,8 @@ pub(crate) fn write_sealed_tensors<'a>(
 
 /// The sealed files of a folder whose names begin with `prefix`, the last name first.
 pub(crate) fn sealed(folder: &Path, prefix: &str) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().filter_map(|e| e.ok().map(|e| e.path()));
-    let named = |p: &PathBuf| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with(prefix));
-    let mut paths: Vec<PathBuf> = entries.filter(named).collect();
-    paths.sort_by(|a, b| b.cmp(a));
-    paths
+    let paths = listed(folder).unwrap_or_default().into_iter().rev();
+    paths.filter(|path| name(path).starts_with(prefix)).collect()
 }
 
 /// Whether a sealed file's bytes are those that its name says.

@@ -6,7 +6,7 @@ use crate::device::{self, Environment};
 use crate::events;
 use crate::files;
 use crate::metrics::Scores;
-use crate::models::{Bert, BiLstmConfig, Blueprint, Classifier};
+use crate::models::{Bert, BiLstm, BiLstmConfig, Blueprint, Classifier};
 use crate::plan::{self, Plan};
 use crate::progress::{self, Tick, Watch};
 use crate::recipe::{Data, Model, Recipe};
@@ -46,10 +46,8 @@ impl Lab {
 
     /// All finished runs, by name; one that is damaged is an error of its own.
     pub fn runs(&self) -> Vec<Result<Run>> {
-        let entries = std::fs::read_dir(self.checkpoints.join("runs")).into_iter().flatten().flatten();
-        let mut paths: Vec<PathBuf> = entries.map(|e| e.path()).filter(|p| files::is_sealed(p)).collect();
-        paths.sort();
-        paths.iter().map(Run::open).collect()
+        let paths = files::listed(&self.checkpoints.join("runs")).unwrap_or_default();
+        paths.iter().filter(|path| files::is_sealed(path)).map(Run::open).collect()
     }
 
     /// A finished run by its folder, or by its name among this lab's runs.
@@ -207,7 +205,7 @@ fn build(plan: &Plan, encoder: &Encoder) -> Result<(Blueprint, Box<dyn Classifie
     match (&plan.recipe.model, encoder, &plan.checkpoint) {
         (&Model::Bert { pretrained, pooling, .. }, Encoder::Pieces(pieces), Some((folder, config))) => {
             let mut config = config.clone();
-            config.vocab_size = pieces.rows().map_or(config.vocab_size, |rows| rows as i64);
+            config.vocab_size = pieces.kept().map_or(config.vocab_size, |kept| kept.len() as i64);
             let model = match pretrained {
                 true => Bert::pretrained(folder, &config, pooling, classes, pieces, plan.device)?,
                 false => Bert::new(&config, pooling, classes, plan.device),
@@ -219,13 +217,16 @@ fn build(plan: &Plan, encoder: &Encoder) -> Result<(Blueprint, Box<dyn Classifie
             Encoder::Characters { vocabulary, .. },
             _,
         ) => {
-            let vocabulary = vocabulary.size() as i64;
-            let config = BiLstmConfig { vocabulary, embedding, hidden, classes, dropout, pool_padding };
+            let entries = vocabulary.entries().len() as i64;
+            let config = BiLstmConfig { vocabulary: entries, embedding, hidden, classes, dropout, pool_padding };
             let blueprint = Blueprint::Bilstm { config };
-            let model = blueprint.build(plan.device);
+            let model = BiLstm::new(&config, plan.device);
+            if let Some((folder, _)) = &plan.checkpoint {
+                model.begin_with(folder, vocabulary)?;
+            }
             let _guard = tch::no_grad_guard();
             let _ = model.word_embedding().shallow_clone().g_mul_scalar_(embedding_spread.unwrap_or(1.0));
-            Ok((blueprint, model))
+            Ok((blueprint, Box::new(model)))
         }
         _ => Err(Error::recipe("model", "model and encoder do not belong together", "report this as a bug")),
     }

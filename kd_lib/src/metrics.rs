@@ -96,14 +96,11 @@ pub fn argmax(row: ArrayView1<f32>) -> usize {
 
 /// Softmax of each row, in f64.
 pub fn probabilities(logits: ArrayView2<f32>) -> Array2<f64> {
-    let mut p = logits.mapv(f64::from);
-    for mut row in p.axis_iter_mut(Axis(0)) {
-        let top = row.fold(f64::NEG_INFINITY, |a, &b| a.max(b));
-        row.mapv_inplace(|v| (v - top).exp());
-        let sum = row.sum();
-        row.mapv_inplace(|v| v / sum);
-    }
-    p
+    let logits = logits.mapv(f64::from);
+    let highest = logits.fold_axis(Axis(1), f64::NEG_INFINITY, |a, b| a.max(*b)).insert_axis(Axis(1));
+    let odds = (logits - highest).exp();
+    let sums = odds.sum_axis(Axis(1)).insert_axis(Axis(1));
+    odds / sums
 }
 
 /// The temperature that makes logits likeliest to be right about these labels (Guo et al. 2017, section 4.2); fit it

@@ -64,7 +64,7 @@ impl Plan {
         };
         let weights = match &recipe.model {
             Model::Bert { weights, .. } => Some(weights),
-            Model::Bilstm { .. } => None,
+            Model::Bilstm { word_vectors, .. } => word_vectors.as_ref(),
         };
         let checkpoint = weights.map(|w| open_checkpoint(checkpoints, w, recipe.data.max_tokens)).transpose()?;
         let ingredients = ingredients(recipe, checkpoint.as_ref().map(|(folder, _)| folder.as_path()))?;

@@ -71,13 +71,12 @@ impl Predictor {
         let shares = probabilities(logits.view());
         let answer = |((text, row), logits): ((&&str, ndarray::ArrayView1<f64>), ndarray::ArrayView1<f32>)| {
             let best = argmax(logits);
-            let named = self.labels.iter().cloned().zip(row.iter().copied()).collect();
             Prediction {
                 text: (*text).to_owned(),
                 empty: text.trim().is_empty(),
                 label: self.labels[best].clone(),
                 probability: row[best],
-                probabilities: named,
+                probabilities: self.labels.iter().cloned().zip(row.iter().copied()).collect(),
             }
         };
         Ok(texts.iter().zip(shares.outer_iter()).zip(logits.outer_iter()).map(answer).collect())

@@ -48,17 +48,15 @@ pub fn lines(mut out: impl Write, every: Duration) -> impl FnMut(&Tick) -> Contr
             || format!("{step} of {steps} texts answered"),
             |loss| format!("step {step}/{steps} · loss {loss:.4}"),
         );
+        let left = tick.left.as_secs();
+        let hours = if left < 3600 { String::new() } else { format!("{}:", left / 3600) };
         // A closed pipe must not end a training run.
-        let _ = writeln!(out, "{run}: {doing} · {speed:.0} examples/s · {} left{dev}", clock(tick.left));
+        let _ = writeln!(
+            out,
+            "{run}: {doing} · {speed:.0} examples/s · {hours}{:02}:{:02} left{dev}",
+            left / 60 % 60,
+            left % 60
+        );
         ControlFlow::Continue(())
-    }
-}
-
-fn clock(time: Duration) -> String {
-    let seconds = time.as_secs();
-    if seconds >= 3600 {
-        format!("{}:{:02}:{:02}", seconds / 3600, seconds / 60 % 60, seconds % 60)
-    } else {
-        format!("{}:{:02}", seconds / 60, seconds % 60)
     }
 }

@@ -136,6 +136,9 @@ pub enum Model {
         /// Standard deviation of the first word vectors; 1, as PyTorch has it, where absent.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         embedding_spread: Option<f64>,
+        /// Checkpoint folder whose vectors of single characters the student begins with, on their principal components.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        word_vectors: Option<String>,
     },
 }
 

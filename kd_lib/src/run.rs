@@ -19,7 +19,6 @@ use crate::strategies::Precision;
 use crate::{Error, Result};
 use ndarray::Array2;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
@@ -203,7 +202,7 @@ pub fn to_array(tensor: &Tensor) -> Result<Array2<f32>> {
 pub(crate) fn write_logits(folder: &Path, split: Split, logits: &Tensor, labels: &[i64]) -> Result<()> {
     let labels = Tensor::from_slice(labels);
     let tensors = [("logits".to_owned(), logits), ("labels".to_owned(), &labels)];
-    files::write_tensors(&folder.join(logit_file(split)), tensors, HashMap::new())
+    files::write_tensors(&folder.join(logit_file(split)), tensors)
 }
 
 /// Writes rows as CSV.
@@ -218,10 +217,6 @@ pub(crate) fn write_csv(path: &Path, rows: impl IntoIterator<Item = impl Seriali
     })
 }
 
-fn logit_file(split: Split) -> &'static str {
-    match split {
-        Split::Train => "train.safetensors",
-        Split::Dev => "dev.safetensors",
-        Split::Test => "test.safetensors",
-    }
+fn logit_file(split: Split) -> String {
+    format!("{split:?}.safetensors").to_lowercase()
 }

@@ -24,17 +24,15 @@ pub(crate) fn taught(teaching: &Option<Teaching>, teachers: &[Run], texts: &[&st
         let answers = teachers.iter().map(|teacher| logits(teacher, texts, watch)).collect::<Result<Vec<_>>>()?;
         return Ok(answers.iter().sum::<Tensor>() / answers.len() as f64);
     };
-    let mut answers = Tensor::new();
+    let (mut rows, mut answers) = (Vec::new(), Vec::new());
     for (k, teacher) in teachers.iter().enumerate() {
-        let rows: Vec<usize> = (0..texts.len()).filter(|&row| fold(texts[row], folds) == k).collect();
-        let of_fold = logits(teacher, &rows.iter().map(|&row| texts[row]).collect::<Vec<_>>(), watch)?;
-        if k == 0 {
-            answers = Tensor::zeros([texts.len() as i64, of_fold.size()[1]], (of_fold.kind(), of_fold.device()));
-        }
-        let rows: Vec<i64> = rows.into_iter().map(|row| row as i64).collect();
-        let _ = answers.index_copy_(0, &Tensor::from_slice(&rows), &of_fold);
+        let of_fold = texts.iter().enumerate().filter(|(_, text)| fold(text, folds) == k);
+        let (of_fold, left_out): (Vec<i64>, Vec<&str>) = of_fold.map(|(row, text)| (row as i64, *text)).unzip();
+        rows.extend(of_fold);
+        answers.push(logits(teacher, &left_out, watch)?);
     }
-    Ok(answers)
+    let answers = Tensor::cat(&answers, 0);
+    Ok(answers.zeros_like().index_copy(0, &Tensor::from_slice(&rows), &answers))
 }
 
 /// Logits `[text, class]` of a teacher for these texts; its `log.txt` tells how many it had to read.

@@ -4,10 +4,10 @@
 mod common;
 
 use common::{batch, distance, sample, tiny_checkpoint};
-use kd_lib::data::{Batch, Corpus, Cut, Pieces};
+use kd_lib::data::{Batch, Corpus, Cut, Pieces, Vocabulary};
 use kd_lib::models::{Bert, BertConfig, BiLstm, BiLstmConfig, Classifier, Mode, Pooling};
 use kd_lib::strategies::{Objective, Precision};
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// A tiny teacher and a tiny student, each with a batch that it can read.
 fn both() -> [(Box<dyn Classifier>, Batch); 2] {
@@ -78,7 +78,7 @@ fn layer_norms_named_gamma_and_beta_load_too() {
             .replace("LayerNorm.weight", "LayerNorm.gamma")
             .replace("LayerNorm.bias", "LayerNorm.beta")
     };
-    kd_lib::files::write_tensors(&path, file.tensors.iter().map(|(n, t)| (old(n), t)), Default::default()).unwrap();
+    kd_lib::files::write_tensors(&path, file.tensors.iter().map(|(n, t)| (old(n), t))).unwrap();
     let config = BertConfig::read(&folder.path().join("config.json")).unwrap();
     let pieces = Pieces::open(folder.path(), "", 32, Cut::Head).unwrap();
     let model = Bert::pretrained(folder.path(), &config, Pooling::Cls, 3, &pieces, Device::Cpu).unwrap();
@@ -102,4 +102,62 @@ fn dropout_drops_its_share_in_every_place_and_keeps_the_mean() {
     }
     let odd = Mode::Train.dropout(&Tensor::ones([3, 1], (tch::Kind::Half, Device::Cpu)), 0.5);
     assert_eq!((odd.size(), odd.kind()), (vec![3, 1], tch::Kind::Half));
+}
+
+#[test]
+fn borrowed_word_vectors_keep_the_geometry_of_the_characters_that_the_checkpoint_knows() {
+    let folder = tempfile::tempdir().unwrap();
+    tiny_checkpoint(folder.path());
+    let sample = Corpus::open(sample()).unwrap();
+    let texts = sample.train.iter().take(20).map(|e| e.text.as_str());
+    let vocabulary = Vocabulary::build(texts.chain(["龘龘龘龘龘龘龘龘龘"]), 60); // which no checkpoint here knows
+    let sizes = |embedding| BiLstmConfig {
+        embedding,
+        vocabulary: 60,
+        hidden: 4,
+        classes: 2,
+        dropout: 0.0,
+        pool_padding: false,
+    };
+    let begun = |embedding| {
+        let students = [(); 2].map(|()| {
+            tch::manual_seed(7);
+            BiLstm::new(&sizes(embedding), Device::Cpu)
+        });
+        students[1].begin_with(folder.path(), &vocabulary).unwrap();
+        students.map(|student| student.word_embedding().detach().to_kind(Kind::Double))
+    };
+    let pieces = Pieces::open(folder.path(), "", 8, Cut::Head).unwrap();
+    let known = |character: &String| pieces.of_character(character).map(i64::from);
+    let (rows, ids): (Vec<i64>, Vec<i64>) =
+        vocabulary.entries().iter().enumerate().skip(2).filter_map(|(row, c)| Some((row as i64, known(c)?))).unzip();
+    assert!(rows.len() > 16 && vocabulary.entries().iter().any(|c| c == "龘" && known(c).is_none()));
+    let checkpoint = kd_lib::files::TensorFile::read(&folder.path().join("model.safetensors")).unwrap();
+    let vectors = checkpoint.tensors["embeddings.word_embeddings.weight"].index_select(0, &Tensor::from_slice(&ids));
+    let centred = &vectors - vectors.mean_dim([0i64].as_slice(), true, Kind::Float);
+    let cosines = |x: &Tensor| {
+        let x = x.to_kind(Kind::Double);
+        let unit = &x / x.norm_scalaropt_dim(2, [1i64].as_slice(), true);
+        unit.matmul(&unit.tr())
+    };
+    // All components: angles between characters are the checkpoint's own.
+    let [random, all] = begun(16);
+    let borrowed = all.index_select(0, &Tensor::from_slice(&rows));
+    assert!(distance(&cosines(&borrowed), &cosines(&centred)) < 1e-5);
+    assert!((borrowed.std(false).double_value(&[]) - 1.0).abs() < 1e-5);
+    let changed = (&all - &random).abs().amax([1i64].as_slice(), false).gt(0.0).nonzero().view(-1);
+    assert_eq!(Vec::<i64>::try_from(changed).unwrap(), rows, "all others stay random");
+    // Fewer: they are uncorrelated, the strongest first.
+    let fewer = begun(3)[1].index_select(0, &Tensor::from_slice(&rows));
+    let covariance = fewer.tr().matmul(&fewer);
+    let strengths = Vec::<f64>::try_from(covariance.diagonal(0, 0, 1)).unwrap();
+    assert!(strengths[0] > strengths[1] && strengths[1] > strengths[2], "{strengths:?}");
+    assert!(distance(&covariance, &covariance.diagonal(0, 0, 1).diag(0)) < 1e-4 * strengths[0]);
+    // More than there are: the dimensions beyond stay random.
+    let [random, wider] = begun(20);
+    let components = (rows.len() as i64).min(16);
+    assert_eq!(
+        distance(&random.narrow(1, components, 20 - components), &wider.narrow(1, components, 20 - components)),
+        0.0
+    );
 }

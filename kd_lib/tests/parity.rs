@@ -43,7 +43,7 @@ fn default_teacher_is_what_its_package_and_transformers_compute() {
     // Pruned to the rows of these texts: the same outputs from a twentieth of the embedding.
     let pieces = Pieces::open(&weights, "query: ", 64, Cut::Head).unwrap().keep_only(&texts).unwrap();
     let config = BertConfig {
-        vocab_size: pieces.rows().unwrap() as i64,
+        vocab_size: pieces.kept().unwrap().len() as i64,
         ..BertConfig::read(&weights.join("config.json")).unwrap()
     };
     let model = Bert::pretrained(&weights, &config, Pooling::Mean, 2, &pieces, Device::Cpu).unwrap();
@@ -82,7 +82,7 @@ fn student_loads_strictly_into_torch_nn_and_agrees_on_logits_and_gradients() {
     model.params().write(&folder.path().join("weights.safetensors")).unwrap();
     let inputs =
         [("ids", &batch.ids), ("lengths", &batch.lengths), ("labels", &labels)].map(|(n, t)| (n.to_owned(), t));
-    write_tensors(&folder.path().join("inputs.safetensors"), inputs, HashMap::new()).unwrap();
+    write_tensors(&folder.path().join("inputs.safetensors"), inputs).unwrap();
     reference("bilstm.py", &[folder.path()]);
     let expected = TensorFile::read(&folder.path().join("outputs.safetensors")).unwrap().tensors;
     let logits = model.logits(&batch, Mode::Eval, Precision::Fp32);
@@ -230,7 +230,7 @@ fn pruned_pieces_read_what_they_never_saw_as_unknown() {
     let unknown = pieces.kept().unwrap().iter().position(|&id| id == 3).unwrap() as i64;
     assert!(pieces.encode(&["股票"]).unwrap()[0].contains(&unknown));
     let batch: Batch = batch(&pieces.encode(&["足球"]).unwrap());
-    assert!(batch.ids.max().int64_value(&[]) < pieces.rows().unwrap() as i64);
+    assert!(batch.ids.max().int64_value(&[]) < pieces.kept().unwrap().len() as i64);
 }
 
 #[test]

@@ -7,7 +7,6 @@ use kd_lib::files::{TensorFile, write_tensors};
 use kd_lib::recipe::Recipe;
 use proptest::collection::vec;
 use proptest::prelude::*;
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
@@ -79,7 +78,7 @@ proptest! {
         for text in &texts {
             let ids = built.encode(text);
             prop_assert_eq!(&ids, &read.encode(text));
-            prop_assert!(!ids.is_empty() && ids.iter().all(|&id| id > 0 && (id as usize) < built.size()));
+            prop_assert!(!ids.is_empty() && ids.iter().all(|&id| id > 0 && (id as usize) < built.entries().len()));
         }
     }
 
@@ -110,7 +109,7 @@ proptest! {
         let path = file(folder.path(), "model.safetensors", &bytes);
         prop_assert!(TensorFile::read(&path).is_err());
         let rows = Tensor::from_slice(&[1f32, 2.0, 3.0]);
-        write_tensors(&path, [("rows".to_owned(), &rows)], HashMap::new()).unwrap();
+        write_tensors(&path, [("rows".to_owned(), &rows)]).unwrap();
         let mut written = std::fs::read(&path).unwrap();
         let place = at % written.len();
         written[place] = value;

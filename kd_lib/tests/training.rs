@@ -168,7 +168,18 @@ fn the_first_word_vectors_have_the_spread_that_was_asked_for() {
     };
     let (wide, narrow) = (vectors("model.embedding_spread=1.0"), vectors("model.embedding_spread=0.1"));
     assert!((wide.std(false).double_value(&[]) - 1.0).abs() < 0.02);
-    assert!(common::distance(&(wide * 0.1), &narrow) < 1e-6);
+    assert!(common::distance(&(&wide * 0.1), &narrow) < 1e-6);
+    // Borrowed ones: other values, and an experiment of its own for every checkpoint.
+    let checkpoint = folder.path().join("tiny");
+    common::tiny_checkpoint(&checkpoint);
+    let borrowed = vectors("model.word_vectors=tiny");
+    assert!(common::distance(&borrowed, &wide) > 0.5);
+    tch::manual_seed(99);
+    common::tiny_checkpoint(&checkpoint); // other random weights
+    assert!(common::distance(&borrowed, &vectors("model.word_vectors=tiny")) > 0.5);
+    let nowhere = tiny_student(&["model.word_vectors=nowhere"]);
+    let message = Lab::at(folder.path()).plan(&nowhere, &corpus()).unwrap_err().to_string();
+    assert!(message.contains("nowhere: no model.safetensors"), "{message}");
 }
 
 #[test]

@@ -53,11 +53,11 @@ fn reads(work: &'static Work, corpus: &Path, precision: &str) -> Result<Round> {
     let blueprint = match (&encoder, &plan.checkpoint) {
         (Encoder::Pieces(pieces), Some((_, config))) => {
             let mut config = config.clone();
-            config.vocab_size = pieces.rows().map_or(config.vocab_size, |rows| rows as i64);
+            config.vocab_size = pieces.kept().map_or(config.vocab_size, |kept| kept.len() as i64);
             Blueprint::Bert { config, pooling: Pooling::Mean, classes }
         }
         (Encoder::Characters { vocabulary, .. }, _) => {
-            let vocabulary = vocabulary.size() as i64;
+            let vocabulary = vocabulary.entries().len() as i64;
             Blueprint::Bilstm {
                 config: BiLstmConfig {
                     vocabulary,

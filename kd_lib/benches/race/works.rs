@@ -86,8 +86,8 @@ impl Work {
             Encoder::Characters { .. } => Vec::new(),
         };
         let vocabulary = match &encoder {
-            Encoder::Pieces(pieces) => pieces.rows().unwrap_or_default(),
-            Encoder::Characters { vocabulary, .. } => vocabulary.size(),
+            Encoder::Pieces(pieces) => pieces.kept().map_or(0, <[u32]>::len),
+            Encoder::Characters { vocabulary, .. } => vocabulary.entries().len(),
         };
         let batches = |bucketed: bool| -> Vec<serde_json::Value> {
             let batches = self.chosen(&split, bucketed);

@@ -9,7 +9,6 @@
 //! `val` is read where `dev` is missing. This module holds texts; ids are [`super::encoder`]'s business.
 
 use super::format::{Format, read_examples, read_labels};
-use super::hygiene::Hygiene;
 use crate::{Error, Result, files};
 use std::path::{Path, PathBuf};
 
@@ -92,11 +91,6 @@ impl Corpus {
         }
     }
 
-    /// Duplicates, leaks and contradictions; see [`Hygiene`].
-    pub fn hygiene(&self) -> Hygiene {
-        Hygiene::of(self)
-    }
-
     /// The corpus without the training texts that recur in dev or test.
     pub fn without_leaks(mut self) -> Corpus {
         let held_out: std::collections::HashSet<&str> =
@@ -126,14 +120,9 @@ pub(crate) fn fold(text: &str, folds: usize) -> usize {
 }
 
 fn find_label_file(folder: &Path) -> Result<PathBuf> {
-    let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
-    let mut candidates: Vec<PathBuf> = entries
-        .filter_map(|e| e.ok().map(|e| e.path()))
-        .filter(|p| {
-            p.ends_with("class.txt") || p.ends_with("labels.txt") || p.extension().is_some_and(|x| x == "labels")
-        })
-        .collect();
-    candidates.sort();
+    let mut candidates = files::listed(folder)?;
+    let named = |p: &PathBuf| ["class.txt", "labels.txt"].iter().any(|name| p.ends_with(name));
+    candidates.retain(|p| named(p) || p.extension().is_some_and(|x| x == "labels"));
     let fix = match candidates.as_slice() {
         [only] => return Ok(only.clone()),
         [] => "add class.txt (for lines text<TAB>index) or labels.txt (for lines label<TAB>text)",
@@ -144,20 +133,12 @@ fn find_label_file(folder: &Path) -> Result<PathBuf> {
 
 /// The file of a split, and whether it is CSV.
 fn find_split(folder: &Path, names: &[&str]) -> Result<(PathBuf, bool)> {
-    let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
-    let mut paths: Vec<PathBuf> = entries.filter_map(|e| e.ok().map(|e| e.path())).collect();
-    paths.sort();
-    for name in names {
-        for (ending, csv) in [("csv", true), ("txt", false)] {
-            let wanted = format!("{name}.{ending}");
-            let fits = |p: &&PathBuf| {
-                p.file_name()
-                    .and_then(|n| n.to_str())
-                    .is_some_and(|n| n == wanted || n.ends_with(&format!(".{wanted}")))
-            };
-            if let Some(path) = paths.iter().find(fits) {
-                return Ok((path.clone(), csv));
-            }
+    let paths = files::listed(folder)?;
+    let endings = |name: &&str| [("csv", true), ("txt", false)].map(|(ending, csv)| (format!("{name}.{ending}"), csv));
+    for (wanted, csv) in names.iter().flat_map(endings) {
+        let fits = |p: &&PathBuf| files::name(p) == wanted || files::name(p).ends_with(&format!(".{wanted}"));
+        if let Some(path) = paths.iter().find(fits) {
+            return Ok((path.clone(), csv));
         }
     }
     let fix = format!("add {}.txt or {}.csv", names[0], names[0]);

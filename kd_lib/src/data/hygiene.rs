@@ -22,23 +22,23 @@ pub struct Hygiene {
     pub empty: usize,
 }
 
-impl Hygiene {
-    /// Counts over all three splits of a corpus.
-    pub fn of(corpus: &Corpus) -> Hygiene {
-        let texts = |split| corpus.split(split).iter().map(|e| e.text.as_str()).collect::<HashSet<_>>();
+impl Corpus {
+    /// Duplicates, leaks and contradictions over all three splits.
+    pub fn hygiene(&self) -> Hygiene {
+        let texts = |split| self.split(split).iter().map(|e| e.text.as_str()).collect::<HashSet<_>>();
         let (train, dev, test) = (texts(Split::Train), texts(Split::Dev), texts(Split::Test));
         let recurring = |split: Split, other: &HashSet<&str>| {
-            corpus.split(split).iter().filter(|e| other.contains(e.text.as_str())).count()
+            self.split(split).iter().filter(|e| other.contains(e.text.as_str())).count()
         };
         Hygiene {
-            repeated: [corpus.train.len() - train.len(), corpus.dev.len() - dev.len(), corpus.test.len() - test.len()],
+            repeated: [self.train.len() - train.len(), self.dev.len() - dev.len(), self.test.len() - test.len()],
             train_in_dev: recurring(Split::Train, &dev),
             train_in_test: recurring(Split::Train, &test),
             dev_in_test: recurring(Split::Dev, &test),
-            contradictions: contradictions(&corpus.train),
+            contradictions: contradictions(&self.train),
             empty: [Split::Train, Split::Dev, Split::Test]
                 .iter()
-                .flat_map(|&s| corpus.split(s))
+                .flat_map(|&s| self.split(s))
                 .filter(|e| e.text.is_empty())
                 .count(),
         }

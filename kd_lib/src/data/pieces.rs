@@ -97,6 +97,13 @@ impl Pieces {
             .collect())
     }
 
+    /// The tokenizer's id of a single character as it stands within a word, where it knows it; else of what it reads
+    /// instead, as a plain comma for a wide one.
+    pub fn of_character(&self, character: &str) -> Option<u32> {
+        let normalised = || self.tokenizer.encode(character, false).ok()?.get_ids().last().copied();
+        self.tokenizer.token_to_id(character).or_else(normalised).filter(|&id| id != self.settings.unk)
+    }
+
     /// Drops the rows that `texts` never use: of a multilingual vocabulary a Chinese corpus needs a
     /// twentieth. Outputs on these texts stay the same; other pieces are read as unknown afterwards.
     pub fn keep_only(&self, texts: &[&str]) -> Result<Pieces> {
@@ -106,7 +113,7 @@ impl Pieces {
         Pieces::assemble(Path::new("tokenizer.json"), self.tokenizer.clone(), settings)
     }
 
-    /// Tokenizer ids of the kept rows, where rows were dropped.
+    /// Tokenizer ids of the kept rows, where rows were dropped; otherwise the checkpoint says how many there are.
     pub fn kept(&self) -> Option<&[u32]> {
         self.settings.kept.as_deref()
     }
@@ -114,11 +121,6 @@ impl Pieces {
     /// Row of the padding token.
     pub fn pad(&self) -> i64 {
         self.row(self.settings.pad)
-    }
-
-    /// Number of rows the model needs, where rows were dropped; otherwise the checkpoint says.
-    pub fn rows(&self) -> Option<usize> {
-        self.kept().map(<[u32]>::len)
     }
 
     fn row(&self, id: u32) -> i64 {

@@ -66,14 +66,9 @@ impl Vocabulary {
         ids
     }
 
-    /// All entries, by id.
+    /// All entries, by id, `<PAD>` and `<UNK>` included.
     pub fn entries(&self) -> &[String] {
         &self.entries
-    }
-
-    /// Number of entries, `<PAD>` and `<UNK>` included.
-    pub fn size(&self) -> usize {
-        self.entries.len()
     }
 
     fn from_entries(entries: Vec<String>) -> Vocabulary {

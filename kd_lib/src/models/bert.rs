@@ -8,8 +8,10 @@ use crate::files::{TensorFile, read_json};
 use crate::strategies::{Perturbation, Precision, precision};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
+
+const WORDS: &str = "embeddings.word_embeddings.weight";
 
 /// A checkpoint's `config.json`, as far as the encoder needs it.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -141,7 +143,7 @@ impl Bert {
     pub fn new(config: &BertConfig, pooling: Pooling, classes: i64, device: Device) -> Bert {
         let mut make = Maker { params: Params::on(device), spread: config.initializer_range };
         let width = config.hidden_size;
-        let word = make.normal("embeddings.word_embeddings.weight", &[config.vocab_size, width]);
+        let word = make.normal(WORDS, &[config.vocab_size, width]);
         let position = make.normal("embeddings.position_embeddings.weight", &[config.max_position_embeddings, width]);
         let token_type = make.normal("embeddings.token_type_embeddings.weight", &[config.type_vocab_size, width]);
         let norm = make.norm("embeddings.LayerNorm", width);
@@ -163,9 +165,7 @@ impl Bert {
         device: Device,
     ) -> Result<Bert> {
         let model = Bert::new(config, pooling, classes, device);
-        let path = folder.join("model.safetensors");
-        let mut file = TensorFile::read(&path)?;
-        let prefix = if file.tensors.keys().any(|k| k.starts_with("bert.")) { "bert." } else { "" };
+        let (path, mut file, prefix) = open(folder)?;
         // The first BERT checkpoints say gamma and beta.
         let modern = |name: String| {
             name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
@@ -175,7 +175,7 @@ impl Bert {
             file.tensors.remove(name);
             file.tensors.insert(format!("{prefix}{name}"), find(&model.params, name));
         }
-        let word = format!("{prefix}embeddings.word_embeddings.weight");
+        let word = format!("{prefix}{WORDS}");
         let rows = file.take(&path, &word)?;
         file.tensors.insert(word, keep_rows(&path, rows, pieces.kept())?);
         model.params.assign(&path, &mut file, prefix)?;
@@ -261,6 +261,20 @@ pub fn mean_over_tokens(states: &Tensor, mask: &Tensor) -> Tensor {
     let (states, weights) = (states.to_kind(Kind::Float), mask.to_kind(Kind::Float).unsqueeze(2));
     (states * &weights).sum_dim_intlist([1i64].as_slice(), false, None)
         / weights.sum_dim_intlist([1i64].as_slice(), false, None)
+}
+
+/// A checkpoint's word vectors `[ids, hidden]`.
+pub(crate) fn word_vectors(folder: &Path, ids: &[u32]) -> Result<Tensor> {
+    let (path, mut file, prefix) = open(folder)?;
+    keep_rows(&path, file.take(&path, &format!("{prefix}{WORDS}"))?, Some(ids))
+}
+
+/// A checkpoint's weights, and what stands before the encoder's names in it.
+fn open(folder: &Path) -> Result<(PathBuf, TensorFile, &'static str)> {
+    let path = folder.join("model.safetensors");
+    let file = TensorFile::read(&path)?;
+    let prefix = if file.tensors.keys().any(|k| k.starts_with("bert.")) { "bert." } else { "" };
+    Ok((path, file, prefix))
 }
 
 fn find(params: &Params, name: &str) -> Tensor {

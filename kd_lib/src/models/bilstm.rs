@@ -4,10 +4,13 @@
 //! the row reversed *within its length*, and pooling sees real positions only. That keeps libtorch on its
 //! fused LSTM, which packed sequences leave, and makes a text's logits independent of its batch-mates.
 
+use super::bert::word_vectors;
 use super::{Classifier, Mode, Params, for_parts, linear, words};
-use crate::data::Batch;
+use crate::Result;
+use crate::data::{Batch, Cut, Pieces, Vocabulary};
 use crate::strategies::{Perturbation, Precision};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 /// Sizes of the student.
@@ -72,6 +75,25 @@ impl BiLstm {
         ];
         let BiLstmConfig { dropout, pool_padding, .. } = *config;
         BiLstm { params, dropout, pool_padding, hidden: inner, embedding, directions, classifier }
+    }
+
+    /// Begins with a checkpoint's vectors of single characters, on their first principal components, at a standard
+    /// deviation of 1. What there is no component for stays random, and so does a character that the checkpoint's
+    /// tokenizer does not know.
+    pub fn begin_with(&self, folder: &Path, vocabulary: &Vocabulary) -> Result<()> {
+        let pieces = Pieces::open(folder, "", 8, Cut::Head)?;
+        let known = |(row, entry): (usize, &String)| Some((row as i64, pieces.of_character(entry)?));
+        let known = vocabulary.entries().iter().enumerate().skip(2).filter_map(known);
+        let (rows, ids): (Vec<i64>, Vec<u32>) = known.unzip();
+        let vectors = word_vectors(folder, &ids)?.to_kind(Kind::Double);
+        let centred = &vectors - vectors.mean_dim([0i64].as_slice(), true, Kind::Double);
+        let (_, _, components) = centred.f_svd(true, true)?;
+        let width = self.embedding.size()[1].min(components.size()[1]);
+        let projected = centred.matmul(&components.narrow(1, 0, width));
+        let scaled = (&projected / projected.std(false)).to_kind(Kind::Float).to_device(self.embedding.device());
+        let _guard = tch::no_grad_guard();
+        let _ = self.embedding.narrow(1, 0, width).index_copy_(0, &Tensor::from_slice(&rows), &scaled);
+        Ok(())
     }
 
     /// Hidden states of each direction from rounded inputs, `[batch, seq, hidden]`: the first in text order, the

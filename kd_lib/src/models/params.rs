@@ -3,7 +3,6 @@
 
 use crate::files::{TensorFile, write_tensors};
 use crate::{Error, Result};
-use std::collections::HashMap;
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -57,7 +56,7 @@ impl Params {
 
     /// Writes the weights under their reference names.
     pub fn write(&self, path: &Path) -> Result<()> {
-        write_tensors(path, self.iter().map(|p| (p.name.clone(), &p.tensor)), HashMap::new())
+        write_tensors(path, self.iter().map(|p| (p.name.clone(), &p.tensor)))
     }
 
     /// Replaces the weights by a file's; names and shapes must agree, and nothing is changed before all do.

@@ -125,7 +125,7 @@ impl Study {
         recipe.name = "textcnn".into();
         let plan = self.lab.plan(&recipe, &self.corpus)?;
         let vocabulary = Vocabulary::build(plan.corpus.train.iter().map(|e| e.text.as_str()), 5000);
-        let (size, classes) = (vocabulary.size() as i64, self.corpus.labels.len() as i64);
+        let (size, classes) = (vocabulary.entries().len() as i64, self.corpus.labels.len() as i64);
         let encoder = Encoder::Characters { vocabulary, max_tokens: recipe.data.max_tokens, cut: recipe.data.cut };
         let encoded = |split| encoder.encode_split(plan.corpus.split(split));
         let material = Material { train: encoded(Split::Train)?, dev: encoded(Split::Dev)?, teacher: None };
