@@ -186,7 +186,6 @@ pub fn check(recipe: &Recipe) -> Result<()> {
         check(teacher)?;
     }
     recipe.objective.check()?;
-    recipe.attack.map_or(Ok(()), Attack::check)?;
     if recipe.name.is_empty() || !recipe.name.chars().all(|c| c.is_alphanumeric() || "-_+.()=".contains(c)) {
         let fix = "it names a folder: use letters, digits and -_+.()=";
         return Err(Error::recipe("name", format!("{:?}", recipe.name), fix));
@@ -207,7 +206,7 @@ pub fn check(recipe: &Recipe) -> Result<()> {
 }
 
 /// What must be 1 or more.
-fn counts(recipe: &Recipe) -> [(&'static str, usize); 12] {
+fn counts(recipe: &Recipe) -> [(&'static str, usize); 13] {
     let Recipe { data, train, .. } = recipe;
     let (embedding, hidden, vocabulary) = match recipe.model {
         Model::Bilstm { embedding, hidden, vocabulary, .. } => (embedding, hidden, vocabulary),
@@ -222,6 +221,7 @@ fn counts(recipe: &Recipe) -> [(&'static str, usize); 12] {
         ("train.batch", train.batch),
         ("train.accumulation", train.accumulation),
         ("train.evaluate_every", train.evaluate_every),
+        ("attack.steps", recipe.attack.map_or(1, Attack::passes)),
         ("teaching", recipe.teaching.as_ref().map_or(1, Teaching::teachers)),
         ("transfer.ways", recipe.transfer.as_ref().map_or(1, |t| t.ways.len())),
         ("model.embedding", size(embedding)),
@@ -231,12 +231,13 @@ fn counts(recipe: &Recipe) -> [(&'static str, usize); 12] {
 }
 
 /// What must lie in a range: key, value, whether it does, and what to do.
-fn numbers(recipe: &Recipe) -> [(&'static str, f64, bool, &'static str); 12] {
+fn numbers(recipe: &Recipe) -> [(&'static str, f64, bool, &'static str); 14] {
     let Optimiser { learning_rate, betas, epsilon, weight_decay, warmup, clip } = recipe.optimiser;
     let (dropout, spread) = match recipe.model {
         Model::Bilstm { dropout, embedding_spread, .. } => (dropout, embedding_spread.unwrap_or(1.0)),
         Model::Bert { .. } => (0.0, 1.0),
     };
+    let (radius, step, _) = recipe.attack.map_or((1.0, 1.0, 1), Attack::settings);
     let labelled = recipe.data.labelled.unwrap_or(1.0);
     let last = recipe.train.final_temperature.unwrap_or(1.0);
     let above_zero = |value: f64| value > 0.0 && value.is_finite();
@@ -249,6 +250,8 @@ fn numbers(recipe: &Recipe) -> [(&'static str, f64, bool, &'static str); 12] {
         ("optimiser.betas", betas[1], (0.0..1.0).contains(&betas[1]), share),
         ("optimiser.weight_decay", weight_decay, (0.0..f64::INFINITY).contains(&weight_decay), "choose 0 or more"),
         ("optimiser.warmup", warmup, (0.0..=1.0).contains(&warmup), "it is a share of all updates: choose 0 to 1"),
+        ("attack.epsilon", radius, above_zero(radius), positive),
+        ("attack.alpha", step, above_zero(step), positive),
         ("data.labelled", labelled, labelled > 0.0 && labelled <= 1.0, "it is a share: choose above 0, at most 1"),
         ("train.stretch", recipe.train.stretch, above_zero(recipe.train.stretch), positive),
         ("train.final_temperature", last, above_zero(last), positive),

@@ -107,7 +107,7 @@ pub(crate) fn update(
     let norm = optim::gradient_norm(&gradients);
     let finite = did.loss.is_finite() && norm.double_value(&[]).is_finite();
     scale.settle(finite);
-    if !finite && (!scale.dynamic || scale.collapsed()) {
+    if !finite && (!scale.dynamic || scale.scale < 1.0) {
         let what = if did.loss.is_finite() { "gradient" } else { "loss" };
         let texts = plan.corpus.train.len();
         let told = |&row: &usize| match plan.corpus.train.get(row) {

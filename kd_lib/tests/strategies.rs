@@ -268,7 +268,7 @@ fn an_injected_overflow_halves_the_loss_scale_and_a_long_quiet_doubles_it() {
     (0..2000).for_each(|_| scale.settle(true));
     assert_eq!((scale.scale, scale.skipped), (32768.0, 2));
     (0..16).for_each(|_| scale.settle(false));
-    assert!(scale.collapsed());
+    assert!(scale.scale < 1.0);
     let mut fixed = kd_lib::strategies::LossScale::of(Precision::Bf16);
     fixed.settle(false);
     assert_eq!((fixed.scale, fixed.dynamic), (1.0, false));

@@ -25,7 +25,7 @@ fn a_made_text_is_new_and_comes_from_its_source() {
         .flat_map(|&s| corpus.split(s))
         .map(|e| e.text.as_str())
         .collect();
-    for way in [Way::Mask, Way::Crop, Way::Splice, Way::Swap] {
+    for way in [Way::Mask, Way::Crop, Way::Splice, Way::Swap, Way::Graft] {
         let extras = transfer(3, &[way]).gather(&corpus, &[]).unwrap();
         let texts: HashSet<&str> = extras.iter().map(|e| e.text.as_str()).collect();
         assert!(extras.len() > 2 * corpus.train.len(), "{way:?} made {} texts", extras.len());
@@ -37,6 +37,17 @@ fn a_made_text_is_new_and_comes_from_its_source() {
     let sources: Vec<&str> = corpus.train.iter().map(|e| e.text.as_str()).collect();
     let crops = transfer(1, &[Way::Crop]).gather(&corpus, &[]).unwrap();
     assert!(crops.iter().all(|crop| sources.iter().any(|s| s.contains(&crop.text))));
+    // A graft replaces at most four characters in a row, by as many that stand in a row elsewhere.
+    for graft in transfer(1, &[Way::Graft]).gather(&corpus, &[]).unwrap() {
+        let text: Vec<char> = graft.text.chars().collect();
+        let from_one = sources.iter().map(|s| s.chars().collect::<Vec<char>>()).any(|source| {
+            let differs: Vec<usize> = (0..text.len()).filter(|&at| source.get(at) != text.get(at)).collect();
+            let span = differs.first().zip(differs.last()).map_or(0, |(first, last)| last - first + 1);
+            let new: String = text[differs.first().copied().unwrap_or(0)..][..span].iter().collect();
+            source.len() == text.len() && span <= 4 && sources.iter().any(|other| other.contains(&new))
+        });
+        assert!(from_one, "{}", graft.text);
+    }
 }
 
 #[test]

@@ -17,6 +17,8 @@ use std::path::PathBuf;
 const MASK: char = '\u{25A1}';
 /// A made text that shares more of its pairs of neighbours with its source than this teaches little new.
 const TOO_LIKE: f64 = 0.9;
+/// Characters of a graft: a word has seldom more.
+const LONGEST_GRAFT: usize = 4;
 /// Attempts at a text that is new.
 const ATTEMPTS: usize = 8;
 
@@ -52,6 +54,8 @@ pub enum Way {
     Splice,
     /// Its two parts, the second first.
     Swap,
+    /// A span of one to four characters from another text in place of as many of its own.
+    Graft,
 }
 
 fn all_ways() -> Vec<Way> {
@@ -114,6 +118,14 @@ impl Transfer {
             Way::Splice => {
                 let other = &all.choose(random)?.0;
                 [&source[..cut], &other[other.len() * cut / length..]].concat()
+            }
+            Way::Graft => {
+                let other = &all.choose(random)?.0;
+                let widest = LONGEST_GRAFT.min(length - 1).min(other.len());
+                let width = random.random_range(widest.min(1)..=widest);
+                let from = random.random_range(0..=other.len() - width);
+                let to = random.random_range(0..=length - width);
+                [&source[..to], &other[from..from + width], &source[to + width..]].concat()
             }
             Way::Swap => [&source[cut..], &source[..cut]].concat(),
         };

@@ -4,7 +4,6 @@
 //! Which passes there are, and in which order, is the loop's business.
 
 use crate::data::Batch;
-use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
@@ -74,12 +73,17 @@ impl Perturbation {
 }
 
 impl Attack {
+    /// ε, α and K; of one step its length is ε.
+    pub fn settings(self) -> (f64, f64, usize) {
+        match self {
+            Attack::Fgm { epsilon, .. } => (epsilon, epsilon, 1),
+            Attack::Pgd { epsilon, alpha, steps, .. } => (epsilon, alpha, steps),
+        }
+    }
+
     /// Passes after the clean one.
     pub fn passes(self) -> usize {
-        match self {
-            Attack::Fgm { .. } => 1,
-            Attack::Pgd { steps, .. } => steps,
-        }
+        self.settings().2
     }
 
     /// No perturbation yet; a pass with it is the clean pass. `embedding [vocabulary, width]` is what is attacked.
@@ -108,23 +112,6 @@ impl Attack {
             }
         };
         Perturbation::leaf(moved, from.scope)
-    }
-
-    /// Refuses settings without a meaning.
-    pub fn check(self) -> Result<()> {
-        let (epsilon, alpha, steps) = match self {
-            Attack::Fgm { epsilon, .. } => (epsilon, 1.0, 1),
-            Attack::Pgd { epsilon, alpha, steps, .. } => (epsilon, alpha, steps),
-        };
-        for (key, value) in [("epsilon", epsilon), ("alpha", alpha)] {
-            if !(value > 0.0 && value.is_finite()) {
-                return Err(Error::recipe(&format!("attack.{key}"), value.to_string(), "choose a number above 0"));
-            }
-        }
-        if steps == 0 {
-            return Err(Error::recipe("attack.steps", "0", "choose 1 or more, or leave the attack out"));
-        }
-        Ok(())
     }
 }
 

@@ -13,7 +13,7 @@ const PATIENCE: u32 = 2000;
 /// The factor on the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct LossScale {
-    /// The factor; 1 for ever where the precision needs none.
+    /// The factor; 1 for ever where the precision needs none. Below 1 what overflows is the model, not the scale.
     pub scale: f64,
     /// Whether it moves.
     pub dynamic: bool,
@@ -49,11 +49,6 @@ impl LossScale {
         if self.sound == PATIENCE {
             (self.scale, self.sound) = (self.scale * 2.0, 0);
         }
-    }
-
-    /// Whether it fell below 1: what overflows there is the model, not the scale.
-    pub fn collapsed(&self) -> bool {
-        self.scale < 1.0
     }
 }
 
