@@ -47,7 +47,8 @@ fn libtorch_cuda_is_loaded_when_asked_for_and_a_gpu_trains() {
 
 fn student(folder: &Path, precision: &str) -> Run {
     let precision = format!("train.precision={precision}");
-    let recipe = recipe("student", &[&TINY_STUDENT[..], &["device=cuda:0", &precision]].concat());
+    let recipe =
+        recipe("student", &[&TINY_STUDENT[..], &["device=cuda:0", "model.word_vectors=tiny", &precision]].concat());
     Lab::at(folder).run(&recipe, &Corpus::open(sample()).unwrap(), &mut silent).unwrap()
 }
 

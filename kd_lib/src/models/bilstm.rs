@@ -90,9 +90,10 @@ impl BiLstm {
         let (_, _, components) = centred.f_svd(true, true)?;
         let width = self.embedding.size()[1].min(components.size()[1]);
         let projected = centred.matmul(&components.narrow(1, 0, width));
-        let scaled = (&projected / projected.std(false)).to_kind(Kind::Float).to_device(self.embedding.device());
+        let scaled = (&projected / projected.std(false)).to_kind(Kind::Float);
+        let [rows, scaled] = [Tensor::from_slice(&rows), scaled].map(|t| t.to_device(self.embedding.device()));
         let _guard = tch::no_grad_guard();
-        let _ = self.embedding.narrow(1, 0, width).index_copy_(0, &Tensor::from_slice(&rows), &scaled);
+        let _ = self.embedding.narrow(1, 0, width).index_copy_(0, &rows, &scaled);
         Ok(())
     }
 
