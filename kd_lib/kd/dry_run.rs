@@ -21,7 +21,7 @@ pub fn describe(lab: &Lab, recipe: &Recipe, corpus: &Corpus) -> Result<String> {
     let mut rehearsal = lab.rehearse(recipe, corpus)?;
     rehearsal.update()?;
     let seconds = (0..UPDATES).map(|_| Ok(rehearsal.update()?.0)).sum::<Result<f64>>()? / UPDATES as f64;
-    let Plan { id, steps, steps_per_epoch, warmup, precision, device, corpus, extras, recipe, .. } = &rehearsal.plan;
+    let Plan { id, steps, steps_per_epoch, precision, device, corpus, extras, recipe, .. } = &rehearsal.plan;
     lines.push(format!("run: {id}"));
     lines.push(format!(
         "corpus: {} ({} training texts, {} more to learn from)",
@@ -32,7 +32,10 @@ pub fn describe(lab: &Lab, recipe: &Recipe, corpus: &Corpus) -> Result<String> {
     let millions = rehearsal.parameters() as f64 / 1e6;
     lines.push(format!("model: {millions:.1} M parameters, {precision:?} on {device:?}"));
     let rate = recipe.optimiser.learning_rate;
-    lines.push(format!("updates: {steps} ({steps_per_epoch} an epoch, {warmup} of warm-up to {rate:e})"));
+    lines.push(format!(
+        "updates: {steps} ({steps_per_epoch} an epoch, {} of warm-up to {rate:e})",
+        rehearsal.plan.warmup()
+    ));
     let total = seconds * *steps as f64;
     let total = if total < 100.0 { format!("{total:.0} s") } else { format!("{:.0} min", total / 60.0) };
     let basis = format!(

@@ -11,13 +11,13 @@ mod project;
 use anyhow::{Result, ensure};
 use arguments::{Arguments, Verb};
 use clap::Parser;
-use kd_lib::data::{Corpus, format};
+use kd_lib::data::Corpus;
 use kd_lib::lab::Lab;
 use kd_lib::progress::{self, Tick};
 use kd_lib::recipe::Recipe;
 use kd_lib::report::{self, Row};
 use kd_lib::run::Run;
-use project::{find, open_lab, opened, recipes};
+use project::{find, open_lab, recipes};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
@@ -74,11 +74,7 @@ fn run() -> Result<()> {
             let scores = match data {
                 None if dev => run.report.dev.clone(),
                 None => run.report.test.clone(),
-                Some(file) => opened(&run)?.score(&format::read_examples(
-                    &file,
-                    format::Format::guess(&file, &run.labels)?,
-                    &run.labels,
-                )?)?,
+                Some(file) => predict::score(&run, &file)?,
             };
             say(report::per_class(&scores, &run.labels).text().trim_end())?;
         }

@@ -1,10 +1,13 @@
-//! `kd predict`: texts in, one JSON line each out, in order.
+//! `kd predict`: texts in, one JSON line each out, in order. `kd test` on a file: the same answers, scored.
 
 use crate::project::opened;
 use anyhow::{Context, Result};
+use kd_lib::data::format::{Format, read_examples};
+use kd_lib::metrics::Scores;
 use kd_lib::predict::Predictor;
-use kd_lib::run::Run;
+use kd_lib::run::{Run, to_array};
 use std::io::{BufRead, ErrorKind, Write};
+use std::path::Path;
 
 /// Lines answered at a time: memory stays bounded however many there are.
 const PORTION: usize = 4096;
@@ -25,6 +28,13 @@ pub fn predict(run: &Run, texts: &[String]) -> Result<()> {
         }
         answer(&predictor, &portion)?;
     }
+}
+
+/// Scores on the labelled lines of a file.
+pub fn score(run: &Run, file: &Path) -> Result<Scores> {
+    let examples = read_examples(file, Format::guess(file, &run.labels)?, &run.labels)?;
+    let (texts, labels): (Vec<&str>, Vec<usize>) = examples.iter().map(|e| (e.text.as_str(), e.label)).unzip();
+    Ok(Scores::of(to_array(&opened(run)?.logits(&texts)?)?.view(), &labels))
 }
 
 /// The next line; one that cannot be read is named by its number.

@@ -4,6 +4,7 @@
 
 use crate::models::Params;
 use crate::recipe::Optimiser;
+use crate::strategies::precision::wide;
 use tch::{Device, Kind, Tensor};
 
 /// The optimiser and its state.
@@ -20,7 +21,7 @@ impl AdamW {
     /// Zero moments for these parameters.
     pub fn new(settings: Optimiser, params: &Params) -> AdamW {
         let zeros = |p: &Tensor| p.detach().zeros_like().view(-1);
-        AdamW { settings, step: 0, moments: params.iter().map(|p| [zeros(&p.tensor), zeros(&p.tensor)]).collect() }
+        AdamW { settings, step: 0, moments: params.iter().map(|p| [zeros(&p.master), zeros(&p.master)]).collect() }
     }
 
     /// One update at learning rate `lr` from the parameters' gradients, each multiplied by `shrink` where that is given
@@ -35,7 +36,7 @@ impl AdamW {
         let params = params.iter().zip(gradients).zip(&self.moments);
         for ((param, grad), [mean, square]) in params.filter(|((_, grad), _)| grad.defined()) {
             let decay = if param.decay { 1.0 - lr * self.settings.weight_decay } else { 1.0 };
-            let (mut weight, grad) = (param.tensor.detach().view(-1), grad.contiguous().view(-1));
+            let (mut weight, grad) = (param.master.view(-1), wide(&grad.contiguous().view(-1)));
             if let [Some(weight), Some(grad), Some(mean), Some(square)] = [&weight, &grad, mean, square].map(numbers) {
                 let shrink = shrink.map_or(1.0, |factor| factor.double_value(&[]));
                 let rule = [shrink, 1.0 - beta1, 1.0 - beta2, epsilon, -scale, decay];
@@ -86,14 +87,14 @@ pub fn learning_rate(peak: f64, step: usize, warmup: usize, total: usize) -> f64
 
 /// Global L2 norm of all gradients, as a scalar tensor.
 pub fn gradient_norm(gradients: &[Tensor]) -> Tensor {
-    let norms: Vec<Tensor> = gradients.iter().filter(|g| g.defined()).map(Tensor::norm).collect();
+    let norms: Vec<Tensor> = gradients.iter().filter(|g| g.defined()).map(|g| wide(g).norm()).collect();
     Tensor::stack(&norms, 0).norm()
 }
 
 /// Takes the loss scale back out of the gradients.
 pub fn unscale(gradients: &mut [Tensor], scale: f64) {
     if scale != 1.0 {
-        gradients.iter_mut().filter(|g| g.defined()).for_each(|gradient| *gradient = &*gradient * (1.0 / scale));
+        gradients.iter_mut().filter(|g| g.defined()).for_each(|gradient| *gradient = wide(gradient) * (1.0 / scale));
     }
 }
 

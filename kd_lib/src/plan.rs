@@ -46,8 +46,6 @@ pub struct Plan {
     pub steps_per_epoch: usize,
     /// Updates in all.
     pub steps: usize,
-    /// Updates over which the learning rate rises.
-    pub warmup: usize,
 }
 
 impl Plan {
@@ -83,21 +81,13 @@ impl Plan {
         let steps_per_epoch = batches.div_ceil(recipe.train.accumulation);
         let steps = (steps_per_epoch * recipe.train.epochs) as f64 * recipe.train.stretch;
         let steps = (steps.round() as usize).max(1);
-        let warmup = (steps as f64 * recipe.optimiser.warmup).round() as usize;
-        Ok(Plan {
-            id,
-            recipe: recipe.clone(),
-            device,
-            precision,
-            checkpoint,
-            corpus,
-            extras,
-            teacher,
-            whole,
-            steps_per_epoch,
-            steps,
-            warmup,
-        })
+        let recipe = recipe.clone();
+        Ok(Plan { id, recipe, device, precision, checkpoint, corpus, extras, teacher, whole, steps_per_epoch, steps })
+    }
+
+    /// Updates over which the learning rate rises.
+    pub fn warmup(&self) -> usize {
+        (self.steps as f64 * self.recipe.optimiser.warmup).round() as usize
     }
 
     /// Who sits in the loop's seats at an update; the temperature goes in a straight line to its last value.

@@ -1,10 +1,10 @@
 //! A finished run, answering: texts in, labels and probabilities out. Nothing is trained or written here.
 
 use crate::Result;
-use crate::data::{Encoded, Encoder, Example};
+use crate::data::{Encoded, Encoder};
 use crate::device;
 use crate::files;
-use crate::metrics::{Scores, argmax, probabilities};
+use crate::metrics::{argmax, probabilities};
 use crate::models::{Blueprint, Classifier};
 use crate::plan;
 use crate::recipe::Recipe;
@@ -51,6 +51,7 @@ impl Predictor {
         let blueprint: Blueprint = files::read_json(&run.path.join("model.json"))?;
         let model = blueprint.build(device);
         model.params().read(&run.path.join("model.safetensors"))?;
+        model.params().round(precision);
         let recipe = run.report.recipe.clone();
         let encoder = Encoder::read(&run.path, recipe.data.max_tokens, recipe.data.cut)?;
         Ok(Predictor { model, encoder, labels: run.labels.clone(), precision, recipe })
@@ -80,12 +81,5 @@ impl Predictor {
             }
         };
         Ok(texts.iter().zip(shares.outer_iter()).zip(logits.outer_iter()).map(answer).collect())
-    }
-
-    /// Scores on labelled examples.
-    pub fn score(&self, examples: &[Example]) -> Result<Scores> {
-        let texts: Vec<&str> = examples.iter().map(|e| e.text.as_str()).collect();
-        let labels: Vec<usize> = examples.iter().map(|e| e.label).collect();
-        Ok(Scores::of(to_array(&self.logits(&texts)?)?.view(), &labels))
     }
 }

@@ -8,20 +8,22 @@ use crate::models::Pooling;
 use crate::strategies::{Attack, Objective};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use serde_inline_default::serde_inline_default;
 use std::path::{Path, PathBuf};
 use toml::Value;
 
 /// A training run as it was asked for.
+#[serde_inline_default]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Recipe {
     /// Row name in tables, and the first half of the run's folder name.
     pub name: String,
     /// Decides first weights, order and dropout.
-    #[serde(default = "whole::<123, _>")]
+    #[serde_inline_default(123)]
     pub seed: u64,
     /// `auto`, `cpu` or `cuda:N`.
-    #[serde(default = "auto")]
+    #[serde_inline_default("auto".into())]
     pub device: String,
     /// Which texts, and how much of each.
     pub data: Data,
@@ -143,18 +145,20 @@ pub enum Model {
 }
 
 /// How long, in which portions.
+#[serde_inline_default]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Train {
     /// Passes over the training examples.
     pub epochs: usize,
     /// Make this many times the updates of these epochs: what a rung needs that is not a profile's to say.
-    #[serde(default = "quotient::<1, 1>", skip_serializing_if = "is_once")]
+    #[serde_inline_default(1.0)]
+    #[serde(skip_serializing_if = "is_once")]
     pub stretch: f64,
     /// Rows of a micro-batch.
     pub batch: usize,
     /// Micro-batches of one update.
-    #[serde(default = "whole::<1, _>")]
+    #[serde_inline_default(1)]
     pub accumulation: usize,
     /// In which numbers: `auto` is bf16 where the processor multiplies it natively, else fp32.
     #[serde(default)]
@@ -185,22 +189,23 @@ pub enum PrecisionChoice {
 }
 
 /// AdamW and its schedule.
+#[serde_inline_default]
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Optimiser {
     /// Peak learning rate.
     pub learning_rate: f64,
     /// Decay of the two moments.
-    #[serde(default = "betas")]
+    #[serde_inline_default([0.9, 0.98])]
     pub betas: [f64; 2],
     /// Added to the denominator.
-    #[serde(default = "quotient::<1, 100_000_000>")]
+    #[serde_inline_default(1e-8)]
     pub epsilon: f64,
     /// Decoupled weight decay; biases and layer norms are spared.
-    #[serde(default = "quotient::<1, 100>")]
+    #[serde_inline_default(0.01)]
     pub weight_decay: f64,
     /// Share of all updates over which the rate rises from 0.
-    #[serde(default = "quotient::<1, 10>")]
+    #[serde_inline_default(0.1)]
     pub warmup: f64,
     /// Largest global gradient norm; no clipping where absent.
     pub clip: Option<f64>,
@@ -255,28 +260,10 @@ impl Recipe {
     }
 }
 
-fn auto() -> String {
-    "auto".into()
-}
-
 fn yes() -> bool {
     true
 }
 
 fn is_once(value: &f64) -> bool {
     *value == 1.0
-}
-
-fn betas() -> [f64; 2] {
-    [0.9, 0.98]
-}
-
-/// A default value that is a whole number; serde wants the path of a function.
-fn whole<const N: u8, T: From<u8>>() -> T {
-    N.into()
-}
-
-/// A default value that is a quotient.
-fn quotient<const N: u64, const D: u64>() -> f64 {
-    N as f64 / D as f64
 }

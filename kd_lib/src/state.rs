@@ -115,14 +115,14 @@ impl State {
     pub fn keep_best(&mut self, score: f64, params: &Params) {
         if self.best.is_none_or(|(_, best)| score > best) {
             self.best = Some((self.step, score));
-            self.best_weights = params.iter().map(|p| p.tensor.detach().copy()).collect();
+            self.best_weights = params.iter().map(|p| p.master.copy()).collect();
         }
     }
 
     /// Puts the best weights into the model.
     pub fn take_best(&self, params: &Params) {
         let _guard = tch::no_grad_guard();
-        params.iter().zip(&self.best_weights).for_each(|(p, best)| p.tensor.shallow_clone().copy_(best));
+        params.iter().zip(&self.best_weights).for_each(|(p, best)| p.master.shallow_clone().copy_(best));
     }
 
     /// Saves where to go on, then forgets the states before the last two.
@@ -131,7 +131,7 @@ impl State {
         let path = folder.join(format!("state-{:08}.safetensors", self.step));
         let notes =
             serde_json::to_string(&self).map_err(|e| Error::file(&path, e.to_string(), "report this as a bug"))?;
-        let weights = params.iter().map(|p| (format!("weight.{}", p.name), &p.tensor));
+        let weights = params.iter().map(|p| (format!("weight.{}", p.name), &p.master));
         let best = params.iter().zip(&self.best_weights).map(|(p, best)| (format!("best.{}", p.name), best));
         let moments = params.iter().zip(&optimiser.moments);
         let moments = moments.flat_map(|(p, [mean, square])| {

@@ -36,11 +36,12 @@ pub struct Outcome {
 pub fn train(plan: &Plan, model: &dyn Classifier, material: &Material, folder: &Path, watch: Watch) -> Result<Outcome> {
     let mut optimiser = AdamW::new(plan.recipe.optimiser, model.params());
     let mut state = State::resume(folder, plan.precision, model.params(), &mut optimiser)?;
+    round(plan, model);
     let (started, before, first) = (Instant::now(), state.seconds, state.examples);
     let mut order = (usize::MAX, Vec::new());
     while state.step < plan.steps {
         let window = window(plan, &material.train, &mut order, state.step);
-        let rate = optim::learning_rate(plan.recipe.optimiser.learning_rate, state.step, plan.warmup, plan.steps);
+        let rate = optim::learning_rate(plan.recipe.optimiser.learning_rate, state.step, plan.warmup(), plan.steps);
         let did = update(plan, model, &mut optimiser, material, window, (state.step, rate), &mut state.scale)?;
         let loss = did.loss;
         let due = state.note(window.iter().map(Vec::len).sum(), did, plan);
@@ -65,6 +66,7 @@ pub fn train(plan: &Plan, model: &dyn Classifier, material: &Material, folder: &
     }
     let best_step = state.best.map_or(0, |b| b.0);
     state.take_best(model.params());
+    round(plan, model);
     Ok(Outcome { best_step, curve: state.curve, seconds: state.seconds })
 }
 
@@ -120,8 +122,17 @@ pub(crate) fn update(
     if finite {
         let shrink = plan.recipe.optimiser.clip.map(|limit| optim::clip(&norm, limit));
         optimiser.update(model.params(), &gradients, rate, shrink.as_ref());
+        round(plan, model);
     }
     Ok(did)
+}
+
+/// Rounds the weights for the passes to come. Not where an attack reads inputs in two parts: their gradients of one weight
+/// must add up in fp32.
+pub(crate) fn round(plan: &Plan, model: &dyn Classifier) {
+    if plan.recipe.attack.is_none() {
+        model.params().round(plan.precision);
+    }
 }
 
 /// What to do about a loss or gradient that is not a number.

@@ -6,7 +6,8 @@
 
 use crate::data::{Batch, Encoded};
 use crate::models::{Classifier, Mode};
-use crate::strategies::{Attack, Loss, Objective, Perturbation, Precision, precision};
+use crate::strategies::precision::{self, wide};
+use crate::strategies::{Attack, Loss, Objective, Perturbation, Precision};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -134,7 +135,7 @@ fn of(loss: &Loss, weight: f64, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
 /// Adds further gradients to those so far. Not in place: libtorch may hand out one tensor for two parameters.
 fn add(sums: &mut [Tensor], found: Vec<Tensor>) {
     let pairs = sums.iter_mut().zip(found).filter(|(_, more)| more.defined());
-    pairs.for_each(|(sum, more)| *sum = if sum.defined() { &*sum + more } else { more });
+    pairs.for_each(|(sum, more)| *sum = if sum.defined() { wide(sum) + wide(&more) } else { more });
 }
 
 /// The attack's passes up to the forward of its last one: the final perturbation, and the loss under it. The passes

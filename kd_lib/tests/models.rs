@@ -68,6 +68,33 @@ fn a_checkpoint_of_another_architecture_is_refused() {
 }
 
 #[test]
+fn weights_rounded_once_give_the_logits_and_gradients_of_weights_rounded_in_each_pass() {
+    let labels = Tensor::from_slice(&[0i64, 1, 2, 3, 4, 5]);
+    for (model, batch) in both() {
+        let pass = || {
+            let logits = model.logits(&batch, Mode::Eval, Precision::Bf16);
+            let loss = Objective::CrossEntropy {}.loss(&logits, &labels, None).unwrap().total;
+            let leaves: Vec<&Tensor> = model.params().iter().map(|p| &p.tensor).collect();
+            (logits.detach(), Tensor::f_run_backward(&[loss], &leaves, false, false).unwrap())
+        };
+        let (logits, gradients) = pass();
+        model.params().round(Precision::Bf16);
+        let (rounded_logits, rounded_gradients) = pass();
+        assert_eq!(logits, rounded_logits);
+        let (mut same, mut shorter) = (0, 0);
+        for (gradient, rounded) in gradients.iter().zip(&rounded_gradients).filter(|(g, _)| g.defined()) {
+            assert_eq!(gradient, &rounded.to_kind(Kind::Float));
+            same += 1;
+            shorter +=
+                usize::from(rounded.kind() == Precision::Bf16.cast(gradient).kind() && rounded.kind() != Kind::Float);
+        }
+        let native = Precision::Bf16.cast(&labels.to_kind(Kind::Float)).kind() == Kind::BFloat16;
+        assert!(same > 5 && (shorter > 5 || !native), "{same} gradients, {shorter} in bf16");
+        assert!(model.params().iter().all(|p| p.master.kind() == Kind::Float), "what is saved stays fp32");
+    }
+}
+
+#[test]
 fn layer_norms_named_gamma_and_beta_load_too() {
     let folder = tempfile::tempdir().unwrap();
     tiny_checkpoint(folder.path());

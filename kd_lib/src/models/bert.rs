@@ -8,12 +8,14 @@ use crate::files::{TensorFile, read_json};
 use crate::strategies::{Perturbation, Precision, precision};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use serde_inline_default::serde_inline_default;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 const WORDS: &str = "embeddings.word_embeddings.weight";
 
 /// A checkpoint's `config.json`, as far as the encoder needs it.
+#[serde_inline_default]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)] // the names are the checkpoint format's own
 pub struct BertConfig {
@@ -25,20 +27,12 @@ pub struct BertConfig {
     pub max_position_embeddings: i64,
     pub type_vocab_size: i64,
     pub layer_norm_eps: f64,
-    #[serde(default = "tenth")]
+    #[serde_inline_default(0.1)]
     pub hidden_dropout_prob: f64,
-    #[serde(default = "tenth")]
+    #[serde_inline_default(0.1)]
     pub attention_probs_dropout_prob: f64,
-    #[serde(default = "fiftieth")]
+    #[serde_inline_default(0.02)]
     pub initializer_range: f64,
-}
-
-fn tenth() -> f64 {
-    0.1
-}
-
-fn fiftieth() -> f64 {
-    0.02
 }
 
 /// How token states become one vector.
@@ -150,6 +144,7 @@ impl Bert {
         let layers = (0..config.num_hidden_layers).map(|at| make.layer(at, width, config.intermediate_size)).collect();
         let pooler = (pooling == Pooling::Cls).then(|| make.linear("pooler.dense", width, width));
         let classifier = make.linear("classifier", classes, width);
+        make.params.mark_products(|name| name.starts_with("encoder.") && !name.contains("LayerNorm"));
         let (params, config) = (make.params, config.clone());
         Bert { params, config, word, position, token_type, norm, layers, pooler, classifier }
     }

@@ -73,6 +73,7 @@ impl BiLstm {
             params.add("classifier.weight", uniform(&[config.classes, 2 * inner], bound), true),
             params.add("classifier.bias", uniform(&[config.classes], bound), false),
         ];
+        params.mark_products(|name| name.starts_with("lstm."));
         let BiLstmConfig { dropout, pool_padding, .. } = *config;
         BiLstm { params, dropout, pool_padding, hidden: inner, embedding, directions, classifier }
     }

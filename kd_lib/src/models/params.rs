@@ -2,6 +2,7 @@
 //! order in which they were made.
 
 use crate::files::{TensorFile, write_tensors};
+use crate::strategies::Precision;
 use crate::{Error, Result};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -11,8 +12,11 @@ use tch::{Device, Kind, Tensor};
 pub struct Param {
     /// Name in the reference implementation's state dict.
     pub name: String,
-    /// The fp32 leaf.
+    /// The leaf that the model computes with.
     pub tensor: Tensor,
+    /// What is trained and saved: the same memory, or fp32 beside a rounded leaf (see [`Params::round`]).
+    pub master: Tensor,
+    product: bool,
     /// Whether weight decay applies; biases and layer norms are spared.
     pub decay: bool,
 }
@@ -42,21 +46,35 @@ impl Params {
 
     /// Number of scalars.
     pub fn count(&self) -> usize {
-        self.iter().map(|p| p.tensor.numel()).sum()
+        self.iter().map(|p| p.master.numel()).sum()
     }
 
     /// Adds a leaf with these first values; returns a handle that shares its memory.
     pub fn add(&mut self, name: impl Into<String>, values: Tensor, decay: bool) -> Tensor {
         let kind = if values.kind() == Kind::Double { Kind::Double } else { Kind::Float };
         let tensor = values.to_device(self.device).to_kind(kind).contiguous().set_requires_grad(true);
-        let handle = tensor.shallow_clone();
-        self.entries.push(Param { name: name.into(), tensor, decay });
+        let (handle, master) = (tensor.shallow_clone(), tensor.detach());
+        self.entries.push(Param { name: name.into(), tensor, master, product: false, decay });
         handle
+    }
+
+    /// Marks, by their names, the parameters that are factors of the encoder's products.
+    pub fn mark_products(&mut self, is_product: impl Fn(&str) -> bool) {
+        self.entries.iter_mut().for_each(|p| p.product = is_product(&p.name));
+    }
+
+    /// Rounds the leaves of products to a precision, once for all passes until the weights change: gradients then come in
+    /// the same numbers. Without it each pass rounds for itself, to the same result.
+    pub fn round(&self, precision: Precision) {
+        let _guard = tch::no_grad_guard();
+        for param in self.entries.iter().filter(|p| p.product && precision != Precision::Fp32) {
+            param.tensor.shallow_clone().set_data(&precision.cast(&param.master));
+        }
     }
 
     /// Writes the weights under their reference names.
     pub fn write(&self, path: &Path) -> Result<()> {
-        write_tensors(path, self.iter().map(|p| (p.name.clone(), &p.tensor)))
+        write_tensors(path, self.iter().map(|p| (p.name.clone(), &p.master)))
     }
 
     /// Replaces the weights by a file's; names and shapes must agree, and nothing is changed before all do.
@@ -69,16 +87,16 @@ impl Params {
         let mut values = Vec::new();
         for param in self.iter() {
             let value = file.take(path, &format!("{prefix}{}", param.name))?;
-            if value.size() != param.tensor.size() {
+            if value.size() != param.master.size() {
                 let problem =
-                    format!("{:?} has shape {:?}, the model's is {:?}", param.name, value.size(), param.tensor.size());
+                    format!("{:?} has shape {:?}, the model's is {:?}", param.name, value.size(), param.master.size());
                 return Err(Error::file(path, problem, "is this a checkpoint of another size or class count?"));
             }
             values.push(value);
         }
         let _guard = tch::no_grad_guard();
         for (param, value) in self.iter().zip(&values) {
-            param.tensor.shallow_clone().copy_(value);
+            param.master.shallow_clone().copy_(value);
         }
         Ok(())
     }

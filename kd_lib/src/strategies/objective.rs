@@ -1,6 +1,7 @@
 //! What is minimised. Every loss is computed in fp32 (f64 from f64 logits), is a mean over the rows of its
 //! micro-batch, and names its parts. A row without a label ([`UNLABELLED`]) has no hard loss: it counts as zero.
 
+use super::precision::wide;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Reduction, Tensor};
@@ -212,9 +213,4 @@ fn decoupled(log: [Tensor; 2], labels: &Tensor) -> [Tensor; 2] {
 fn correlation(a: &Tensor, b: &Tensor, over: i64) -> Tensor {
     let centred = |x: &Tensor| x - x.mean_dim([over].as_slice(), true, x.kind());
     Tensor::cosine_similarity(&centred(a), &centred(b), over, 1e-8)
-}
-
-/// Logits in the numbers of a loss.
-fn wide(logits: &Tensor) -> Tensor {
-    if logits.kind() == Kind::Double { logits.shallow_clone() } else { logits.to_kind(Kind::Float) }
 }

@@ -69,3 +69,8 @@ pub fn value(rounded: &Tensor, width: i64) -> Tensor {
     }
     rounded.to_kind(Kind::Float).unflatten(-1, [-1, width]).sum_dim_intlist([-2i64].as_slice(), false, None)
 }
+
+/// The same numbers in fp32, or in f64 where they are that.
+pub(crate) fn wide(x: &Tensor) -> Tensor {
+    if x.kind() == Kind::Double { x.shallow_clone() } else { x.to_kind(Kind::Float) }
+}
