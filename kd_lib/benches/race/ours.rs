@@ -72,6 +72,7 @@ fn reads(work: &'static Work, corpus: &Path, precision: &str) -> Result<Round> {
         _ => anyhow::bail!("no checkpoint"),
     };
     let model = blueprint.build(plan.device);
+    model.params().round(plan.precision);
     let split = encoder.encode_split(&plan.corpus.train)?;
     let all = work.chosen(&split, true);
     let mut done = 0;
