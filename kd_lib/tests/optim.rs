@@ -1,4 +1,4 @@
-//! The optimiser's small parts by hand; fifty whole steps beside PyTorch's are in `parity.rs`.
+//! The optimiser's small parts by hand, and the loss scale; fifty whole steps beside PyTorch's are in `parity.rs`.
 
 use kd_lib::models::Params;
 use kd_lib::optim::{AdamW, clip, gradient_norm, learning_rate, unscale};
@@ -106,4 +106,19 @@ fn the_rate_rises_falls_and_ends_at_zero() {
     }
     near(learning_rate(0.8, 0, 0, 4), 0.8);
     near(learning_rate(0.8, 3, 3, 3), 0.0);
+}
+
+#[test]
+fn an_injected_overflow_halves_the_loss_scale_and_a_long_quiet_doubles_it() {
+    let mut scale = kd_lib::strategies::LossScale::of(kd_lib::strategies::Precision::Fp16);
+    scale.settle(false);
+    scale.settle(false);
+    assert_eq!((scale.scale, scale.skipped), (16384.0, 2));
+    (0..2000).for_each(|_| scale.settle(true));
+    assert_eq!((scale.scale, scale.skipped), (32768.0, 2));
+    (0..16).for_each(|_| scale.settle(false));
+    assert!(scale.scale < 1.0);
+    let mut fixed = kd_lib::strategies::LossScale::of(kd_lib::strategies::Precision::Bf16);
+    fixed.settle(false);
+    assert_eq!((fixed.scale, fixed.dynamic), (1.0, false));
 }
