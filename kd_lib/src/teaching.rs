@@ -12,11 +12,13 @@ use crate::{Error, Result};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use tch::Tensor;
 
 /// Texts of a portion: what a killed pass loses at most.
 const PORTION: usize = 4096;
+type Rows = HashMap<[i64; 2], i64>;
 
 /// Logits `[text, class]` to learn from, of a recipe's teachers.
 pub(crate) fn taught(teaching: &Option<Teaching>, teachers: &[Run], texts: &[&str], watch: Watch) -> Result<Tensor> {
@@ -35,17 +37,16 @@ pub(crate) fn taught(teaching: &Option<Teaching>, teachers: &[Run], texts: &[&st
     Ok(answers.zeros_like().index_copy(0, &Tensor::from_slice(&rows), &answers))
 }
 
-/// Logits `[text, class]` of a teacher for these texts; its `log.txt` tells how many it had to read.
+/// Logits `[text, class]` of a teacher for these texts; its `log.txt` tells how many it had to read. Whoever needs
+/// nothing new does not wait for another run that makes the teacher read.
 pub fn logits(teacher: &Run, texts: &[&str], watch: Watch) -> Result<Tensor> {
     let folder = teacher.path.join("answers");
-    let _lock = lock(&folder)?;
-    let (mut known, mut tables) = (HashMap::new(), Vec::new());
-    // A damaged portion is not read: its texts are answered again.
-    for path in files::sealed(&folder, "part-").into_iter().filter(|path| files::is_sound(path)) {
-        let mut file = TensorFile::read(&path)?;
-        take(file.take(&path, "keys")?, file.take(&path, "logits")?, &mut known, &mut tables)?;
-    }
     let mut wanted: HashMap<[i64; 2], &str> = texts.iter().map(|t| (key(t), *t)).collect();
+    let (mut known, mut tables) = said(&folder)?;
+    let lock = if wanted.keys().all(|key| known.contains_key(key)) { None } else { Some(lock(&folder)?) };
+    if lock.is_some() {
+        (known, tables) = said(&folder)?;
+    }
     wanted.retain(|key, _| !known.contains_key(key));
     let mut missing: Vec<([i64; 2], &str)> = wanted.into_iter().collect();
     missing.sort_by_key(|(key, text)| (text.len(), *key)); // of like length together, in an order of their own
@@ -78,8 +79,18 @@ fn note(teacher: &Run, unread: usize, asked: usize) -> Result<()> {
     writeln!(log, "{}: {unread} texts to read of {asked} asked about", teacher.report.id).map_err(Error::io(&path))
 }
 
+/// What a teacher has said: a text's row by its key, through all portions. A damaged one's texts are answered again.
+fn said(folder: &Path) -> Result<(Rows, Vec<Tensor>)> {
+    let (mut known, mut tables) = (Rows::new(), Vec::new());
+    for path in files::sealed(folder, "part-").into_iter().filter(|path| files::is_sound(path)) {
+        let mut file = TensorFile::read(&path)?;
+        take(file.take(&path, "keys")?, file.take(&path, "logits")?, &mut known, &mut tables)?;
+    }
+    Ok((known, tables))
+}
+
 /// Adds a portion: its rows by key, counted through all tables.
-fn take(keys: Tensor, logits: Tensor, known: &mut HashMap<[i64; 2], i64>, tables: &mut Vec<Tensor>) -> Result<()> {
+fn take(keys: Tensor, logits: Tensor, known: &mut Rows, tables: &mut Vec<Tensor>) -> Result<()> {
     let before: i64 = tables.iter().map(|t| t.size()[0]).sum();
     let keys = Vec::<i64>::try_from(keys.view(-1))?;
     known.extend(keys.chunks_exact(2).zip(before..).map(|(key, row)| ([key[0], key[1]], row)));

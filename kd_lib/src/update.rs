@@ -55,11 +55,9 @@ pub struct Did {
 
 impl Did {
     fn add_clean(&mut self, loss: &Loss, share: f64) {
-        for (sum, part) in
-            [&mut self.loss, &mut self.hard, &mut self.soft].into_iter().zip([&loss.total, &loss.hard, &loss.soft])
-        {
-            *sum += part.double_value(&[]) * share;
-        }
+        let sums = [&mut self.loss, &mut self.hard, &mut self.soft];
+        let parts = [&loss.total, &loss.hard, &loss.soft].map(|part| part.double_value(&[]) * share);
+        sums.into_iter().zip(parts).for_each(|(sum, part)| *sum += part);
     }
 
     fn add_attack(&mut self, figures: [f64; 3], share: f64) {

@@ -12,6 +12,7 @@ use kd_lib::run::Run;
 use kd_lib::teaching;
 use std::collections::HashSet;
 use std::path::Path;
+use std::time::Duration;
 
 fn transfer(made: usize, ways: &[Way]) -> Transfer {
     Transfer { file: None, rest: false, made, ways: ways.to_vec(), keep_labels: false }
@@ -124,6 +125,17 @@ fn a_teacher_reads_a_text_once_whoever_asks() {
     let unread: Vec<usize> =
         said(&teacher).iter().map(|l| l.split(' ').nth(1).unwrap().parse().unwrap()).skip(3).collect();
     assert!(unread[1] > 0 && unread.iter().sum::<usize>() == 50, "first those never read, then those lost: {unread:?}");
+    // While another run makes the teacher read, who needs nothing new is answered.
+    let reading = std::fs::File::open(teacher.path.join("answers/.lock")).unwrap();
+    reading.lock().unwrap();
+    let (tell, told) = std::sync::mpsc::channel();
+    let texts: Vec<String> = texts.into_iter().map(str::to_owned).collect();
+    std::thread::spawn(move || {
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        tell.send(teaching::logits(&teacher, &texts, &mut silent)).unwrap();
+    });
+    let meanwhile = told.recv_timeout(Duration::from_secs(60)).expect("it waits").unwrap();
+    assert_eq!(meanwhile, after);
 }
 
 #[test]

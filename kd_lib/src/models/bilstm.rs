@@ -54,11 +54,8 @@ impl BiLstm {
         let uniform =
             |size: &[i64], bound: f64| Tensor::empty(size, (Kind::Float, Device::Cpu)).uniform_(-bound, bound);
         let (inner, gates) = (config.hidden, 4 * config.hidden);
-        let embedding = params.add(
-            "embedding.weight",
-            Tensor::randn([config.vocabulary, config.embedding], (Kind::Float, Device::Cpu)),
-            true,
-        );
+        let vectors = Tensor::randn([config.vocabulary, config.embedding], (Kind::Float, Device::Cpu));
+        let embedding = params.add("embedding.weight", vectors, true);
         let bound = 1.0 / (inner as f64).sqrt();
         let directions = ["", "_reverse"].map(|suffix| {
             [
@@ -123,12 +120,8 @@ impl BiLstm {
             false => states + mask.to_kind(states.kind()).log(),
         };
         let (seq, stride) = (states.size()[1], [1i64; 0]);
-        states
-            .contiguous()
-            .transpose(1, 2)
-            .unsqueeze(2)
-            .max_pool2d([1, seq], stride, [0, 0], [1, 1], false)
-            .flatten(1, -1)
+        let channels = states.contiguous().transpose(1, 2).unsqueeze(2);
+        channels.max_pool2d([1, seq], stride, [0, 0], [1, 1], false).flatten(1, -1)
     }
 }
 
