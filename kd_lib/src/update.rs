@@ -1,8 +1,8 @@
 //! The gradients of one update. The order is the contract: for each micro-batch of a window: forward under the
 //! precision → objective → × the micro-batch's share of the window's *rows* (so that a ragged last one stays
-//! exact) × the loss scale → backward → the attack's passes, each against *this* micro-batch's gradient, not against
-//! what earlier ones left. All randomness of a pass is a function of (seed, step, micro-batch, pass). What becomes of
-//! the gradients is [`crate::train`]'s business.
+//! exact) × the loss scale → backward, all as without an attack → the attack's passes, inputs in two parts, each
+//! against *this* micro-batch's gradient, not against what earlier ones left. All randomness of a pass is a function
+//! of (seed, step, micro-batch, pass). What becomes of the gradients is [`crate::train`]'s business.
 
 use crate::data::{Batch, Encoded};
 use crate::models::{Classifier, Mode};
@@ -101,7 +101,7 @@ pub fn gradients(
         let mut pass = |number: usize, perturbation: Option<&Perturbation>| -> Result<Loss> {
             tch::manual_seed(mix([seats.seed as usize, step, at, number]));
             let embedded = model.embed(&batch, Mode::Train, perturbation);
-            let inputs = seats.precision.round(&embedded, perturbation.is_some());
+            let inputs = seats.precision.round(&embedded, number > 0);
             did.products = Some(seats.precision.seen(&inputs));
             let logits = model.classify(&inputs, &batch, Mode::Train, seats.precision);
             seats.objective.loss(&logits, &batch.labels, teacher.as_ref())

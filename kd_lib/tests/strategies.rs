@@ -95,6 +95,20 @@ fn a_window_has_the_gradient_of_one_large_batch_its_ragged_tail_included() {
     assert!(relative(&of_window(&student, &seats(None), &material, &window), &whole) <= 1e-5);
 }
 
+#[test]
+fn the_clean_pass_of_an_attack_is_the_pass_without_one() {
+    let _turn = turn();
+    let config =
+        BiLstmConfig { vocabulary: 20, embedding: 8, hidden: 8, classes: 3, dropout: 0.3, pool_padding: false };
+    let (student, material) = (BiLstm::new(&config, Device::Cpu), material(3));
+    let window = [(0..10).collect()];
+    let loss = |attack| {
+        let seats = Seats { precision: Precision::Bf16, ..seats(attack) };
+        gradients(&seats, &student, &material, &window, 0, 1.0).unwrap().0.loss
+    };
+    assert_eq!(loss(Some(FGM)), loss(None));
+}
+
 /// The gradients of a window under an attack, from the definition: for each micro-batch its share of the clean gradient
 /// and of that at E + r, where r goes along its own gradient at each place it reaches, pulled back to `epsilon`.
 fn by_hand(
