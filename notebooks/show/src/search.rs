@@ -73,19 +73,21 @@ impl Study {
 mod tests {
     use super::*;
 
-    // About as many: made texts too near to their sources are left out, on a small corpus more of them.
+    // About as many: made texts too near to their sources are left out, on a small corpus more of them. The patient ones
+    // make as many passes: an update under FGM has two.
     #[test]
     fn candidates_leave_test_alone_and_make_about_as_many_updates() {
         let study = Study::open();
         let lines = study.candidates().unwrap();
-        let steps = |line: &Line| study.lab.plan(&study.blind(line).unwrap(), &study.corpus).unwrap().steps as f64;
-        let first_of = |choice: &str| lines.iter().find(|l| l.choice == choice).map_or(f64::NAN, steps);
-        for line in &lines {
-            assert!(study.blind(line).unwrap().data.blind, "{}", line.candidate);
-            // Patience is what the third choice is about.
-            let like =
-                if line.choice.ends_with("patiently") { first_of(&line.choice) } else { first_of("student alone") };
-            assert!((steps(line) / like - 1.0).abs() < 0.1, "{}: {}, not {like}", line.candidate, steps(line));
+        let updates = |line: &Line| study.lab.plan(&study.blind(line).unwrap(), &study.corpus).unwrap().steps as f64;
+        let passes = |line: &Line| updates(line) * if study.blind(line).unwrap().attack.is_some() { 2.0 } else { 1.0 };
+        let (patient, others): (Vec<&Line>, Vec<&Line>) = lines.iter().partition(|l| l.choice.ends_with("patiently"));
+        assert!(lines.iter().all(|line| study.blind(line).unwrap().data.blind));
+        for (lines, size) in [(others, &updates as &dyn Fn(&Line) -> f64), (patient, &passes)] {
+            let first = size(lines[0]);
+            for line in lines {
+                assert!((size(line) / first - 1.0).abs() < 0.1, "{}: {}, not {first}", line.candidate, size(line));
+            }
         }
     }
 }
