@@ -67,6 +67,11 @@ fn seats(attack: Option<Attack>) -> Seats {
     Seats { objective, precision: Precision::Fp32, attack, seed: 1 }
 }
 
+fn small_student(dropout: f64) -> BiLstm {
+    let config = BiLstmConfig { vocabulary: 20, embedding: 8, hidden: 8, classes: 3, dropout, pool_padding: false };
+    BiLstm::new(&config, Device::Cpu)
+}
+
 /// Each parameter's gradient over a window.
 fn of_window(model: &dyn Classifier, seats: &Seats, material: &Material, window: &[Vec<usize>]) -> Vec<Tensor> {
     gradients(seats, model, material, window, 0, 1.0).unwrap().1
@@ -87,9 +92,7 @@ fn a_window_has_the_gradient_of_one_large_batch_its_ragged_tail_included() {
         println!("{} micro-batches: {difference:.1e} relative", window.len());
         assert!(difference <= 1e-9);
     }
-    let config =
-        BiLstmConfig { vocabulary: 20, embedding: 8, hidden: 8, classes: 3, dropout: 0.0, pool_padding: false };
-    let student = BiLstm::new(&config, Device::Cpu);
+    let student = small_student(0.0);
     let whole = of_window(&student, &seats(None), &material, &[(0..10).collect()]);
     let window = [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8, 9]];
     assert!(relative(&of_window(&student, &seats(None), &material, &window), &whole) <= 1e-5);
@@ -98,9 +101,7 @@ fn a_window_has_the_gradient_of_one_large_batch_its_ragged_tail_included() {
 #[test]
 fn the_clean_pass_of_an_attack_is_the_pass_without_one() {
     let _turn = turn();
-    let config =
-        BiLstmConfig { vocabulary: 20, embedding: 8, hidden: 8, classes: 3, dropout: 0.3, pool_padding: false };
-    let (student, material) = (BiLstm::new(&config, Device::Cpu), material(3));
+    let (student, material) = (small_student(0.3), material(3));
     let window = [(0..10).collect()];
     let loss = |attack| {
         let seats = Seats { precision: Precision::Bf16, ..seats(attack) };
