@@ -67,8 +67,8 @@ fn seats(attack: Option<Attack>) -> Seats {
     Seats { objective, precision: Precision::Fp32, attack, seed: 1 }
 }
 
-fn small_student(dropout: f64) -> BiLstm {
-    let config = BiLstmConfig { vocabulary: 20, embedding: 8, hidden: 8, classes: 3, dropout, pool_padding: false };
+fn small_student(dropout: f64, pool_padding: bool) -> BiLstm {
+    let config = BiLstmConfig { vocabulary: 20, embedding: 8, hidden: 8, classes: 3, dropout, pool_padding };
     BiLstm::new(&config, Device::Cpu)
 }
 
@@ -92,7 +92,7 @@ fn a_window_has_the_gradient_of_one_large_batch_its_ragged_tail_included() {
         println!("{} micro-batches: {difference:.1e} relative", window.len());
         assert!(difference <= 1e-9);
     }
-    let student = small_student(0.0);
+    let student = small_student(0.0, false);
     let whole = of_window(&student, &seats(None), &material, &[(0..10).collect()]);
     let window = [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8, 9]];
     assert!(relative(&of_window(&student, &seats(None), &material, &window), &whole) <= 1e-5);
@@ -101,7 +101,7 @@ fn a_window_has_the_gradient_of_one_large_batch_its_ragged_tail_included() {
 #[test]
 fn the_clean_pass_of_an_attack_is_the_pass_without_one() {
     let _turn = turn();
-    let (student, material) = (small_student(0.3), material(3));
+    let (student, material) = (small_student(0.3, false), material(3));
     let window = [(0..10).collect()];
     let loss = |attack| {
         let seats = Seats { precision: Precision::Bf16, ..seats(attack) };
@@ -112,18 +112,12 @@ fn the_clean_pass_of_an_attack_is_the_pass_without_one() {
 
 /// The gradients of a window under an attack, from the definition: for each micro-batch its share of the clean gradient
 /// and of that at E + r, where r goes along its own gradient at each place it reaches, pulled back to `epsilon`.
-fn by_hand(
-    toy: &Toy,
-    material: &Material,
-    window: &[Vec<usize>],
-    [alpha, epsilon]: [f64; 2],
-    steps: usize,
-) -> Vec<Tensor> {
+fn by_hand(toy: &Toy, data: &Material, window: &[Vec<usize>], [alpha, epsilon]: [f64; 2], steps: usize) -> Vec<Tensor> {
     let rows: usize = window.iter().map(Vec::len).sum();
     let mut sums: Vec<Tensor> = toy.params.iter().map(|p| p.tensor.zeros_like()).collect();
     for micro in window {
         let share = micro.len() as f64 / rows as f64;
-        let here = || of_window(toy, &seats(None), material, std::slice::from_ref(micro));
+        let here = || of_window(toy, &seats(None), data, std::slice::from_ref(micro));
         let clean = here();
         let (mut attacked, mut r) = (clean.iter().map(Tensor::copy).collect::<Vec<_>>(), clean[0].zeros_like());
         for _ in 0..steps {
@@ -294,8 +288,7 @@ fn the_published_pooling_makes_a_text_s_logits_depend_on_its_batch_mates() {
     let _turn = turn();
     let change = |pool_padding: bool| {
         tch::manual_seed(8);
-        let config = BiLstmConfig { vocabulary: 20, embedding: 8, hidden: 8, classes: 3, dropout: 0.0, pool_padding };
-        let student = BiLstm::new(&config, Device::Cpu);
+        let student = small_student(0.0, pool_padding);
         let of_first = |texts: &[Vec<i64>]| student.logits(&batch(texts), Mode::Eval, Precision::Fp32).get(0);
         distance(&of_first(&[vec![3, 4]]), &of_first(&[vec![3, 4], vec![5, 6, 7, 8, 9]]))
     };
