@@ -15,30 +15,78 @@ pub struct AdamW {
     pub step: i64,
     /// Running mean and running square of each parameter's gradient, flat, in the parameters' order.
     pub moments: Vec<[Tensor; 2]>,
+    groups: Vec<Group>,
+}
+
+/// Weights that are updated as one, flat, in the parameters' own memory.
+#[derive(Debug)]
+struct Group {
+    weight: Tensor,
+    moments: [Tensor; 2],
+    /// 1 for a weight that decays, else 0.
+    decays: Tensor,
 }
 
 impl AdamW {
-    /// Zero moments for these parameters.
+    /// Zero moments for these parameters. On a GPU, where an update waits for its launches, all are updated as one.
     pub fn new(settings: Optimiser, params: &Params) -> AdamW {
-        let zeros = |p: &Tensor| p.detach().zeros_like().view(-1);
-        AdamW { settings, step: 0, moments: params.iter().map(|p| [zeros(&p.master), zeros(&p.master)]).collect() }
+        AdamW::grouped(settings, params, params.device() != Device::Cpu)
     }
 
-    /// One update at learning rate `lr` from the parameters' gradients, each multiplied by `shrink` where that is given
+    /// The same, each parameter by itself or, `joined`, all in one memory.
+    pub fn grouped(settings: Optimiser, params: &Params, joined: bool) -> AdamW {
+        let _guard = tch::no_grad_guard();
+        let group = |weight: Tensor, decays: Tensor| Group {
+            moments: [weight.zeros_like(), weight.zeros_like()],
+            weight,
+            decays,
+        };
+        let flat: Vec<(Tensor, f64)> = params.iter().map(|p| (p.master.view(-1), f64::from(p.decay))).collect();
+        if !joined {
+            let groups: Vec<Group> = flat.into_iter().map(|(w, decays)| group(w, Tensor::from(decays))).collect();
+            let moments = groups.iter().map(|g| g.moments.each_ref().map(Tensor::shallow_clone)).collect();
+            return AdamW { settings, step: 0, moments, groups };
+        }
+        let (weights, decays): (Vec<Tensor>, Vec<Tensor>) =
+            flat.into_iter().map(|(w, decays)| (w.shallow_clone(), w.full_like(decays))).unzip();
+        let sizes: Vec<i64> = weights.iter().map(|w| w.size()[0]).collect();
+        let group = group(Tensor::cat(&weights, 0), Tensor::cat(&decays, 0));
+        let parts = |x: &Tensor| x.split_with_sizes(&sizes, 0);
+        params.iter().zip(parts(&group.weight)).for_each(|(param, place)| param.move_to(&place));
+        let [means, squares] = group.moments.each_ref().map(parts);
+        let moments = means.into_iter().zip(squares).map(|(mean, square)| [mean, square]).collect();
+        AdamW { settings, step: 0, moments, groups: vec![group] }
+    }
+
+    /// The parameters' gradients as [`AdamW::update`] takes them: as one, in which a missing one is zero, where all are
+    /// updated as one.
+    pub fn gather(&self, gradients: Vec<Tensor>) -> Vec<Tensor> {
+        if self.groups.len() == gradients.len() {
+            return gradients;
+        }
+        let flat = gradients.iter().zip(&self.moments);
+        let flat = flat.map(|(g, [m, _])| if g.defined() { wide(g).reshape(-1) } else { m.zeros_like() });
+        vec![Tensor::cat(&flat.collect::<Vec<_>>(), 0)]
+    }
+
+    /// One update at learning rate `lr` from gathered gradients, each multiplied by `shrink` where that is given
     /// (see [`clip`]). A parameter without one stays.
-    pub fn update(&mut self, params: &Params, gradients: &[Tensor], lr: f64, shrink: Option<&Tensor>) {
+    pub fn update(&mut self, gradients: &[Tensor], lr: f64, shrink: Option<&Tensor>) {
         let _guard = tch::no_grad_guard();
         self.step += 1;
         let [beta1, beta2] = self.settings.betas;
         let (bias1, bias2) = (1.0 - beta1.powi(self.step as i32), 1.0 - beta2.powi(self.step as i32));
         // lr · (m / bias1) / (√(v / bias2) + ε) = m / ((√v + ε·√bias2) · scale): a pass over memory fewer. (At lr = 0 the quotient is 0.)
         let (epsilon, scale) = (self.settings.epsilon * bias2.sqrt(), bias1 / (lr * bias2.sqrt()));
-        let params = params.iter().zip(gradients).zip(&self.moments);
-        for ((param, grad), [mean, square]) in params.filter(|((_, grad), _)| grad.defined()) {
-            let decay = if param.decay { 1.0 - lr * self.settings.weight_decay } else { 1.0 };
-            let (mut weight, grad) = (param.master.view(-1), wide(&grad.contiguous().view(-1)));
-            if let [Some(weight), Some(grad), Some(mean), Some(square)] = [&weight, &grad, mean, square].map(numbers) {
+        let decay = lr * self.settings.weight_decay;
+        let groups = self.groups.iter().zip(gradients).filter(|(_, grad)| grad.defined());
+        for (Group { weight, moments: [mean, square], decays }, grad) in groups {
+            let grad = wide(&grad.contiguous().view(-1));
+            if let [Some(weight), Some(grad), Some(mean), Some(square)] = [weight, &grad, mean, square].map(numbers)
+                && decays.dim() == 0
+            {
                 let shrink = shrink.map_or(1.0, |factor| factor.double_value(&[]));
+                let decay = 1.0 - decay * decays.double_value(&[]);
                 let rule = [shrink, 1.0 - beta1, 1.0 - beta2, epsilon, -scale, decay];
                 // SAFETY: four tensors, each with memory of its own, that outlive the pass and nobody else uses meanwhile.
                 unsafe { in_one_pass(rule, &mut *weight, &*grad, &mut *mean, &mut *square) };
@@ -49,7 +97,7 @@ impl AdamW {
             let _ = mean.lerp_(&grad, 1.0 - beta1);
             let _ = square.lerp_(&grad.square(), 1.0 - beta2);
             let denominator = square.sqrt().g_add_scalar_(epsilon).g_mul_scalar_(-scale);
-            let _ = weight.g_mul_scalar_(decay).addcdiv_(&mean, &denominator);
+            let _ = weight.shallow_clone().g_mul_(&(1.0 - decays * decay)).addcdiv_(&mean, &denominator);
         }
     }
 }

@@ -104,7 +104,8 @@ pub(crate) fn update(
     (step, rate): (usize, f64),
     scale: &mut LossScale,
 ) -> Result<Did> {
-    let (did, mut gradients) = update::gradients(&plan.seats(step), model, material, window, step, scale.scale)?;
+    let (did, gradients) = update::gradients(&plan.seats(step), model, material, window, step, scale.scale)?;
+    let mut gradients = optimiser.gather(gradients);
     optim::unscale(&mut gradients, scale.scale);
     let norm = optim::gradient_norm(&gradients);
     let finite = did.loss.is_finite() && norm.double_value(&[]).is_finite();
@@ -121,7 +122,7 @@ pub(crate) fn update(
     }
     if finite {
         let shrink = plan.recipe.optimiser.clip.map(|limit| optim::clip(&norm, limit));
-        optimiser.update(model.params(), &gradients, rate, shrink.as_ref());
+        optimiser.update(&gradients, rate, shrink.as_ref());
         round(plan, model);
     }
     Ok(did)

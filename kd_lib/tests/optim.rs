@@ -8,6 +8,8 @@ use tch::{Device, Kind, Tensor};
 const SETTINGS: Optimiser =
     Optimiser { learning_rate: 0.1, betas: [0.5, 0.75], epsilon: 0.25, weight_decay: 0.5, warmup: 0.0, clip: None };
 
+const FP32: (Kind, Device) = (Kind::Float, Device::Cpu);
+
 /// Two parameters, one spared by weight decay, and a third that has no gradient.
 fn params() -> Params {
     let mut params = Params::on(Device::Cpu);
@@ -33,14 +35,14 @@ fn near(ours: f64, by_hand: f64) {
 fn one_step_and_a_second_are_those_of_the_paper() {
     let (params, gradients) = (params(), gradients(2.0, -4.0));
     let mut optimiser = AdamW::new(SETTINGS, &params);
-    optimiser.update(&params, &gradients, 0.1, None);
+    optimiser.update(&gradients, 0.1, None);
     // First step: the corrected moments are g and g², so the step is lr · g / (|g| + ε); decay takes lr · 0.5 first.
     let first = [0.95 - 0.1 * 2.0 / 2.25, 1.0 + 0.1 * 4.0 / 4.25];
     near(values(&params)[0], first[0]);
     near(values(&params)[1], first[1]);
     assert_eq!(values(&params)[2], 7.0, "what has no gradient is left alone, decay included");
     // The same gradients again: their corrected moments have not changed.
-    optimiser.update(&params, &gradients, 0.1, None);
+    optimiser.update(&gradients, 0.1, None);
     near(values(&params)[0], first[0] * 0.95 - 0.1 * 2.0 / 2.25);
     near(values(&params)[1], first[1] + 0.1 * 4.0 / 4.25);
     assert_eq!(optimiser.step, 2);
@@ -49,7 +51,7 @@ fn one_step_and_a_second_are_those_of_the_paper() {
 #[test]
 fn gradients_are_shrunk_before_they_are_used() {
     let params = params();
-    AdamW::new(SETTINGS, &params).update(&params, &gradients(2.0, -4.0), 0.1, Some(&Tensor::from(0.5f32)));
+    AdamW::new(SETTINGS, &params).update(&gradients(2.0, -4.0), 0.1, Some(&Tensor::from(0.5f32)));
     near(values(&params)[0], 0.95 - 0.1 * 1.0 / 1.25);
     near(values(&params)[1], 1.0 + 0.1 * 2.0 / 2.25);
 }
@@ -69,13 +71,32 @@ fn one_pass_over_the_numbers_does_what_the_operations_do() {
     for step in 0..5 {
         let gradient = Tensor::randn([59, 17], (Kind::Double, Device::Cpu)).transpose(0, 1);
         let shrink = (step % 2 == 0).then(|| Tensor::from(0.3f32));
-        for (params, optimiser, kind) in &mut both {
-            optimiser.update(params, &[gradient.to_kind(*kind)], 0.01, shrink.as_ref());
+        for (_, optimiser, kind) in &mut both {
+            optimiser.update(&[gradient.to_kind(*kind)], 0.01, shrink.as_ref());
         }
     }
     let [ours, operations] = both.map(|(params, ..)| params.iter().next().unwrap().tensor.to_kind(Kind::Double));
     assert!((&ours - &operations).abs().max().double_value(&[]) < 1e-6);
     assert!((&ours - &first).abs().min().double_value(&[]) > 0.0, "every number has moved");
+}
+
+#[test]
+fn all_parameters_in_one_memory_learn_what_each_does_by_itself() {
+    let [apart, joined] = [false, true].map(|joined| {
+        let params = params();
+        let mut optimiser = AdamW::grouped(SETTINGS, &params, joined);
+        for step in 0..5 {
+            let gradients =
+                gradients(1.0 + step as f32, -4.0).map(|g| if g.defined() { g } else { Tensor::zeros([1], FP32) });
+            let gradients = optimiser.gather(gradients.into());
+            assert_eq!(gradients.len(), if joined { 1 } else { 3 });
+            optimiser.update(&gradients, 0.01, (step % 2 == 0).then(|| Tensor::from(0.3f32)).as_ref());
+        }
+        let moments = optimiser.moments.iter().flatten().map(|m| m.double_value(&[0]));
+        [values(&params), moments.collect()].concat()
+    });
+    apart.iter().zip(&joined).for_each(|(apart, joined)| near(*joined, *apart));
+    assert_eq!(apart.len(), 9);
 }
 
 #[test]

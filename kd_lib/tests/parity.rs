@@ -140,7 +140,7 @@ fn fifty_steps_of_adamw(data: &std::collections::BTreeMap<String, Tensor>) {
     let mut optimiser = AdamW::new(settings, &params);
     for step in 0..50 {
         let gradients: Vec<Tensor> = params.iter().map(|p| data[&format!("grads.{}", p.name)].get(step)).collect();
-        optimiser.update(&params, &gradients, learning_rate(1e-3, step as usize, 5, 50), None);
+        optimiser.update(&gradients, learning_rate(1e-3, step as usize, 5, 50), None);
     }
     for param in params.iter() {
         let difference = distance(&param.tensor, &data[&format!("last.{}", param.name)]);

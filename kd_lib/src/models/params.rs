@@ -21,6 +21,17 @@ pub struct Param {
     pub decay: bool,
 }
 
+impl Param {
+    /// Lets the weights, and every handle to them, live at `place`, flat, which holds the same numbers.
+    pub(crate) fn move_to(&self, place: &Tensor) {
+        let (place, shared) = (place.view_as(&self.master), self.tensor.data_ptr() == self.master.data_ptr());
+        self.master.shallow_clone().set_data(&place);
+        if shared {
+            self.tensor.shallow_clone().set_data(&place);
+        }
+    }
+}
+
 /// Parameters by name.
 #[derive(Debug)]
 pub struct Params {
