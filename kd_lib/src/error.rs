@@ -6,71 +6,26 @@ use std::path::{Path, PathBuf};
 /// What can go wrong, with the place and the cure in its message.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
+#[allow(missing_docs)] // of fields: each stands in its message. Steps and lines count from 1
 pub enum Error {
     /// The operating system refused to read or write a file.
     #[error("{}: {cause}; {}", path.display(), cure(cause.kind()))]
-    Io {
-        /// The file or folder.
-        path: PathBuf,
-        /// The system's own words.
-        cause: std::io::Error,
-    },
+    Io { path: PathBuf, cause: std::io::Error },
     /// A line of a text file does not fit its format.
     #[error("{}:{line}: {problem}; {fix}", path.display())]
-    Line {
-        /// The file.
-        path: PathBuf,
-        /// Line number, from 1.
-        line: usize,
-        /// What was found.
-        problem: String,
-        /// What to do.
-        fix: String,
-    },
+    Line { path: PathBuf, line: usize, problem: String, fix: String },
     /// A file as a whole is not what it should be.
     #[error("{}: {problem}; {fix}", path.display())]
-    File {
-        /// The file or folder.
-        path: PathBuf,
-        /// What was found.
-        problem: String,
-        /// What to do.
-        fix: String,
-    },
+    File { path: PathBuf, problem: String, fix: String },
     /// A recipe asks for something that cannot be done.
     #[error("recipe: {key}: {problem}; {fix}")]
-    Recipe {
-        /// The recipe's key, dotted.
-        key: String,
-        /// What was asked for.
-        problem: String,
-        /// What to do.
-        fix: String,
-    },
+    Recipe { key: String, problem: String, fix: String },
     /// Training produced a loss or a gradient that is not a number.
     #[error("step {step}: the {what} is not finite (learning rate {lr:.3e}, examples: {examples}); {fix}")]
-    NotFinite {
-        /// Update number, from 1.
-        step: usize,
-        /// `loss` or `gradient`.
-        what: &'static str,
-        /// The learning rate at that update.
-        lr: f64,
-        /// The window's texts: lines of the training split, and numbers in the transfer set.
-        examples: String,
-        /// What to do.
-        fix: &'static str,
-    },
+    NotFinite { step: usize, what: &'static str, lr: f64, examples: String, fix: &'static str },
     /// A watcher asked a run to stop; where to go on is saved.
     #[error("{run}: stopped at {step} of {steps} as asked; what was done is saved: ask for it again to go on")]
-    Stopped {
-        /// The run's id, or its teacher's.
-        run: String,
-        /// Updates made, or texts answered.
-        step: usize,
-        /// Of how many.
-        steps: usize,
-    },
+    Stopped { run: String, step: usize, steps: usize },
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),

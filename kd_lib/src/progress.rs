@@ -51,12 +51,8 @@ pub fn lines(mut out: impl Write, every: Duration) -> impl FnMut(&Tick) -> Contr
         let left = tick.left.as_secs();
         let hours = if left < 3600 { String::new() } else { format!("{}:", left / 3600) };
         // A closed pipe must not end a training run.
-        let _ = writeln!(
-            out,
-            "{run}: {doing} · {speed:.0} examples/s · {hours}{:02}:{:02} left{dev}",
-            left / 60 % 60,
-            left % 60
-        );
+        let (minutes, seconds) = (left / 60 % 60, left % 60);
+        let _ = writeln!(out, "{run}: {doing} · {speed:.0} examples/s · {hours}{minutes:02}:{seconds:02} left{dev}");
         ControlFlow::Continue(())
     }
 }

@@ -24,8 +24,8 @@ pub struct Rehearsal {
 
 impl Rehearsal {
     pub(crate) fn new(plan: Plan, model: Box<dyn Classifier>, material: Material) -> Rehearsal {
-        train::round(&plan, model.as_ref());
         let optimiser = AdamW::new(plan.recipe.optimiser, model.params());
+        train::round(&plan, model.as_ref());
         Rehearsal { scale: LossScale::of(plan.precision), plan, model, optimiser, material, made: 0 }
     }
 

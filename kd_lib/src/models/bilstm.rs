@@ -37,9 +37,7 @@ pub struct BiLstmConfig {
 #[derive(Debug)]
 pub struct BiLstm {
     params: Params,
-    dropout: f64,
-    pool_padding: bool,
-    hidden: i64,
+    config: BiLstmConfig,
     embedding: Tensor,
     /// `[w_ih, w_hh, b_ih, b_hh]` of the forward and of the backward direction.
     directions: [[Tensor; 4]; 2],
@@ -71,8 +69,7 @@ impl BiLstm {
             params.add("classifier.bias", uniform(&[config.classes], bound), false),
         ];
         params.mark_products(|name| name.starts_with("lstm."));
-        let BiLstmConfig { dropout, pool_padding, .. } = *config;
-        BiLstm { params, dropout, pool_padding, hidden: inner, embedding, directions, classifier }
+        BiLstm { params, config: *config, embedding, directions, classifier }
     }
 
     /// Begins with a checkpoint's vectors of single characters, on their first principal components, at a standard
@@ -106,7 +103,7 @@ impl BiLstm {
         let [input, hidden, bias_ih, bias_hh] = &self.directions[which];
         let weights = [&for_parts(input, inputs), hidden, bias_ih, bias_hh];
         let weights = weights.map(|w| precision.cast(w).to_kind(inputs.kind()));
-        let zero = Tensor::zeros([1, inputs.size()[0], self.hidden], (inputs.kind(), inputs.device()));
+        let zero = Tensor::zeros([1, inputs.size()[0], self.config.hidden], (inputs.kind(), inputs.device()));
         let weights: Vec<&Tensor> = weights.iter().collect();
         precision.cast(&inputs.lstm(&[&zero, &zero], &weights, true, 1, 0.0, true, false, true).0)
     }
@@ -115,7 +112,7 @@ impl BiLstm {
     /// value by value; that for pictures, here one row of `seq` with `hidden` channels, takes many channels at once.
     fn pooled(&self, states: &Tensor, batch: &Batch) -> Tensor {
         let mask = batch.mask.unsqueeze(2);
-        let states = match self.pool_padding {
+        let states = match self.config.pool_padding {
             true => states * mask.to_kind(states.kind()),
             false => states + mask.to_kind(states.kind()).log(),
         };
@@ -127,7 +124,7 @@ impl BiLstm {
 
 impl Classifier for BiLstm {
     fn embed(&self, batch: &Batch, mode: Mode, perturbation: Option<&Perturbation>) -> Tensor {
-        mode.dropout(&words(&self.embedding, &batch.ids, perturbation), self.dropout)
+        mode.dropout(&words(&self.embedding, &batch.ids, perturbation), self.config.dropout)
     }
 
     fn classify(&self, inputs: &Tensor, batch: &Batch, mode: Mode, precision: Precision) -> Tensor {
@@ -135,7 +132,7 @@ impl Classifier for BiLstm {
         let states = self.states(inputs, batch, precision);
         let pooled = states.map(|states| self.pooled(&states, batch));
         let pooled = Tensor::cat(&pooled, 1).to_kind(Kind::Float);
-        let pooled = mode.dropout(&pooled, self.dropout);
+        let pooled = mode.dropout(&pooled, self.config.dropout);
         linear(&pooled, &self.classifier, Precision::Fp32)
     }
 

@@ -22,13 +22,9 @@ pub struct Param {
 }
 
 impl Param {
-    /// Lets the weights, and every handle to them, live at `place`, flat, which holds the same numbers.
+    /// Lets the weights live at `place`, which holds them already, flat; their leaf too, unrounded until the next rounding.
     pub(crate) fn move_to(&self, place: &Tensor) {
-        let (place, shared) = (place.view_as(&self.master), self.tensor.data_ptr() == self.master.data_ptr());
-        self.master.shallow_clone().set_data(&place);
-        if shared {
-            self.tensor.shallow_clone().set_data(&place);
-        }
+        [&self.master, &self.tensor].into_iter().for_each(|x| x.shallow_clone().set_data(&place.view_as(&self.master)));
     }
 }
 
