@@ -41,13 +41,11 @@ pub fn lines(mut out: impl Write, every: Duration) -> impl FnMut(&Tick) -> Contr
             return ControlFlow::Continue(());
         }
         last = Some(Instant::now());
-        let dev =
-            tick.dev.map_or(String::new(), |[accuracy, f1]| format!(" · dev accuracy {accuracy:.4}, macro-F1 {f1:.4}"));
+        let dev = |[accuracy, f1]: [f64; 2]| format!(" · dev accuracy {accuracy:.4}, macro-F1 {f1:.4}");
+        let dev = tick.dev.map_or(String::new(), dev);
         let Tick { run, step, steps, loss, speed, .. } = tick;
-        let doing = loss.map_or_else(
-            || format!("{step} of {steps} texts answered"),
-            |loss| format!("step {step}/{steps} · loss {loss:.4}"),
-        );
+        let answered = || format!("{step} of {steps} texts answered");
+        let doing = loss.map_or_else(answered, |loss| format!("step {step}/{steps} · loss {loss:.4}"));
         let left = tick.left.as_secs();
         let hours = if left < 3600 { String::new() } else { format!("{}:", left / 3600) };
         // A closed pipe must not end a training run.

@@ -43,8 +43,6 @@ impl Corpus {
 
 fn contradictions(examples: &[Example]) -> usize {
     let mut labels: HashMap<&str, HashSet<usize>> = HashMap::new();
-    for example in examples {
-        labels.entry(&example.text).or_default().insert(example.label);
-    }
+    examples.iter().for_each(|e| _ = labels.entry(&e.text).or_default().insert(e.label));
     labels.values().filter(|l| l.len() > 1).count()
 }

@@ -91,10 +91,8 @@ impl Pieces {
             Error::file(Path::new("tokenizer.json"), e.to_string(), "is it the checkpoint's own tokenizer?")
         })?;
         // The special tokens at both ends stay: one each, as every BERT has them.
-        Ok(encodings
-            .iter()
-            .map(|e| self.settings.cut.apply(e.get_ids().to_vec(), self.settings.max_tokens, 1, 1))
-            .collect())
+        let Settings { cut, max_tokens, .. } = self.settings;
+        Ok(encodings.iter().map(|e| cut.apply(e.get_ids().to_vec(), max_tokens, 1, 1)).collect())
     }
 
     /// The tokenizer's id of a single character as it stands within a word, where it knows it; else of what it reads

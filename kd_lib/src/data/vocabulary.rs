@@ -58,8 +58,8 @@ impl Vocabulary {
     /// Ids of the characters; an empty text is one `<UNK>`.
     pub fn encode(&self, text: &str) -> Vec<i64> {
         let mut buffer = [0; 4];
-        let mut ids: Vec<i64> =
-            text.chars().map(|c| self.index.get(c.encode_utf8(&mut buffer) as &str).copied().unwrap_or(UNK)).collect();
+        let id = |c: char| self.index.get(c.encode_utf8(&mut buffer) as &str).copied().unwrap_or(UNK);
+        let mut ids: Vec<i64> = text.chars().map(id).collect();
         if ids.is_empty() {
             ids.push(UNK);
         }

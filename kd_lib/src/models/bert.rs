@@ -57,11 +57,9 @@ impl BertConfig {
             }
         }
         let config: BertConfig = read_json(path)?;
-        if config.num_attention_heads < 1 || config.hidden_size % config.num_attention_heads != 0 {
-            let problem = format!(
-                "hidden_size {} does not divide by num_attention_heads {}",
-                config.hidden_size, config.num_attention_heads
-            );
+        let (width, heads) = (config.hidden_size, config.num_attention_heads);
+        if heads < 1 || width % heads != 0 {
+            let problem = format!("hidden_size {width} does not divide by num_attention_heads {heads}");
             return Err(Error::file(path, problem, "is this a BERT checkpoint's config.json?"));
         }
         Ok(config)

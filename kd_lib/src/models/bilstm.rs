@@ -103,9 +103,9 @@ impl BiLstm {
         let [input, hidden, bias_ih, bias_hh] = &self.directions[which];
         let weights = [&for_parts(input, inputs), hidden, bias_ih, bias_hh];
         let weights = weights.map(|w| precision.cast(w).to_kind(inputs.kind()));
+        let weights = if inputs.device().is_cuda() { in_one_memory(&weights) } else { weights.into() };
         let zero = Tensor::zeros([1, inputs.size()[0], self.config.hidden], (inputs.kind(), inputs.device()));
-        let weights: Vec<&Tensor> = weights.iter().collect();
-        precision.cast(&inputs.lstm(&[&zero, &zero], &weights, true, 1, 0.0, true, false, true).0)
+        precision.cast(&inputs.lstm(&[zero.shallow_clone(), zero], &weights, true, 1, 0.0, true, false, true).0)
     }
 
     /// The maximum over time of `states [batch, seq, hidden]`, `[batch, hidden]`. libtorch's own for one dimension goes
@@ -143,6 +143,13 @@ impl Classifier for BiLstm {
     fn params(&self) -> &Params {
         &self.params
     }
+}
+
+/// The same weights one behind another, as cuDNN reads them: else it puts them so at each call, and says so each time.
+fn in_one_memory(weights: &[Tensor]) -> Vec<Tensor> {
+    let sizes: Vec<i64> = weights.iter().map(|w| w.numel() as i64).collect();
+    let joined = Tensor::cat(&weights.iter().map(|w| w.flatten(0, -1)).collect::<Vec<_>>(), 0);
+    joined.split_with_sizes(&sizes, 0).iter().zip(weights).map(|(part, w)| part.view_as(w)).collect()
 }
 
 /// Each row of `x [batch, seq, width]` reversed within its length; padding stays where it is.

@@ -72,20 +72,27 @@ impl Study {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use kd_lib::plan::Plan;
 
     // About as many: made texts too near to their sources are left out, on a small corpus more of them. The patient ones
-    // make as many passes: an update under FGM has two.
+    // pass over as many texts: an update under FGM passes twice.
     #[test]
     fn candidates_leave_test_alone_and_make_about_as_many_updates() {
         let study = Study::open();
         let lines = study.candidates().unwrap();
-        let updates = |line: &Line| study.lab.plan(&study.blind(line).unwrap(), &study.corpus).unwrap().steps as f64;
-        let passes = |line: &Line| updates(line) * if study.blind(line).unwrap().attack.is_some() { 2.0 } else { 1.0 };
-        let (patient, others): (Vec<&Line>, Vec<&Line>) = lines.iter().partition(|l| l.choice.ends_with("patiently"));
+        let plan = |line: &Line| study.lab.plan(&study.blind(line).unwrap(), &study.corpus).unwrap();
+        let passes = |plan: Plan| {
+            let texts = (plan.corpus.train.len() + plan.extras.len()) as f64;
+            let epochs = plan.steps as f64 / plan.steps_per_epoch as f64;
+            texts * epochs * if plan.recipe.attack.is_some() { 2.0 } else { 1.0 }
+        };
+        let how = |line: &Line| line.choice.split_once(", ").map_or("", |parts| parts.1).to_owned();
         assert!(lines.iter().all(|line| study.blind(line).unwrap().data.blind));
-        for (lines, size) in [(others, &updates as &dyn Fn(&Line) -> f64), (patient, &passes)] {
-            let first = size(lines[0]);
-            for line in lines {
+        for patience in ["", "patiently", "most patiently"] {
+            let size = |line: &Line| if patience.is_empty() { plan(line).steps as f64 } else { passes(plan(line)) };
+            let alike: Vec<&Line> = lines.iter().filter(|line| how(line) == patience).collect();
+            let first = size(alike[0]);
+            for line in alike {
                 assert!((size(line) / first - 1.0).abs() < 0.1, "{}: {}, not {first}", line.candidate, size(line));
             }
         }
