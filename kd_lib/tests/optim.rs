@@ -97,6 +97,8 @@ fn all_parameters_in_one_memory_learn_what_each_does_by_itself() {
     });
     apart.iter().zip(&joined).for_each(|(apart, joined)| near(*joined, *apart));
     assert_eq!(apart.len(), 9);
+    let gathered = AdamW::grouped(SETTINGS, &params(), true).gather(gradients(1.0, -4.0).into());
+    assert_eq!(Vec::<f32>::try_from(&gathered[0]).unwrap(), [1.0, -4.0, 0.0], "a missing gradient is zero");
 }
 
 #[test]
