@@ -204,6 +204,7 @@ fn lines(area: &Area, title: &str, x: &str, y: &str, all: &[Line]) -> Result<()>
     if all.len() > 1 {
         let labels = chart
             .configure_series_labels()
+            .position(free_corner(all, [x0, x1], [y0, y1]))
             .background_style(WHITE.mix(0.8))
             .border_style(BLACK.mix(0.2))
             .label_font((FONT, SMALL))
@@ -213,6 +214,23 @@ fn lines(area: &Area, title: &str, x: &str, y: &str, all: &[Line]) -> Result<()>
     Ok(())
 }
 
+/// The corner where the fewest pieces of lines lie: a legend hides least there.
+fn free_corner(all: &[Line], [x0, x1]: [f64; 2], [y0, y1]: [f64; 2]) -> SeriesLabelPosition {
+    use SeriesLabelPosition::{LowerLeft, LowerRight, UpperLeft, UpperRight};
+    let pieces = |a: (f64, f64), b: (f64, f64)| {
+        (0..=10).map(|n| f64::from(n) / 10.0).map(move |t| (a.0 + t * (b.0 - a.0), a.1 + t * (b.1 - a.1)))
+    };
+    let hidden = |right: f64, top: f64| -> usize {
+        let lies_there = |(x, y): &(f64, f64)| {
+            ((x - x0) / (x1 - x0) - right).abs() < 0.4 && ((y - y0) / (y1 - y0) - top).abs() < 0.3
+        };
+        let segments = all.iter().flat_map(|(_, points)| points.windows(2));
+        segments.flat_map(|pair| pieces(pair[0], pair[1])).filter(lies_there).count()
+    };
+    let corners = [(LowerRight, 1.0, 0.0), (UpperRight, 1.0, 1.0), (UpperLeft, 0.0, 1.0), (LowerLeft, 0.0, 0.0)];
+    corners.into_iter().min_by_key(|(_, right, top)| hidden(*right, *top)).map_or(LowerRight, |corner| corner.0)
+}
+
 fn figure(error: impl std::fmt::Display) -> Error {
     Error::Figure(error.to_string())
 }
@@ -220,6 +238,13 @@ fn figure(error: impl std::fmt::Display) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_legend_leaves_lines_alone() {
+        let corner = |points: &[(f64, f64)]| free_corner(&[("one", points.to_vec())], [0.0, 10.0], [0.0, 1.0]);
+        assert!(matches!(corner(&[(0.0, 0.0), (2.0, 0.9), (10.0, 1.0)]), SeriesLabelPosition::LowerRight));
+        assert!(matches!(corner(&[(0.0, 1.0), (2.0, 0.1), (10.0, 0.0)]), SeriesLabelPosition::UpperRight));
+    }
 
     #[test]
     fn pictures_stand_beside_each_other_and_what_does_not_fit_below() {
