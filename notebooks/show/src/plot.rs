@@ -34,7 +34,9 @@ pub fn chart(title: &str, x: &str, y: &str, all: &[Line]) -> Result<String> {
 /// Named values with their intervals `(name, [low, value, high])`, from the top down; a line marks `reference`.
 pub fn intervals(title: &str, rows: &[(String, [f64; 3])], reference: f64) -> Result<String> {
     let (low, high) = rows.iter().fold((reference, reference), |(a, b), (_, [l, _, h])| (a.min(*l), b.max(*h)));
-    let (width, left, row_height) = (620.0, 190.0, 26);
+    let longest = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let (left, row_height) = ((30.0 + 7.0 * longest as f64).max(190.0), 26); // some 7 pixels a character
+    let width = left + 430.0;
     let scale = (width - left - 90.0) / (high - low).max(1e-9);
     let at = |value: f64| (left + (value - low) * scale) as i32;
     let height = rows.len() as i32 * row_height + 44;

@@ -35,35 +35,79 @@ pub struct Difference {
 pub fn difference(ours: &[Vec<bool>], baseline: &[Vec<bool>]) -> Option<Difference> {
     let seeds = ours.len().min(baseline.len());
     let examples = ours.iter().chain(baseline).map(Vec::len).min().filter(|&n| n > 0)?;
-    let gain = |seed: usize, example: usize| i64::from(ours[seed][example]) - i64::from(baseline[seed][example]);
+    let gain = |seed: usize, example: usize| [i64::from(ours[seed][example]) - i64::from(baseline[seed][example])];
+    let ([mean], drawn) = resampled(seeds, examples, gain)?;
+    let means = sorted(drawn.into_iter().map(|[mean]| mean));
+    let share = |holds: fn(&f64) -> bool| (means.iter().filter(|m| holds(m)).count() + 1) as f64 / (DRAWS + 1) as f64;
+    let p = (2.0 * share(|&m| m <= 0.0).min(share(|&m| m >= 0.0))).min(1.0);
+    Some(Difference { mean, interval: ends(&means), p, seeds })
+}
+
+/// The share of the gap between baseline and teacher that ours recovers, `[2.5 %, mean, 97.5 %]` of the resamples of
+/// [`difference`]. The teacher is one run: what another training of it would score is not in the interval.
+///
+/// ```
+/// use kd_show::significance::share_of_gap;
+/// let right = |every: usize| (0..900).map(|i| i % every != 0).collect::<Vec<bool>>();
+/// let [low, share, high] = share_of_gap(&[right(6)], &[right(3)], &right(900)).unwrap();
+/// assert!(low < share && share < high && (share - 0.5).abs() < 0.01);
+/// ```
+pub fn share_of_gap(ours: &[Vec<bool>], baseline: &[Vec<bool>], teacher: &[bool]) -> Option<[f64; 3]> {
+    let seeds = ours.len().min(baseline.len());
+    let lengths = ours.iter().chain(baseline).map(Vec::len).chain([teacher.len()]);
+    let examples = lengths.min().filter(|&n| n > 0)?;
+    let gains = |seed: usize, example: usize| {
+        let [ours, baseline, teacher] = [ours[seed][example], baseline[seed][example], teacher[example]].map(i64::from);
+        [ours - baseline, teacher - baseline]
+    };
+    let (mean, drawn) = resampled(seeds, examples, gains)?;
+    let share = |[gained, gap]: [f64; 2]| gained / gap;
+    let [low, high] = ends(&sorted(drawn.into_iter().map(share)));
+    Some([low, share(mean), high])
+}
+
+/// The mean gains over seeds and examples, and those of each resample.
+fn resampled<const N: usize>(
+    seeds: usize,
+    examples: usize,
+    gains: impl Fn(usize, usize) -> [i64; N],
+) -> Option<([f64; N], Vec<[f64; N]>)> {
     // Examples that gain alike under every seed are one kind: how often each kind is drawn is all that a resample needs.
     let mut kinds = BTreeMap::new();
     for example in 0..examples {
-        *kinds.entry((0..seeds).map(|seed| gain(seed, example)).collect::<Vec<_>>()).or_insert(0) += 1;
+        *kinds.entry((0..seeds).map(|seed| gains(seed, example)).collect::<Vec<_>>()).or_insert(0) += 1;
     }
+    let add = |sums: &mut [i64; N], of_seed: &[i64; N], times: i64| {
+        sums.iter_mut().zip(of_seed).for_each(|(sum, gain)| *sum += times * gain);
+    };
+    let mean = |sums: [i64; N]| sums.map(|sum| sum as f64 / (seeds * examples) as f64);
     let mut random = ChaCha8Rng::seed_from_u64(0);
-    let means: Option<Vec<f64>> = (0..DRAWS)
+    let draws: Option<Vec<[f64; N]>> = (0..DRAWS)
         .map(|_| {
             let drawn: Vec<usize> = (0..seeds).map(|_| random.random_range(0..seeds)).collect();
-            let (mut sum, mut to_draw, mut others) = (0, examples as u64, examples as u64);
+            let (mut sums, mut to_draw, mut others) = ([0; N], examples as u64, examples as u64);
             for (gains, &alike) in &kinds {
                 let times = Binomial::new(to_draw, alike as f64 / others as f64).ok()?.sample(&mut random);
-                sum += times as i64 * drawn.iter().map(|&seed| gains[seed]).sum::<i64>();
+                drawn.iter().for_each(|&seed| add(&mut sums, &gains[seed], times as i64));
                 (to_draw, others) = (to_draw - times, others - alike);
             }
-            Some(sum as f64 / (seeds * examples) as f64)
+            Some(mean(sums))
         })
         .collect();
-    let mut means = means?;
-    means.sort_by(f64::total_cmp);
-    let share = |holds: fn(&f64) -> bool| (means.iter().filter(|m| holds(m)).count() + 1) as f64 / (DRAWS + 1) as f64;
-    let gained: i64 = kinds.iter().map(|(gains, alike)| gains.iter().sum::<i64>() * *alike as i64).sum();
-    Some(Difference {
-        mean: gained as f64 / (seeds * examples) as f64,
-        interval: [means[DRAWS / 40], means[DRAWS - 1 - DRAWS / 40]],
-        p: (2.0 * share(|&m| m <= 0.0).min(share(|&m| m >= 0.0))).min(1.0),
-        seeds,
-    })
+    let mut sums = [0; N];
+    kinds.iter().for_each(|(gains, &alike)| gains.iter().for_each(|of_seed| add(&mut sums, of_seed, alike as i64)));
+    Some((mean(sums), draws?))
+}
+
+fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values
+}
+
+/// 2.5 % and 97.5 % of sorted resamples.
+fn ends(sorted: &[f64]) -> [f64; 2] {
+    [sorted[DRAWS / 40], sorted[DRAWS - 1 - DRAWS / 40]]
 }
 
 /// Holm's adjusted p-values, in the order given.

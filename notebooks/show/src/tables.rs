@@ -91,6 +91,14 @@ pub fn measure(rows: &[Announced], runs: &[Vec<Run>], costs: &[Option<f64>]) -> 
     Ok(measured.collect())
 }
 
+/// The share of the gap between baseline and teacher that ours recovers on test, `[2.5 %, mean, 97.5 %]`: see
+/// [`significance::share_of_gap`]. Runs are paired by their order.
+pub fn share_of_gap(ours: &[Run], baseline: &[Run], teacher: &Run) -> Result<[f64; 3]> {
+    let right = |runs: &[Run]| runs.iter().map(right_answers).collect::<Result<Vec<_>>>();
+    let share = significance::share_of_gap(&right(ours)?, &right(baseline)?, &right_answers(teacher)?);
+    Ok(share.unwrap_or([f64::NAN; 3]))
+}
+
 /// Whether each test text was answered rightly.
 fn right_answers(run: &Run) -> Result<Vec<bool>> {
     let (answers, labels) = run.answers(Split::Test)?;
