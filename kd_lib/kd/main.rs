@@ -8,14 +8,14 @@ mod memory;
 mod predict;
 mod project;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use arguments::{Arguments, Verb};
 use clap::Parser;
 use kd_lib::data::Corpus;
 use kd_lib::lab::Lab;
 use kd_lib::progress::{self, Tick};
 use kd_lib::recipe::Recipe;
-use kd_lib::report::{self, Row};
+use kd_lib::report;
 use kd_lib::run::Run;
 use project::{find, open_lab, recipes};
 use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
@@ -56,7 +56,7 @@ fn run() -> Result<()> {
                 return say(dry_run::describe(&lab?, &recipe, &corpus)?);
             }
             let run = train(&lab?, &recipe, &corpus)?;
-            eprintln!("{}", report::table(&[Row::of(std::slice::from_ref(&run))]).text());
+            eprintln!("{}", report::table(&report::rows(std::slice::from_ref(&run))).text());
             say(run.path.display())?;
         }
         Verb::Distill { data, profile, set, seed } => {
@@ -73,6 +73,9 @@ fn run() -> Result<()> {
             let run = find(&lab?, &run)?;
             let scores = match data {
                 None if dev => run.report.dev.clone(),
+                None if run.report.test.is_empty() => {
+                    bail!("{}: left test alone (data.blind); ask --dev", run.report.id)
+                }
                 None => run.report.test.clone(),
                 Some(file) => predict::score(&run, &file)?,
             };
@@ -82,7 +85,9 @@ fn run() -> Result<()> {
         Verb::Table => say(report::table(&report::rows(&readable(&lab?)?)).text().trim_end())?,
         Verb::List => {
             for Run { report, .. } in readable(&lab?)? {
-                say(format_args!("{}\ttest accuracy {:.4}\t{}", report.id, report.test.accuracy, report.corpus))?;
+                let blind = report.test.is_empty();
+                let (split, scores) = if blind { ("dev", &report.dev) } else { ("test", &report.test) };
+                say(format_args!("{}\t{split} accuracy {:.4}\t{}", report.id, scores.accuracy, report.corpus))?;
             }
         }
         Verb::Keep { runs } => {

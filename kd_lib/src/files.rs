@@ -24,7 +24,7 @@ fn write_named(
     fill: impl FnOnce(&Path) -> Result<()>,
     named: impl FnOnce(&Path, &Path) -> Result<PathBuf>,
 ) -> Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     // Ordinary permissions, as the umask leaves them: a colleague may read what a run wrote.
     let ordinary = std::os::unix::fs::PermissionsExt::from_mode(0o666);

@@ -73,14 +73,12 @@ impl Lab {
     pub fn run(&self, recipe: &Recipe, corpus: &Corpus, watch: Watch) -> Result<Run> {
         let plan = self.plan(recipe, corpus)?;
         let folder = self.checkpoints.join("runs").join(&plan.id);
-        if self.is_finished(&plan) {
-            return Run::open(folder);
-        }
-        let teachers = recipe.teachers();
+        let wanted = || !self.is_finished(&plan);
+        let teachers = if wanted() { recipe.teachers() } else { Vec::new() };
         let teachers = teachers.iter().map(|t| self.run(t, corpus, watch)).collect::<Result<Vec<Run>>>()?;
-        let _lock = files::lock(&folder)?;
-        files::sweep(&folder)?;
-        if !self.is_finished(&plan) {
+        let _lock = if wanted() { Some(files::lock(&folder)?) } else { None };
+        if wanted() {
+            files::sweep(&folder)?;
             let path = folder.join("log.txt");
             let log = File::options().create(true).append(true).open(&path).map_err(Error::io(&path))?;
             let mut to_file = progress::lines(log, LOG_EVERY);
@@ -90,6 +88,8 @@ impl Lab {
             };
             self.finish(&plan, &folder, &teachers, &mut both)?;
         }
+        // One that cannot be removed goes the next time; a run that was killed here is finished all the same.
+        files::sealed(&folder, "state-").iter().for_each(|spent| drop(std::fs::remove_file(spent)));
         Run::open(folder)
     }
 
@@ -153,11 +153,7 @@ impl Lab {
         files::write_json(&folder.join("model.json"), &blueprint)?;
         files::write_json(&folder.join("labels.json"), &corpus.labels)?;
         model.params().write(&folder.join("model.safetensors"))?;
-        Run::write_report(folder, &report)?;
-        for spent in files::sealed(folder, "state-") {
-            std::fs::remove_file(&spent).map_err(Error::io(&spent))?;
-        }
-        Ok(())
+        Run::write_report(folder, &report)
     }
 }
 

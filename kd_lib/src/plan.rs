@@ -61,10 +61,10 @@ impl Plan {
             PrecisionChoice::Fp16 => Precision::Fp16,
         };
         let weights = match &recipe.model {
-            Model::Bert { weights, .. } => Some(weights),
-            Model::Bilstm { word_vectors, .. } => word_vectors.as_ref(),
+            Model::Bert { weights, .. } => Some((weights, recipe.data.max_tokens)),
+            Model::Bilstm { word_vectors, .. } => word_vectors.as_ref().map(|weights| (weights, 0)),
         };
-        let checkpoint = weights.map(|w| open_checkpoint(checkpoints, w, recipe.data.max_tokens)).transpose()?;
+        let checkpoint = weights.map(|(w, length)| open_checkpoint(checkpoints, w, length)).transpose()?;
         let ingredients = ingredients(recipe, checkpoint.as_ref().map(|(folder, _)| folder.as_path()))?;
         // Not the device: a teacher from a GPU teaches where there is none. (`cuda` stays for the ids that exist.)
         let key = json!({ "format": FORMAT[usize::from(teacher.is_some())], "recipe": without_labels(recipe), "precision": precision, "cuda": false,
@@ -196,11 +196,11 @@ pub fn check(recipe: &Recipe) -> Result<()> {
 }
 
 /// What must be 1 or more.
-fn counts(recipe: &Recipe) -> [(&'static str, usize); 13] {
+fn counts(recipe: &Recipe) -> [(&'static str, usize); 11] {
     let Recipe { data, train, .. } = recipe;
-    let (embedding, hidden, vocabulary) = match recipe.model {
-        Model::Bilstm { embedding, hidden, vocabulary, .. } => (embedding, hidden, vocabulary),
-        Model::Bert { .. } => (1, 1, 3),
+    let (embedding, hidden) = match recipe.model {
+        Model::Bilstm { embedding, hidden, .. } => (embedding, hidden),
+        Model::Bert { .. } => (1, 1),
     };
     let size = |size: i64| usize::try_from(size).unwrap_or(0);
     [
@@ -212,21 +212,27 @@ fn counts(recipe: &Recipe) -> [(&'static str, usize); 13] {
         ("train.accumulation", train.accumulation),
         ("train.evaluate_every", train.evaluate_every),
         ("attack.steps", recipe.attack.map_or(1, Attack::passes)),
-        ("teaching", recipe.teaching.as_ref().map_or(1, Teaching::teachers)),
         ("transfer.ways", recipe.transfer.as_ref().map_or(1, |t| t.ways.len())),
         ("model.embedding", size(embedding)),
         ("model.hidden", size(hidden)),
-        ("model.vocabulary", vocabulary.saturating_sub(2)),
     ]
 }
 
 /// What must lie in a range: key, value, whether it does, and what to do.
-fn numbers(recipe: &Recipe) -> [(&'static str, f64, bool, &'static str); 14] {
+fn numbers(recipe: &Recipe) -> [(&'static str, f64, bool, &'static str); 17] {
     let Optimiser { learning_rate, betas, epsilon, weight_decay, warmup, clip } = recipe.optimiser;
-    let (dropout, spread) = match recipe.model {
-        Model::Bilstm { dropout, embedding_spread, .. } => (dropout, embedding_spread.unwrap_or(1.0)),
-        Model::Bert { .. } => (0.0, 1.0),
+    let (dropout, spread, entries) = match recipe.model {
+        Model::Bilstm { dropout, embedding_spread, vocabulary, .. } => {
+            (dropout, embedding_spread.unwrap_or(1.0), vocabulary)
+        }
+        Model::Bert { .. } => (0.0, 1.0, 3),
     };
+    let (teachers, enough) = match &recipe.teaching {
+        Some(Teaching::Folds(n)) => (*n, *n > 1),
+        Some(Teaching::Seeds(seeds)) => (seeds.len(), !seeds.is_empty()),
+        None => (1, true),
+    };
+    let [folds, left_out] = recipe.data.fold.unwrap_or([2, 0]);
     let (radius, step, _) = recipe.attack.map_or((1.0, 1.0, 1), Attack::settings);
     let labelled = recipe.data.labelled.unwrap_or(1.0);
     let last = recipe.train.final_temperature.unwrap_or(1.0);
@@ -242,6 +248,9 @@ fn numbers(recipe: &Recipe) -> [(&'static str, f64, bool, &'static str); 14] {
         ("optimiser.warmup", warmup, (0.0..=1.0).contains(&warmup), "it is a share of all updates: choose 0 to 1"),
         ("attack.epsilon", radius, above_zero(radius), positive),
         ("attack.alpha", step, above_zero(step), positive),
+        ("teaching", teachers as f64, enough, "give a seed or more, or 2 folds or more"),
+        ("data.fold", left_out as f64, folds > 1 && left_out < folds, "it is [n, k]: choose n above 1, k below n"),
+        ("model.vocabulary", entries as f64, entries > 2, "choose 3 or more: padding and unknown characters take two"),
         ("data.labelled", labelled, labelled > 0.0 && labelled <= 1.0, "it is a share: choose above 0, at most 1"),
         ("train.stretch", recipe.train.stretch, above_zero(recipe.train.stretch), positive),
         ("train.final_temperature", last, above_zero(last), positive),

@@ -1,6 +1,7 @@
 //! A finished run, answering: texts in, labels and probabilities out. Nothing is trained or written here.
 
 use crate::Result;
+use crate::data::format::one_line;
 use crate::data::{Encoded, Encoder};
 use crate::device;
 use crate::files;
@@ -57,9 +58,11 @@ impl Predictor {
         Ok(Predictor { model, encoder, labels: run.labels.clone(), precision, recipe })
     }
 
-    /// Logits `[text, class]`, in order, fp32 on the CPU.
+    /// Logits `[text, class]`, in order, fp32 on the CPU; texts are trimmed and their tabs blanked, as a corpus's are.
     pub fn logits(&self, texts: &[&str]) -> Result<Tensor> {
-        let encoded = Encoded { ids: self.encoder.encode(texts)?, labels: Vec::new(), pad: self.encoder.pad() };
+        let texts: Vec<String> = texts.iter().map(|text| one_line(text)).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let encoded = Encoded { ids: self.encoder.encode(&texts)?, labels: Vec::new(), pad: self.encoder.pad() };
         Ok(evaluate(self.model.as_ref(), &encoded, &plan::evaluation(&self.recipe, &encoded), self.precision))
     }
 
@@ -74,7 +77,7 @@ impl Predictor {
             let best = argmax(logits);
             Prediction {
                 text: (*text).to_owned(),
-                empty: text.trim().is_empty(),
+                empty: one_line(text).is_empty(),
                 label: self.labels[best].clone(),
                 probability: row[best],
                 probabilities: self.labels.iter().cloned().zip(row.iter().copied()).collect(),

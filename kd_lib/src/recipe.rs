@@ -60,17 +60,6 @@ pub enum Teaching {
     Folds(usize),
 }
 
-impl Teaching {
-    /// How many teachers there are; a single fold leaves nothing to train on.
-    pub fn teachers(&self) -> usize {
-        match self {
-            Teaching::Seeds(seeds) => seeds.len(),
-            Teaching::Folds(n) if *n < 2 => 0,
-            Teaching::Folds(n) => *n,
-        }
-    }
-}
-
 /// Which texts, and how much of each.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -78,7 +78,7 @@ impl State {
         let before = self.examples / portion;
         self.step += 1;
         self.examples += rows;
-        // Under fp16 an update that overflowed was left out; so are its figures.
+        // Figures that are no numbers, as of an update under fp16 whose loss overflowed, would spoil the mean.
         if did.finite() {
             self.sums.add_update(did);
             self.updates += 1.0;

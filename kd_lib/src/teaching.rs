@@ -27,7 +27,7 @@ pub(crate) fn taught(teaching: &Option<Teaching>, teachers: &[Run], texts: &[&st
         return Ok(answers.iter().sum::<Tensor>() / answers.len() as f64);
     };
     let (mut rows, mut answers) = (Vec::new(), Vec::new());
-    for (k, teacher) in teachers.iter().enumerate() {
+    for (k, teacher) in teachers.iter().enumerate().filter(|(k, _)| texts.iter().any(|t| fold(t, folds) == *k)) {
         let of_fold = texts.iter().enumerate().filter(|(_, text)| fold(text, folds) == k);
         let (of_fold, left_out): (Vec<i64>, Vec<&str>) = of_fold.map(|(row, text)| (row as i64, *text)).unzip();
         rows.extend(of_fold);
@@ -45,6 +45,7 @@ pub fn logits(teacher: &Run, texts: &[&str], watch: Watch) -> Result<Tensor> {
     let (mut known, mut tables) = said(&folder)?;
     let lock = if wanted.keys().all(|key| known.contains_key(key)) { None } else { Some(lock(&folder)?) };
     if lock.is_some() {
+        files::sweep(&folder)?;
         (known, tables) = said(&folder)?;
     }
     wanted.retain(|key, _| !known.contains_key(key));

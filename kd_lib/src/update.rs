@@ -114,7 +114,7 @@ pub fn gradients(
         let direction = found.split_off(params.len()).pop();
         add(&mut sums, found);
         let clean = clean.zip(direction);
-        let attacked = clean.map(|((attack, r), to)| attacked(attack, r, to, &mut pass)).transpose()?;
+        let attacked = clean.map(|((attack, r), to)| attacked(attack, r, to, share * scale, &mut pass)).transpose()?;
         did.add_clean(&loss, share);
         if let Some((perturbation, loss)) = attacked {
             add(&mut sums, of(&loss, share * scale, &params)?);
@@ -142,6 +142,7 @@ fn attacked(
     attack: Attack,
     clean: Perturbation,
     mut gradient: Tensor,
+    weight: f64,
     pass: &mut dyn FnMut(usize, Option<&Perturbation>) -> Result<Loss>,
 ) -> Result<(Perturbation, Loss)> {
     let mut perturbation = clean;
@@ -151,7 +152,7 @@ fn attacked(
         if number == attack.passes() {
             return Ok((perturbation, loss));
         }
-        gradient = of(&loss, 1.0, &[&perturbation.values])?.remove(0);
+        gradient = of(&loss, weight, &[&perturbation.values])?.remove(0);
     }
     Err(Error::recipe("attack.steps", "0", "choose 1 or more"))
 }

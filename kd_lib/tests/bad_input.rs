@@ -83,7 +83,7 @@ fn a_recipe_with_a_fault_is_refused() {
     let vocabulary = folder.path().join("vocab.txt");
     std::fs::write(&vocabulary, "<PAD>\n人\n").unwrap();
     let vocabulary = format!("model.vocabulary_file={}", vocabulary.display());
-    let cases: [(&str, &str, Parts); 18] = [
+    let cases: [(&str, &str, Parts); 22] = [
         ("student", "train.epoch=3", &["student.toml", "unknown field", "epoch"]),
         ("student", "train.epochs=many", &["student.toml", "train.epochs", "many"]),
         ("student", "train.epochs", &["train.epochs", "no '='", "--set key=value"]),
@@ -92,6 +92,10 @@ fn a_recipe_with_a_fault_is_refused() {
         ("student", "device=cuda:x", &["device", "cuda:x", "auto, cpu or cuda:N"]),
         ("student", "data.max_tokens=0", &["data.max_tokens", "0"]),
         ("student", &vocabulary, &["vocab.txt:2", "<UNK>"]),
+        ("student", "model.vocabulary=2", &["model.vocabulary", "2", "3 or more"]),
+        ("student", "data.fold=[2,2]", &["data.fold", "2", "k below n"]),
+        ("distilled", "teaching={folds=1}", &["teaching", "1", "2 folds or more"]),
+        ("distilled", "teaching={seeds=[]}", &["teaching", "0", "a seed or more"]),
         ("distilled", "objective.temperature=0", &["objective.temperature", "0"]),
         ("distilled", "objective.hard=-1", &["objective.hard", "-1"]),
         (

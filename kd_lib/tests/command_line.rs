@@ -59,6 +59,11 @@ fn a_run_is_tested_listed_tabled_and_answers_a_thousand_lines_in_order() {
     assert!(text(&stored.stdout).contains("entertainment") && text(&stored.stdout).contains("accuracy"));
     assert_eq!(text(&stored.stdout), text(&again.stdout));
 
+    // A text is read as a corpus's would be: trimmed, its tabs blanks.
+    let answers = kd(&checkpoints, &["predict", name, "基金 净值", "\u{3000}基金\t净值 "], "").stdout;
+    let answers: Vec<serde_json::Value> = text(&answers).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(answers[0]["probabilities"], answers[1]["probabilities"]);
+
     // A copy on the shelf of results has its figures, and cannot answer.
     let kept = text(&kd(&checkpoints, &["keep", name], "").stdout);
     assert_eq!(text(&kd(&checkpoints, &["test", kept.trim()], "").stdout), text(&stored.stdout));
@@ -150,6 +155,8 @@ fn a_folder_of_texts_becomes_a_distilled_student_by_one_command() {
     let distill =
         |setting: &str| kd(&checkpoints, &[&distill.each_ref().map(String::as_str)[..], &[setting]].concat(), "");
     let runs = || std::fs::read_dir(checkpoints.join("runs")).unwrap().count();
+    assert!(distill("transfer.made=1").status.success());
+    assert_eq!(runs(), 4, "made texts are the distilled student's: the student alone is found");
     let (before, wrong) = (runs(), distill("model.weights=my-bert"));
     assert!(text(&wrong.stderr).contains("student.toml: model: unknown field `weights`"), "{}", text(&wrong.stderr));
     assert_eq!(runs(), before, "what cannot be done is said before anything is trained");

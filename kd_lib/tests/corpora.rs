@@ -28,6 +28,7 @@ fn three_formats_read_alike() {
         folders[0].path(),
         &[("class.txt", "realty\nsports\n".as_bytes()), ("train.txt", index), ("dev.txt", index), ("test.txt", index)],
     );
+    write(folders[0].path(), &[("a.train.txt", "一份备份\t0\n".as_bytes())]); // the plain name is nearer
     let label = "sports\t足球 赛\nrealty\t房价\n".as_bytes();
     write(
         folders[1].path(),

@@ -202,6 +202,10 @@ fn a_finished_run_with_a_damaged_file_is_refused_by_that_file_s_name() {
     }
     Run::open(&run).unwrap();
     println!("{copies} damaged copies, all noticed");
+    let left = run.join("state-00000001-0123456789abcdef.safetensors"); // as by a kill right after the last seal
+    std::fs::write(&left, "").unwrap();
+    Lab::at(lab.path()).run(&recipe, &Corpus::open(sample()).unwrap(), &mut silent).unwrap();
+    assert!(!left.exists());
     let report = std::fs::read_to_string(run.join("report.json")).unwrap();
     std::fs::write(run.join("report.json"), report.replace("\"format\": 1", "\"format\": 2")).unwrap();
     kd_lib::files::seal(&run, "report.json").unwrap();

@@ -137,7 +137,7 @@ fn find_split(folder: &Path, names: &[&str]) -> Result<(PathBuf, bool)> {
     let endings = |name: &&str| [("csv", true), ("txt", false)].map(|(ending, csv)| (format!("{name}.{ending}"), csv));
     for (wanted, csv) in names.iter().flat_map(endings) {
         let fits = |p: &&PathBuf| files::name(p) == wanted || files::name(p).ends_with(&format!(".{wanted}"));
-        if let Some(path) = paths.iter().find(fits) {
+        if let Some(path) = paths.iter().filter(fits).min_by_key(|path| files::name(path).len()) {
             return Ok((path.clone(), csv));
         }
     }

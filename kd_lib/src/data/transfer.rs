@@ -4,7 +4,7 @@
 //! seed, so that a teacher reads each once for all seeds.
 
 use super::corpus::{Corpus, Example};
-use super::format::read_lines;
+use super::format::{one_line, read_lines};
 use crate::Result;
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-/// Stands for a masked character; no vocabulary is built from it, so that every encoder reads an unknown one.
+/// Stands for a masked character; texts seldom have it, so that encoders read an unknown one.
 const MASK: char = '\u{25A1}';
 /// A made text that shares more of its pairs of neighbours with its source than this teaches little new.
 const TOO_LIKE: f64 = 0.9;
@@ -81,7 +81,7 @@ impl Transfer {
         let mut seen: HashSet<String> = examples.map(|e| e.text.clone()).collect();
         let from_file = self.file.as_ref().map(|path| read_lines(path)).transpose()?.unwrap_or_default();
         let from_rest = rest.iter().filter(|_| self.rest).map(|e| e.text.clone());
-        let unlabelled = from_file.into_iter().map(|line| line.trim().to_owned()).chain(from_rest);
+        let unlabelled = from_file.into_iter().map(|line| one_line(&line)).chain(from_rest);
         let unlabelled = unlabelled.filter(|text| !text.is_empty() && seen.insert(text.clone()));
         let mut extras: Vec<Extra> = unlabelled.map(|text| Extra { text, label: None, made: false }).collect();
         let labelled = corpus.train.iter().map(|e| (e.text.as_str(), Some(e.label).filter(|_| self.keep_labels)));

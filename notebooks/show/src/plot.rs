@@ -175,7 +175,11 @@ fn lines(area: &Area, title: &str, x: &str, y: &str, all: &[Line]) -> Result<()>
     let range = |pick: fn(&(f64, f64)) -> f64| {
         let values = all.iter().flat_map(|(_, points)| points.iter().map(pick)).filter(|v| v.is_finite());
         let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(v), b.max(v)));
-        if low < high { (low, high) } else { (0.0, 1.0) }
+        match (low < high, low.is_finite()) {
+            (true, _) => (low, high),
+            (false, true) => (low - 0.5, low + 0.5),
+            (false, false) => (0.0, 1.0),
+        }
     };
     let ((x0, x1), (y0, y1)) = (range(|p| p.0), range(|p| p.1));
     let pad = 0.05 * (y1 - y0);

@@ -44,7 +44,8 @@ pub fn difference(ours: &[Vec<bool>], baseline: &[Vec<bool>]) -> Option<Differen
 }
 
 /// The share of the gap between baseline and teacher that ours recovers, `[2.5 %, mean, 97.5 %]` of the resamples of
-/// [`difference`]. The teacher is one run: what another training of it would score is not in the interval.
+/// [`difference`]; none where the gap may as well be none. The teacher is one run: what another training of it would
+/// score is not in the interval.
 ///
 /// ```
 /// use kd_show::significance::share_of_gap;
@@ -61,6 +62,10 @@ pub fn share_of_gap(ours: &[Vec<bool>], baseline: &[Vec<bool>], teacher: &[bool]
         [ours - baseline, teacher - baseline]
     };
     let (mean, drawn) = resampled(seeds, examples, gains)?;
+    // Where the gap may as well be none, or negative, a share of it means nothing.
+    if drawn.iter().filter(|[_, gap]| *gap <= 0.0).count() > DRAWS / 40 {
+        return None;
+    }
     let share = |[gained, gap]: [f64; 2]| gained / gap;
     let [low, high] = ends(&sorted(drawn.into_iter().map(share)));
     Some([low, share(mean), high])
