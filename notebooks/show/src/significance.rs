@@ -23,7 +23,8 @@ pub struct Difference {
 }
 
 /// Compares two rows; `[seed][example]` says whether an answer was right, in the same order of seeds and examples.
-/// Each resample draws seeds, then examples, both with replacement and the same for both rows.
+/// Each resample draws seeds, then examples, both with replacement and the same for both rows; one seed fewer than there
+/// are, since of n seeds n draws vary by only (n − 1)/n of what a mean of n does (Rao & Wu 1988), which tells with three.
 ///
 /// ```
 /// use kd_show::significance::difference;
@@ -85,23 +86,24 @@ fn resampled<const N: usize>(
     let add = |sums: &mut [i64; N], of_seed: &[i64; N], times: i64| {
         sums.iter_mut().zip(of_seed).for_each(|(sum, gain)| *sum += times * gain);
     };
-    let mean = |sums: [i64; N]| sums.map(|sum| sum as f64 / (seeds * examples) as f64);
+    let mean = |sums: [i64; N], seeds: usize| sums.map(|sum| sum as f64 / (seeds * examples) as f64);
+    let drawn_seeds = seeds.max(2) - 1;
     let mut random = ChaCha8Rng::seed_from_u64(0);
     let draws: Option<Vec<[f64; N]>> = (0..DRAWS)
         .map(|_| {
-            let drawn: Vec<usize> = (0..seeds).map(|_| random.random_range(0..seeds)).collect();
+            let drawn: Vec<usize> = (0..drawn_seeds).map(|_| random.random_range(0..seeds)).collect();
             let (mut sums, mut to_draw, mut others) = ([0; N], examples as u64, examples as u64);
             for (gains, &alike) in &kinds {
                 let times = Binomial::new(to_draw, alike as f64 / others as f64).ok()?.sample(&mut random);
                 drawn.iter().for_each(|&seed| add(&mut sums, &gains[seed], times as i64));
                 (to_draw, others) = (to_draw - times, others - alike);
             }
-            Some(mean(sums))
+            Some(mean(sums, drawn_seeds))
         })
         .collect();
     let mut sums = [0; N];
     kinds.iter().for_each(|(gains, &alike)| gains.iter().for_each(|of_seed| add(&mut sums, of_seed, alike as i64)));
-    Some((mean(sums), draws?))
+    Some((mean(sums, seeds), draws?))
 }
 
 fn sorted(values: impl Iterator<Item = f64>) -> Vec<f64> {
@@ -135,6 +137,14 @@ pub fn holm(p: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // Gains of +1, 0 and −1 for all examples have the variance 1 over seeds, and their mean of three 1/3.
+    #[test]
+    fn resampled_means_vary_as_means_over_seeds_do() {
+        let (_, drawn) = resampled(3, 50, |seed, _| [seed as i64 - 1]).unwrap();
+        let variance = drawn.iter().map(|[mean]| mean * mean).sum::<f64>() / DRAWS as f64;
+        assert!((variance - 1.0 / 3.0).abs() < 0.01, "{variance}");
+    }
 
     // With one seed a resampled mean is normal, nearly: sd of the gains over √n.
     #[test]
