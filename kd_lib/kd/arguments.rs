@@ -47,7 +47,7 @@ pub enum Verb {
         #[arg(long, default_value = "full")]
         profile: String,
         /// Lay a setting over the students' recipes, behind `teacher.` over the teacher's (teacher.model.weights=my-bert);
-        /// `data.` and `device` settings go to all three.
+        /// `data.` and `device` settings go to all three, `objective`, `teaching` and `transfer` to the distilled one alone.
         #[arg(long, value_name = "KEY=VALUE")]
         set: Vec<String>,
         /// Another seed for both students.

@@ -8,7 +8,7 @@ use std::path::Path;
 const SHARED: [&str; 2] = ["data.", "device="];
 
 /// Keys that only a student with a teacher has.
-const TAUGHT: [&str; 4] = ["objective.", "teaching", "transfer.", "train.final_temperature"];
+const TAUGHT: [&str; 4] = ["objective", "teaching", "transfer", "train.final_temperature"];
 
 /// The three recipes. A setting of [`SHARED`] goes to all, one that begins with `teacher.` to the teacher, one of
 /// [`TAUGHT`] to the distilled student, and any other to both students.

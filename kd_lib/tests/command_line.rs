@@ -155,7 +155,7 @@ fn a_folder_of_texts_becomes_a_distilled_student_by_one_command() {
     let distill =
         |setting: &str| kd(&checkpoints, &[&distill.each_ref().map(String::as_str)[..], &[setting]].concat(), "");
     let runs = || std::fs::read_dir(checkpoints.join("runs")).unwrap().count();
-    assert!(distill("transfer.made=1").status.success());
+    assert!(distill("transfer={made=1}").status.success());
     assert_eq!(runs(), 4, "made texts are the distilled student's: the student alone is found");
     let (before, wrong) = (runs(), distill("model.weights=my-bert"));
     assert!(text(&wrong.stderr).contains("student.toml: model: unknown field `weights`"), "{}", text(&wrong.stderr));
