@@ -1,7 +1,7 @@
 //! A recipe met with a corpus: every number resolved, every setting checked, nothing computed yet.
 //! The plan's id is a hash of all that decides the result, so one experiment has one folder.
 
-use crate::data::{Corpus, Encoded, Example, Extra, batch, corpus};
+use crate::data::{Corpus, Encoded, Example, Extra, Transfer, batch, corpus};
 use crate::models::BertConfig;
 use crate::recipe::{Model, Optimiser, PrecisionChoice, Recipe, Teaching, Train};
 use crate::strategies::{Attack, Precision};
@@ -70,8 +70,7 @@ impl Plan {
         let key = json!({ "format": FORMAT[usize::from(teacher.is_some())], "recipe": without_labels(recipe), "precision": precision, "cuda": false,
             "corpus": corpus.fingerprint, "ingredients": ingredients, "teacher": teacher });
         let id = format!("{}-{}", recipe.name, &blake3::hash(key.to_string().as_bytes()).to_hex()[..12]);
-        let whole = corpus.clone();
-        let (corpus, rest) = select(corpus, recipe);
+        let (whole, (corpus, rest)) = (corpus.clone(), select(corpus, recipe));
         let extras = recipe.transfer.as_ref().map(|t| t.gather(&corpus, &rest)).transpose()?.unwrap_or_default();
         if corpus.train.is_empty() {
             let fix = "set data.drop_leaks = false, or give splits that differ";
@@ -79,9 +78,8 @@ impl Plan {
         }
         let batches = (corpus.train.len() + extras.len()).div_ceil(recipe.train.batch);
         let steps_per_epoch = batches.div_ceil(recipe.train.accumulation);
-        let steps = (steps_per_epoch * recipe.train.epochs) as f64 * recipe.train.stretch;
-        let steps = (steps.round() as usize).max(1);
-        let recipe = recipe.clone();
+        let steps = ((steps_per_epoch * recipe.train.epochs) as f64 * recipe.train.stretch).round() as usize;
+        let (recipe, steps) = (recipe.clone(), steps.max(1));
         Ok(Plan { id, recipe, device, precision, checkpoint, corpus, extras, teacher, whole, steps_per_epoch, steps })
     }
 
@@ -184,12 +182,16 @@ pub fn check(recipe: &Recipe) -> Result<()> {
         let fix = "distillation needs a teacher's recipe, cross-entropy takes none";
         return Err(Error::recipe("teacher", if recipe.teacher.is_some() { "given" } else { "missing" }, fix));
     }
-    let (counts, numbers) = (counts(recipe), numbers(recipe));
+    let unlabelled = |t: &Transfer| t.file.is_some() || t.rest || !t.keep_labels;
+    if recipe.teacher.is_none() && recipe.transfer.as_ref().is_some_and(unlabelled) {
+        let fix = "only a teacher labels these texts: name one, or keep made texts' labels (transfer.keep_labels)";
+        return Err(Error::recipe("transfer", "no teacher", fix));
+    }
     let lowest = if matches!(recipe.model, Model::Bert { .. }) { 8 } else { 1 };
     let few = "a BERT's special tokens and prefix need 8 or more";
     let tokens = ("data.max_tokens", recipe.data.max_tokens as f64, recipe.data.max_tokens >= lowest, few);
-    let counts = counts.map(|(key, count)| (key, count as f64, count > 0, "choose 1 or more"));
-    match counts.into_iter().chain(numbers).chain([tokens]).find(|rule| !rule.2) {
+    let counts = counts(recipe).map(|(key, count)| (key, count as f64, count > 0, "choose 1 or more"));
+    match counts.into_iter().chain(numbers(recipe)).chain([tokens]).find(|rule| !rule.2) {
         Some((key, value, _, fix)) => Err(Error::recipe(key, value.to_string(), fix)),
         None => Ok(()),
     }

@@ -83,7 +83,7 @@ fn a_recipe_with_a_fault_is_refused() {
     let vocabulary = folder.path().join("vocab.txt");
     std::fs::write(&vocabulary, "<PAD>\n人\n").unwrap();
     let vocabulary = format!("model.vocabulary_file={}", vocabulary.display());
-    let cases: [(&str, &str, Parts); 22] = [
+    let cases: [(&str, &str, Parts); 24] = [
         ("student", "train.epoch=3", &["student.toml", "unknown field", "epoch"]),
         ("student", "train.epochs=many", &["student.toml", "train.epochs", "many"]),
         ("student", "train.epochs", &["train.epochs", "no '='", "--set key=value"]),
@@ -109,6 +109,8 @@ fn a_recipe_with_a_fault_is_refused() {
         ("bilstm+pgd", "attack.alpha=-1.0", &["attack.alpha", "-1", "above 0"]),
         ("bilstm+pgd", "attack.epsilon=inf", &["attack.epsilon", "inf", "above 0"]),
         ("bilstm+pgd", "attack.steps=0", &["attack.steps", "0", "1 or more"]),
+        ("student", "transfer={made=1}", &["transfer", "no teacher", "keep_labels"]),
+        ("student", "transfer={rest=true,keep_labels=true}", &["transfer", "only a teacher labels"]),
         ("student", "name=../elsewhere", &["name", "../elsewhere", "it names a folder"]),
     ];
     for (recipe, setting, parts) in cases {

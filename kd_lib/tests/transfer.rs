@@ -61,8 +61,10 @@ fn what_is_left_out_joins_without_labels_and_a_file_line_by_line() {
     let share = format!("data.labelled={}", 40.0 / corpus.train.len() as f64);
     let settings = ["transfer.rest=true", &share, "data.drop_leaks=false", "train.epochs=4", "train.stretch=0.5"];
     let file = format!("transfer.file={}", lines.display());
-    let recipe = recipe("student", &[&settings[..], &[&file]].concat());
-    let plan = Lab::at(folder.path()).plan(&recipe, &corpus).unwrap();
+    let soft = "objective={kind=\"logit_mse\",hard=0.0,soft=1.0}";
+    let recipe = recipe("student", &[&settings[..], &[&file, soft]].concat());
+    let recipe = Recipe { teacher: pair(&[]).teacher, ..recipe };
+    let plan = lab(folder.path()).plan(&recipe, &corpus).unwrap();
     assert_eq!(plan.corpus.train.len(), 40);
     assert_eq!(plan.extras[0].text, "从未见过 的一行", "once, and neither the empty line nor a test text");
     assert!(plan.extras.iter().all(|e| corpus.test.iter().all(|held_out| held_out.text != e.text)));
