@@ -5,8 +5,8 @@ use crate::{Error, Result};
 use std::path::Path;
 use toml::{Table, Value};
 
-/// Recipes that may extend one another in a row.
-const LONGEST_CHAIN: usize = 8;
+/// Recipes that may extend one another in a row; a longer chain is taken for a circle.
+const LONGEST_CHAIN: usize = 64;
 
 pub(crate) fn read_table(path: &Path) -> Result<Table> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;

@@ -126,3 +126,18 @@ proptest! {
         let _ = Recipe::read(sound, "full", &[setting]); // no panic
     }
 }
+
+#[test]
+fn recipes_extend_one_another_in_a_long_row_but_not_in_a_circle() {
+    let folder = tempfile::tempdir().unwrap();
+    let sound = Path::new(env!("CARGO_MANIFEST_DIR")).join("../notebooks/recipes/student.toml");
+    std::fs::copy(sound, folder.path().join("0.toml")).unwrap();
+    let extending = |of: usize| format!("extends = \"{of}.toml\"\nseed = {}\n", 100 + of);
+    for at in 1..=20 {
+        file(folder.path(), &format!("{at}.toml"), extending(at - 1).as_bytes());
+    }
+    let last = folder.path().join("20.toml");
+    assert_eq!(Recipe::read(&last, "full", &[]).unwrap().seed, 119, "the last word is the nearest recipe's");
+    file(folder.path(), "1.toml", extending(20).as_bytes());
+    assert!(Recipe::read(&last, "full", &[]).unwrap_err().to_string().contains("extends itself"));
+}
