@@ -4,6 +4,8 @@
 use crate::significance::{self, Difference};
 use kd_lib::data::Split;
 use kd_lib::grid::{Cell, Grid};
+use kd_lib::metrics::argmax;
+use kd_lib::ndarray::Array2;
 use kd_lib::rehearsal::Rehearsal;
 use kd_lib::report::{FIGURES, Row, figure};
 use kd_lib::run::Run;
@@ -91,12 +93,24 @@ pub fn measure(rows: &[Announced], runs: &[Vec<Run>], costs: &[Option<f64>]) -> 
     Ok(measured.collect())
 }
 
-/// The share of the gap between baseline and teacher that ours recovers on test, `[2.5 %, mean, 97.5 %]`: see
-/// [`significance::share_of_gap`]. Runs are paired by their order.
-pub fn share_of_gap(ours: &[Run], baseline: &[Run], teacher: &Run) -> Result<[f64; 3]> {
+/// The share of the gap between baseline and teachers that ours recovers on test, `[2.5 %, mean, 97.5 %]`: see
+/// [`significance::share_of_gap`]. Several teachers answer together. Runs of ours and the baseline are paired by their order.
+pub fn share_of_gap(ours: &[Run], baseline: &[Run], teachers: &[Run]) -> Result<[f64; 3]> {
     let right = |runs: &[Run]| runs.iter().map(right_answers).collect::<Result<Vec<_>>>();
-    let share = significance::share_of_gap(&right(ours)?, &right(baseline)?, &right_answers(teacher)?);
+    let (together, labels) = mean_logits(teachers, Split::Test)?;
+    let teacher: Vec<bool> = together.outer_iter().zip(labels).map(|(row, label)| argmax(row) == label).collect();
+    let share = significance::share_of_gap(&right(ours)?, &right(baseline)?, &teacher);
     Ok(share.unwrap_or([f64::NAN; 3]))
+}
+
+/// What several models say together: the mean of their logits, `[examples, classes]`, and the labels; none of no model.
+pub fn mean_logits(runs: &[Run], split: Split) -> Result<(Array2<f32>, Vec<usize>)> {
+    let mut sum = (Array2::zeros((0, 0)), Vec::new());
+    for (at, run) in runs.iter().enumerate() {
+        let (logits, labels) = run.logits(split)?;
+        sum = if at == 0 { (logits, labels) } else { (sum.0 + logits, labels) };
+    }
+    Ok((sum.0 / runs.len().max(1) as f32, sum.1))
 }
 
 /// Whether each test text was answered rightly.
