@@ -45,8 +45,8 @@ pub fn difference(ours: &[Vec<bool>], baseline: &[Vec<bool>]) -> Option<Differen
 }
 
 /// The share of the gap between baseline and teacher that ours recovers, `[2.5 %, mean, 97.5 %]` of the resamples of
-/// [`difference`]; none where the gap may as well be none. The teacher is one run: what another training of it would
-/// score is not in the interval.
+/// [`difference`]; none where the gap may as well be none. What other trainings of
+/// the teacher would score is not in the interval.
 ///
 /// ```
 /// use kd_show::significance::share_of_gap;

@@ -97,8 +97,13 @@ pub fn measure(rows: &[Announced], runs: &[Vec<Run>], costs: &[Option<f64>]) -> 
 /// [`significance::share_of_gap`]. Several teachers answer together. Runs of ours and the baseline are paired by their order.
 pub fn share_of_gap(ours: &[Run], baseline: &[Run], teachers: &[Run]) -> Result<[f64; 3]> {
     let right = |runs: &[Run]| runs.iter().map(right_answers).collect::<Result<Vec<_>>>();
-    let (together, labels) = mean_logits(teachers, Split::Test)?;
-    let teacher: Vec<bool> = together.outer_iter().zip(labels).map(|(row, label)| argmax(row) == label).collect();
+    let together = |(logits, labels): (Array2<f32>, Vec<usize>)| {
+        logits.outer_iter().zip(labels).map(|(row, label)| argmax(row) == label).collect::<Vec<bool>>()
+    };
+    let teacher = match teachers {
+        [one] => right_answers(one)?, // also of a kept copy, which has no logits
+        several => mean_logits(several, Split::Test).map(together)?,
+    };
     let share = significance::share_of_gap(&right(ours)?, &right(baseline)?, &teacher);
     Ok(share.unwrap_or([f64::NAN; 3]))
 }
