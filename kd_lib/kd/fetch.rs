@@ -18,6 +18,9 @@ const BLOBS: [(&str, &str); 3] = [
 const CLASSES: [&str; 10] =
     ["finance", "realty", "stocks", "education", "science", "society", "politics", "sports", "game", "entertainment"];
 
+/// In a fetched checkpoint's folder: whose it is.
+const ORIGIN: &str = "origin.txt";
+
 /// Fetches corpus `name` into `data/name`; what is there already is left alone.
 ///
 /// # Errors
@@ -49,21 +52,36 @@ pub fn fetch(name: &str, data: &Path) -> Result<PathBuf> {
 /// If there is no network, or the repository has no safetensors weights or no tokenizer.
 pub fn fetch_checkpoint(id: &str, hub: &str, checkpoints: &Path) -> Result<PathBuf> {
     let name = id.rsplit('/').next().unwrap_or(id);
-    let (folder, partial) = (checkpoints.join(name), checkpoints.join(format!(".{name}")));
+    // A part of another owner's checkpoint must not be gone on with.
+    let (folder, partial) = (checkpoints.join(name), checkpoints.join(format!(".{}", id.replace('/', "--"))));
     if folder.join("model.safetensors").exists() {
+        let whose = std::fs::read_to_string(folder.join(ORIGIN)).unwrap_or_else(|_| id.to_owned());
+        if whose != id {
+            bail!("{}: holds {whose}; move it away to fetch {id}", folder.display());
+        }
         return Ok(folder);
     }
     std::fs::create_dir_all(&partial).with_context(|| partial.display().to_string())?;
     let get = |file: &str| curl(&format!("{hub}/{id}/resolve/main/{file}"), &partial.join(file));
     get("config.json")?;
-    let tokenizers = ["tokenizer.json", "vocab.txt"].map(get);
-    if tokenizers.iter().all(Result::is_err) {
-        bail!("{id}: neither tokenizer.json nor vocab.txt came; name a BERT checkpoint");
+    // The last says whether case matters. Not every checkpoint has all three; whether it has one is for the hub to say, not for a bad line.
+    let optional = ["tokenizer.json", "vocab.txt", "tokenizer_config.json"];
+    let there = optional.iter().map(|file| if_there(get(file))).collect::<Result<Vec<bool>>>()?;
+    if !there[..2].contains(&true) {
+        bail!("{id}: has neither tokenizer.json nor vocab.txt; name a BERT checkpoint");
     }
-    let _ = get("tokenizer_config.json"); // says whether case matters; not every checkpoint has one
     get("model.safetensors").with_context(|| format!("{id}: weights as safetensors; others are not read"))?;
+    files::write_text(&partial.join(ORIGIN), id)?;
     std::fs::rename(&partial, &folder).with_context(|| folder.display().to_string())?;
     Ok(folder)
+}
+
+/// Whether a file came, where the hub may have none.
+fn if_there(got: Result<String>) -> Result<bool> {
+    match got {
+        Err(error) if error.to_string().contains("error: 404") => Ok(false),
+        got => got.map(|_| true),
+    }
 }
 
 fn curl(url: &str, path: &Path) -> Result<String> {

@@ -55,7 +55,7 @@ fn run() -> Result<()> {
             if dry_run {
                 return say(dry_run::describe(&lab?, &recipe, &corpus)?);
             }
-            let run = train(&lab?, &recipe, &corpus)?;
+            let run = train(&lab?, &recipe, &corpus, &*asked_to_stop()?)?;
             eprintln!("{}", report::table(&report::rows(std::slice::from_ref(&run))).text());
             say(run.path.display())?;
         }
@@ -64,7 +64,8 @@ fn run() -> Result<()> {
             let three = distill::recipes(&recipes(&lab)?, &profile, &set, seed)?;
             // What cannot be done is said before hours of training, not between them.
             three.iter().try_for_each(|recipe| lab.plan(recipe, &corpus).map(drop))?;
-            let runs = three.iter().map(|recipe| train(&lab, recipe, &corpus)).collect::<Result<Vec<_>>>()?;
+            let asked = asked_to_stop()?;
+            let runs = three.iter().map(|recipe| train(&lab, recipe, &corpus, &asked)).collect::<Result<Vec<_>>>()?;
             eprintln!("{}", report::table(&report::rows(&runs)).text());
             say(report::per_class(&runs[2].report.test, &runs[2].labels).text().trim_end())?;
             say(runs[2].path.display())?;
@@ -118,13 +119,18 @@ fn say(line: impl Display) -> Result<()> {
     }
 }
 
-fn train(lab: &Lab, recipe: &Recipe, corpus: &Corpus) -> Result<Run> {
+/// Whether a signal has come; of one process, so that a signal between two trainings stops the second.
+fn asked_to_stop() -> Result<Arc<AtomicBool>> {
     let asked = Arc::new(AtomicBool::new(false));
     for signal in [SIGTERM, SIGINT, SIGUSR1] {
         // A second signal ends the process at once.
         signal_hook::flag::register_conditional_shutdown(signal, i32::from(STOPPED), asked.clone())?;
         signal_hook::flag::register(signal, asked.clone())?;
     }
+    Ok(asked)
+}
+
+fn train(lab: &Lab, recipe: &Recipe, corpus: &Corpus, asked: &AtomicBool) -> Result<Run> {
     let mut show = progress::lines(std::io::stderr(), Duration::from_secs(5));
     let mut watch = |tick: &Tick| match asked.load(Ordering::Relaxed) {
         true => ControlFlow::Break(()),

@@ -192,19 +192,27 @@ fn a_fetched_file_with_another_blob_id_is_not_kept_and_no_network_is_said() {
 fn a_checkpoint_comes_from_a_hub_whole_or_not_at_all() {
     let checkpoints = tempfile::tempdir().unwrap();
     let lab = checkpoints.path().to_str().unwrap();
-    // The fake tells the address that it was asked for, and lacks one file.
-    let fetch = |missing: &str| {
+    // The fake tells the address that it was asked for, and fails for one file.
+    let fetch_from = |owner: &str, missing: &str, says: &str| {
         let script = format!(
-            "for last; do :; done; case \"$last\" in *{missing}) echo 'error: 404' >&2; exit 22;; esac\nwhile [ $# -gt 2 ]; do shift; done; printf %s \"$2\" > \"$1\""
+            "for last; do :; done; case \"$last\" in *{missing}) echo '{says}' >&2; exit 22;; esac\nwhile [ $# -gt 2 ]; do shift; done; printf %s \"$2\" > \"$1\""
         );
-        with_curl(&script, &["--checkpoints", lab, "fetch", "someone/tiny", "--hub", "https://a.mirror"])
+        let name = format!("{owner}/tiny");
+        with_curl(&script, &["--checkpoints", lab, "fetch", &name, "--hub", "https://a.mirror"])
     };
+    let fetch = |missing: &str| fetch_from("someone", missing, "error: 404");
     let without = fetch("model.safetensors");
     let said = text(&without.stderr);
     assert!(!without.status.success() && said.contains("someone/tiny: weights as safetensors"), "{said}");
     assert!(!checkpoints.path().join("tiny").exists());
+    let broken = fetch_from("someone", "tokenizer_config.json", "error: 503");
+    assert!(!broken.status.success(), "that a line broke does not mean that there is no such file");
+    assert!(!checkpoints.path().join("tiny").exists());
     let whole = fetch("vocab.txt");
     assert!(whole.status.success(), "{}", text(&whole.stderr));
+    let another = fetch_from("another", "vocab.txt", "error: 404");
+    let said = text(&another.stderr);
+    assert!(!another.status.success() && said.contains("holds someone/tiny"), "{said}");
     let weights = std::fs::read_to_string(checkpoints.path().join("tiny/model.safetensors")).unwrap();
     assert_eq!(weights, "https://a.mirror/someone/tiny/resolve/main/model.safetensors");
 }
