@@ -66,18 +66,17 @@ pub fn multiplies(device: Device, precision: Precision) -> bool {
     let [bf16, fp16] = [is_x86_feature_detected!("avx512bf16"), is_x86_feature_detected!("avx512fp16")];
     #[cfg(not(target_arch = "x86_64"))]
     let [bf16, fp16] = [false; 2];
-    let by_processor = match precision {
+    match precision {
         Precision::Fp32 => true,
-        Precision::Bf16 => bf16,
-        Precision::Fp16 => fp16,
-    };
-    device.is_cuda() || by_processor
+        Precision::Bf16 => bf16 || device.is_cuda(),
+        Precision::Fp16 => fp16 || device.is_cuda(),
+    }
 }
 
 const EXTENSIONS: [&str; 4] = ["avx2", "avx512f", "avx512_bf16", "amx_bf16"];
 const SMI: [&str; 2] = ["--query-gpu=name", "--format=csv,noheader"];
 
-/// What a result was computed on. Two runs of a recipe agree bit for bit where all of this agrees.
+/// What a result was computed on, at its end. Two runs of a recipe agree bit for bit where all of this agrees all along.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
     /// `cpu` or `cuda`.

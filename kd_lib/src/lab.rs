@@ -215,14 +215,13 @@ fn build(plan: &Plan, encoder: &Encoder) -> Result<(Blueprint, Box<dyn Classifie
         ) => {
             let entries = vocabulary.entries().len() as i64;
             let config = BiLstmConfig { vocabulary: entries, embedding, hidden, classes, dropout, pool_padding };
-            let blueprint = Blueprint::Bilstm { config };
             let model = BiLstm::new(&config, plan.device);
             if let Some((folder, _)) = &plan.checkpoint {
                 model.begin_with(folder, vocabulary)?;
             }
             let _guard = tch::no_grad_guard();
             let _ = model.word_embedding().shallow_clone().g_mul_scalar_(embedding_spread.unwrap_or(1.0));
-            Ok((blueprint, Box::new(model)))
+            Ok((Blueprint::Bilstm { config }, Box::new(model)))
         }
         _ => Err(Error::recipe("model", "model and encoder do not belong together", "report this as a bug")),
     }

@@ -56,9 +56,7 @@ fn lay_over(base: &mut Table, overlay: Table) {
             {
                 lay_over(inner, above)
             }
-            (_, value) => {
-                base.insert(key, value);
-            }
+            (_, value) => drop(base.insert(key, value)),
         }
     }
 }
@@ -67,14 +65,10 @@ fn lay_over(base: &mut Table, overlay: Table) {
 pub(crate) fn set(table: &mut Table, setting: &str) -> Result<()> {
     let fix = "write --set key=value, for example --set optimiser.learning_rate=2e-5";
     let (key, value) = setting.split_once('=').ok_or_else(|| Error::recipe(setting, "no '='", fix))?;
-    let value = format!("value = {value}")
-        .parse::<Table>()
-        .ok()
-        .and_then(|mut t| t.remove("value"))
-        .unwrap_or_else(|| Value::String(value.into()));
-    let overlay =
-        key.trim().rsplit('.').fold(value, |inner, part| Value::Table(Table::from_iter([(part.to_owned(), inner)])));
-    if let Value::Table(overlay) = overlay {
+    let parsed = format!("value = {value}").parse::<Table>().ok().and_then(|mut t| t.remove("value"));
+    let value = parsed.unwrap_or_else(|| Value::String(value.into()));
+    let within = |inner, part: &str| Value::Table(Table::from_iter([(part.to_owned(), inner)]));
+    if let Value::Table(overlay) = key.trim().rsplit('.').fold(value, within) {
         lay_over(table, overlay);
     }
     Ok(())

@@ -1,5 +1,5 @@
-//! Figures of merit from logits and labels, in f64: accuracy, macro precision / recall / F1 (a class that is
-//! never predicted counts 0, as in scikit-learn with `zero_division=0`), confusion, calibration.
+//! Figures of merit from logits and labels, in f64: accuracy, macro precision / recall / F1 (over all classes; one that
+//! is never predicted counts 0, as in scikit-learn with `labels` and `zero_division=0`), confusion, calibration.
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 use serde::{Deserialize, Serialize};

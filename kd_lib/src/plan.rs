@@ -73,8 +73,9 @@ impl Plan {
         let (whole, (corpus, rest)) = (corpus.clone(), select(corpus, recipe));
         let extras = recipe.transfer.as_ref().map(|t| t.gather(&corpus, &rest)).transpose()?.unwrap_or_default();
         if corpus.train.is_empty() {
-            let fix = "set data.drop_leaks = false, or give splits that differ";
-            return Err(Error::recipe("data.drop_leaks", "every training text recurs in dev or test", fix));
+            let fix = "set data.drop_leaks = false, give splits that differ, or ask for fewer folds of more texts";
+            let problem = "no training text is left: all recur in dev or test, or none is in this fold";
+            return Err(Error::recipe("data", problem, fix));
         }
         let batches = (corpus.train.len() + extras.len()).div_ceil(recipe.train.batch);
         let steps_per_epoch = batches.div_ceil(recipe.train.accumulation);
@@ -190,14 +191,16 @@ pub fn check(recipe: &Recipe) -> Result<()> {
     let lowest = if matches!(recipe.model, Model::Bert { .. }) { 8 } else { 1 };
     let few = "a BERT's special tokens and prefix need 8 or more";
     let tokens = ("data.max_tokens", recipe.data.max_tokens as f64, recipe.data.max_tokens >= lowest, few);
-    let counts = counts(recipe).map(|(key, count)| (key, count as f64, count > 0, "choose 1 or more"));
+    let most = |key: &str| if key.starts_with("model.") { 10_000 } else { 1_000_000_000 };
+    let fix = "choose 1 or more, a billion at most (a width: 10,000)";
+    let counts = counts(recipe).map(|(key, n)| (key, n as f64, (1..=most(key)).contains(&n), fix));
     match counts.into_iter().chain(numbers(recipe)).chain([tokens]).find(|rule| !rule.2) {
         Some((key, value, _, fix)) => Err(Error::recipe(key, value.to_string(), fix)),
         None => Ok(()),
     }
 }
 
-/// What must be 1 or more.
+/// What must be 1 or more, and no number that memory or arithmetic cannot hold.
 fn counts(recipe: &Recipe) -> [(&'static str, usize); 11] {
     let Recipe { data, train, .. } = recipe;
     let (embedding, hidden) = match recipe.model {
@@ -231,12 +234,14 @@ fn numbers(recipe: &Recipe) -> [(&'static str, f64, bool, &'static str); 17] {
     };
     let (teachers, enough) = match &recipe.teaching {
         Some(Teaching::Folds(n)) => (*n, *n > 1),
-        Some(Teaching::Seeds(seeds)) => (seeds.len(), !seeds.is_empty()),
+        Some(Teaching::Seeds(seeds)) => (seeds.len(), seeds.iter().collect::<HashSet<_>>().len() == seeds.len().max(1)),
         None => (1, true),
     };
+    let taught = recipe.teaching.is_none() || recipe.teacher.is_some();
     let [folds, left_out] = recipe.data.fold.unwrap_or([2, 0]);
     let (radius, step, _) = recipe.attack.map_or((1.0, 1.0, 1), Attack::settings);
     let labelled = recipe.data.labelled.unwrap_or(1.0);
+    let cools = recipe.train.final_temperature.is_none() || recipe.objective.at_temperature(2.0).temperature() == 2.0;
     let last = recipe.train.final_temperature.unwrap_or(1.0);
     let above_zero = |value: f64| value > 0.0 && value.is_finite();
     let (positive, share) = ("choose a number above 0", "choose 0 or more, below 1");
@@ -250,12 +255,17 @@ fn numbers(recipe: &Recipe) -> [(&'static str, f64, bool, &'static str); 17] {
         ("optimiser.warmup", warmup, (0.0..=1.0).contains(&warmup), "it is a share of all updates: choose 0 to 1"),
         ("attack.epsilon", radius, above_zero(radius), positive),
         ("attack.alpha", step, above_zero(step), positive),
-        ("teaching", teachers as f64, enough, "give a seed or more, or 2 folds or more"),
+        ("teaching", teachers as f64, enough && taught, "it takes a teacher, and seeds that differ or 2 folds or more"),
         ("data.fold", left_out as f64, folds > 1 && left_out < folds, "it is [n, k]: choose n above 1, k below n"),
         ("model.vocabulary", entries as f64, entries > 2, "choose 3 or more: padding and unknown characters take two"),
         ("data.labelled", labelled, labelled > 0.0 && labelled <= 1.0, "it is a share: choose above 0, at most 1"),
         ("train.stretch", recipe.train.stretch, above_zero(recipe.train.stretch), positive),
-        ("train.final_temperature", last, above_zero(last), positive),
+        (
+            "train.final_temperature",
+            last,
+            cools && above_zero(last),
+            "choose above 0, if the objective has a temperature",
+        ),
         ("model.embedding_spread", spread, above_zero(spread), positive),
         ("model.dropout", dropout, (0.0..1.0).contains(&dropout), share),
     ]

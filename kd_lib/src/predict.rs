@@ -31,7 +31,7 @@ pub struct Predictor {
 pub struct Prediction {
     /// The text as it was given.
     pub text: String,
-    /// Whether there was nothing to read: the answer is then that of one unknown character.
+    /// Whether there was nothing to read: the answer is then that of a prompt alone or, by a student, of one unknown character.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub empty: bool,
     /// The likeliest class.
@@ -66,7 +66,7 @@ impl Predictor {
         Ok(evaluate(self.model.as_ref(), &encoded, &plan::evaluation(&self.recipe, &encoded), self.precision))
     }
 
-    /// Answers, in order; an empty text is answered as one unknown character.
+    /// Answers, in order; of an empty text as [`Prediction::empty`] says.
     pub fn predict(&self, texts: &[&str]) -> Result<Vec<Prediction>> {
         if texts.is_empty() {
             return Ok(Vec::new());

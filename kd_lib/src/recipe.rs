@@ -154,7 +154,7 @@ pub struct Train {
     pub precision: PrecisionChoice,
     /// Look at dev each time this many examples more have been seen.
     pub evaluate_every: usize,
-    /// Move the objective's temperature to this one, in a straight line from the first update to the last.
+    /// Move the objective's temperature to this one, in a straight line from the first update to the run's end.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub final_temperature: Option<f64>,
     /// Put texts of like length together; `false` takes them as they come, in training and in evaluation.
@@ -219,9 +219,8 @@ impl Recipe {
                 return Err(Error::file(&teacher_path, "a teacher that has a teacher", "name a recipe without one"));
             }
             let teacher = Recipe::read(teacher_path, profile, &for_teacher)?;
-            let value =
-                Value::try_from(teacher).map_err(|e| Error::file(path, e.to_string(), "report this as a bug"))?;
-            table.insert("teacher".into(), value);
+            let bug = |e: toml::ser::Error| Error::file(path, e.to_string(), "report this as a bug");
+            table.insert("teacher".into(), Value::try_from(teacher).map_err(bug)?);
         } else if let Some(setting) = for_teacher.first() {
             return Err(Error::recipe(&format!("teacher.{setting}"), "this recipe has no teacher", "leave it out"));
         }

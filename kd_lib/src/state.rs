@@ -129,7 +129,7 @@ impl State {
     pub fn save(&mut self, params: &Params, optimiser: &AdamW, folder: &Path) -> Result<()> {
         self.version = VERSION;
         let path = folder.join(format!("state-{:08}.safetensors", self.step));
-        let notes =
+        let note =
             serde_json::to_string(&self).map_err(|e| Error::file(&path, e.to_string(), "report this as a bug"))?;
         let weights = params.iter().map(|p| (format!("weight.{}", p.name), &p.master));
         let best = params.iter().zip(&self.best_weights).map(|(p, best)| (format!("best.{}", p.name), best));
@@ -138,7 +138,7 @@ impl State {
             [(format!("mean.{}", p.name), mean), (format!("square.{}", p.name), square)]
         });
         let tensors = weights.chain(best).chain(moments);
-        files::write_sealed_tensors(&path, tensors, HashMap::from([("state".into(), notes)]))?;
+        files::write_sealed_tensors(&path, tensors, HashMap::from([("state".into(), note)]))?;
         for stale in files::sealed(folder, "state-").into_iter().skip(KEPT) {
             std::fs::remove_file(&stale).map_err(Error::io(&stale))?;
         }

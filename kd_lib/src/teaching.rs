@@ -21,7 +21,7 @@ const PORTION: usize = 4096;
 type Rows = HashMap<[i64; 2], i64>;
 
 /// Logits `[text, class]` to learn from, of a recipe's teachers.
-pub(crate) fn taught(teaching: &Option<Teaching>, teachers: &[Run], texts: &[&str], watch: Watch) -> Result<Tensor> {
+pub fn taught(teaching: &Option<Teaching>, teachers: &[Run], texts: &[&str], watch: Watch) -> Result<Tensor> {
     let Some(Teaching::Folds(folds)) = *teaching else {
         let answers = teachers.iter().map(|teacher| logits(teacher, texts, watch)).collect::<Result<Vec<_>>>()?;
         return Ok(answers.iter().sum::<Tensor>() / answers.len() as f64);
@@ -41,12 +41,14 @@ pub(crate) fn taught(teaching: &Option<Teaching>, teachers: &[Run], texts: &[&st
 /// nothing new does not wait for another run that makes the teacher read.
 pub fn logits(teacher: &Run, texts: &[&str], watch: Watch) -> Result<Tensor> {
     let folder = teacher.path.join("answers");
+    // A teacher trained again may have other weights under the same id: what was said before is not its.
+    let part = format!("part-{}-", &files::hash_file(&teacher.path.join("model.safetensors"))?[..16]);
     let mut wanted: HashMap<[i64; 2], &str> = texts.iter().map(|t| (key(t), *t)).collect();
-    let (mut known, mut tables) = said(&folder)?;
+    let (mut known, mut tables) = said(&folder, &part)?;
     let lock = if wanted.keys().all(|key| known.contains_key(key)) { None } else { Some(lock(&folder)?) };
     if lock.is_some() {
         files::sweep(&folder)?;
-        (known, tables) = said(&folder)?;
+        (known, tables) = said(&folder, &part)?;
     }
     wanted.retain(|key, _| !known.contains_key(key));
     let mut missing: Vec<([i64; 2], &str)> = wanted.into_iter().collect();
@@ -57,7 +59,7 @@ pub fn logits(teacher: &Run, texts: &[&str], watch: Watch) -> Result<Tensor> {
     for (predictor, portion) in predictor.iter().flat_map(|p| missing.chunks(PORTION).map(move |c| (p, c))) {
         let answers = predictor.logits(&portion.iter().map(|p| p.1).collect::<Vec<_>>())?;
         let keys = Tensor::from_slice(&portion.iter().flat_map(|p| p.0).collect::<Vec<_>>()).view([-1, 2]);
-        let path = folder.join(format!("part-{:06}.safetensors", tables.len()));
+        let path = folder.join(format!("{part}{:06}.safetensors", tables.len()));
         let tensors = [("keys".to_owned(), &keys), ("logits".to_owned(), &answers)];
         files::write_sealed_tensors(&path, tensors, HashMap::new())?;
         take(keys, answers, &mut known, &mut tables)?;
@@ -81,9 +83,9 @@ fn note(teacher: &Run, unread: usize, asked: usize) -> Result<()> {
 }
 
 /// What a teacher has said: a text's row by its key, through all portions. A damaged one's texts are answered again.
-fn said(folder: &Path) -> Result<(Rows, Vec<Tensor>)> {
+fn said(folder: &Path, part: &str) -> Result<(Rows, Vec<Tensor>)> {
     let (mut known, mut tables) = (Rows::new(), Vec::new());
-    for path in files::sealed(folder, "part-").into_iter().filter(|path| files::is_sound(path)) {
+    for path in files::sealed(folder, part).into_iter().filter(|path| files::is_sound(path)) {
         let mut file = TensorFile::read(&path)?;
         take(file.take(&path, "keys")?, file.take(&path, "logits")?, &mut known, &mut tables)?;
     }

@@ -144,10 +144,8 @@ pub fn evaluate(model: &dyn Classifier, split: &Encoded, batches: &[Vec<usize>],
     let _guard = tch::no_grad_guard();
     let order: Vec<i64> = batches.iter().flatten().map(|&r| r as i64).collect();
     let device = model.params().device();
-    let parts: Vec<Tensor> = batches
-        .iter()
-        .map(|rows| model.logits(&Batch::collate(split, rows, device), Mode::Eval, precision).to_device(Device::Cpu))
-        .collect();
-    let sorted = Tensor::cat(&parts, 0);
+    let logits = |rows: &Vec<usize>| model.logits(&Batch::collate(split, rows, device), Mode::Eval, precision);
+    let parts = batches.iter().map(|rows| logits(rows).to_device(Device::Cpu));
+    let sorted = Tensor::cat(&parts.collect::<Vec<_>>(), 0);
     sorted.zeros_like().index_copy(0, &Tensor::from_slice(&order), &sorted)
 }

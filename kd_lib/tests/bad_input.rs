@@ -83,11 +83,14 @@ fn a_recipe_with_a_fault_is_refused() {
     let vocabulary = folder.path().join("vocab.txt");
     std::fs::write(&vocabulary, "<PAD>\n人\n").unwrap();
     let vocabulary = format!("model.vocabulary_file={}", vocabulary.display());
-    let cases: [(&str, &str, Parts); 24] = [
+    let cases: [(&str, &str, Parts); 30] = [
         ("student", "train.epoch=3", &["student.toml", "unknown field", "epoch"]),
         ("student", "train.epochs=many", &["student.toml", "train.epochs", "many"]),
         ("student", "train.epochs", &["train.epochs", "no '='", "--set key=value"]),
         ("student", "train.accumulation=0", &["train.accumulation", "0", "1 or more"]),
+        ("student", "train.epochs=4000000000000", &["train.epochs", "4000000000000", "1 or more"]),
+        ("student", "train.batch=4000000000000", &["train.batch", "4000000000000", "1 or more"]),
+        ("student", "model.embedding=1000000000000", &["model.embedding", "1000000000000", "10,000"]),
         ("student", "optimiser.learning_rate=nan", &["optimiser.learning_rate", "NaN", "above 0"]),
         ("student", "device=cuda:x", &["device", "cuda:x", "auto, cpu or cuda:N"]),
         ("student", "data.max_tokens=0", &["data.max_tokens", "0"]),
@@ -95,7 +98,10 @@ fn a_recipe_with_a_fault_is_refused() {
         ("student", "model.vocabulary=2", &["model.vocabulary", "2", "3 or more"]),
         ("student", "data.fold=[2,2]", &["data.fold", "2", "k below n"]),
         ("distilled", "teaching={folds=1}", &["teaching", "1", "2 folds or more"]),
-        ("distilled", "teaching={seeds=[]}", &["teaching", "0", "a seed or more"]),
+        ("distilled", "teaching={seeds=[]}", &["teaching", "0", "seeds that differ"]),
+        ("distilled", "teaching={seeds=[1,1]}", &["teaching", "2", "seeds that differ"]),
+        ("student", "teaching={seeds=[1]}", &["teaching", "it takes a teacher"]),
+        ("student", "train.final_temperature=2.0", &["train.final_temperature", "if the objective has a temperature"]),
         ("distilled", "objective.temperature=0", &["objective.temperature", "0"]),
         ("distilled", "objective.hard=-1", &["objective.hard", "-1"]),
         (

@@ -66,7 +66,7 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn dependencies_point_one_way() {
+fn no_module_uses_one_of_a_later_level() {
     // A module may use those before it, and its own level.
     let levels: [&[&str]; 10] = [
         &["error", "files", "grid", "layers"],

@@ -4,7 +4,7 @@ mod common;
 
 use common::{TINY_STUDENT, recipe, sample, tiny_checkpoint};
 use kd_lib::data::transfer::Way;
-use kd_lib::data::{Corpus, Split, Transfer};
+use kd_lib::data::{Corpus, Example, Split, Transfer};
 use kd_lib::lab::Lab;
 use kd_lib::progress::silent;
 use kd_lib::recipe::Recipe;
@@ -48,6 +48,19 @@ fn a_made_text_is_new_and_comes_from_its_source() {
             source.len() == text.len() && span <= 4 && sources.iter().any(|other| other.contains(&new))
         });
         assert!(from_one, "{}", graft.text);
+    }
+}
+
+#[test]
+fn a_made_text_is_no_held_out_one_with_a_blank_at_its_end() {
+    let mut corpus = Corpus::open(sample()).unwrap();
+    let texts = ["甲乙 丙丁", "甲乙", "丙丁", "甲 丁", "丙丁 甲乙"];
+    let examples: Vec<Example> =
+        texts.iter().enumerate().map(|(line, text)| Example { text: (*text).into(), label: 0, line }).collect();
+    (corpus.train, corpus.dev, corpus.test) = (examples[..1].to_vec(), examples[1..3].to_vec(), examples[3..].to_vec());
+    for way in [Way::Crop, Way::Splice, Way::Swap, Way::Graft] {
+        let extras = transfer(50, &[way]).gather(&corpus, &[]).unwrap();
+        assert!(extras.iter().all(|e| !texts.contains(&e.text.trim())), "{way:?}: {extras:?}");
     }
 }
 
@@ -119,7 +132,7 @@ fn a_teacher_reads_a_text_once_whoever_asks() {
     let texts: Vec<&str> = corpus.train.iter().take(50).map(|e| e.text.as_str()).collect();
     let before = teaching::logits(&teacher, &texts, &mut silent).unwrap();
     let mut portions = std::fs::read_dir(teacher.path.join("answers")).unwrap().map(|e| e.unwrap().path());
-    let first = portions.find(|p| p.to_string_lossy().contains("part-000000")).unwrap();
+    let first = portions.find(|p| p.to_string_lossy().contains("-000000-")).unwrap();
     let mut bytes = std::fs::read(&first).unwrap();
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
@@ -143,10 +156,27 @@ fn a_teacher_reads_a_text_once_whoever_asks() {
 }
 
 #[test]
+fn what_a_teacher_said_is_not_what_its_next_weights_say() {
+    let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
+    let lab = lab(folder.path());
+    let teacher = *pair(&[]).teacher.unwrap();
+    let [first, other] =
+        [teacher.clone(), teacher.with_seed(7)].map(|recipe| lab.run(&recipe, &corpus, &mut silent).unwrap());
+    let texts = ["基金净值上涨", "球队晋级决赛"];
+    let [said, by_other] = [&first, &other].map(|run| teaching::logits(run, &texts, &mut silent).unwrap());
+    assert!(common::distance(&said, &by_other) > 1e-3);
+    // As if it had been trained again where numbers round otherwise: other weights, the same id.
+    std::fs::copy(other.path.join("model.safetensors"), first.path.join("model.safetensors")).unwrap();
+    let again = teaching::logits(&first, &texts, &mut silent).unwrap();
+    assert!(common::distance(&again, &by_other) < 1e-5);
+}
+
+#[test]
 fn several_teachers_are_averaged_and_a_fold_is_answered_by_who_did_not_learn_it() {
     let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
     let lab = lab(folder.path());
-    let mean = lab.run(&pair(&["teaching={seeds=[1,2]}"]), &corpus, &mut silent).unwrap();
+    let averaged = pair(&["teaching={seeds=[1,2]}"]);
+    let mean = lab.run(&averaged, &corpus, &mut silent).unwrap();
     assert_eq!(mean.report.teacher.unwrap().split('+').count(), 2);
     let folded = pair(&["teaching={folds=2}"]);
     lab.run(&folded, &corpus, &mut silent).unwrap();
@@ -168,6 +198,24 @@ fn several_teachers_are_averaged_and_a_fold_is_answered_by_who_did_not_learn_it(
         })
         .sum();
     assert_eq!(asked, parts.iter().map(HashSet::len).sum::<usize>());
+    let texts: Vec<&str> = parts.iter().flatten().map(String::as_str).collect();
+    let says = |recipe: &Recipe, texts: &[&str]| {
+        teaching::logits(&lab.run(recipe, &corpus, &mut silent).unwrap(), texts, &mut silent).unwrap()
+    };
+    let taught = |recipe: &Recipe| {
+        let teachers =
+            recipe.teachers().iter().map(|t| lab.run(t, &corpus, &mut silent)).collect::<Result<Vec<_>, _>>();
+        teaching::taught(&recipe.teaching, &teachers.unwrap(), &texts, &mut silent).unwrap()
+    };
+    let [one, other] = [&averaged, &folded].map(|recipe| [0, 1].map(|k| says(&recipe.teachers()[k], &texts)));
+    assert!(common::distance(&one[0], &one[1]) > 1e-3, "two teachers that say the same prove nothing");
+    assert!(common::distance(&taught(&averaged), &((&one[0] + &one[1]) / 2.0)) < 1e-6);
+    let of_fold = taught(&folded);
+    for (row, text) in texts.iter().enumerate() {
+        // The k-th teacher was trained without the k-th part.
+        let k = usize::from(parts[0].contains(*text));
+        assert!(common::distance(&of_fold.get(row as i64), &other[k].get(row as i64)) < 1e-6, "{text}");
+    }
     let mut few = corpus.clone();
     few.train.truncate(8);
     let crumbs = pair(&["teaching={folds=8}"]);

@@ -80,11 +80,10 @@ pub fn read_examples(path: &Path, format: Format, labels: &[String]) -> Result<V
     let index: HashMap<&str, usize> = labels.iter().enumerate().map(|(i, l)| (l.as_str(), i)).collect();
     let examples = match format {
         Format::Csv => read_csv(path, &index)?,
-        _ => read_lines(path)?
-            .iter()
-            .enumerate()
-            .map(|(at, line)| parse_line(path, at + 1, line, format, &index))
-            .collect::<Result<Vec<_>>>()?,
+        _ => {
+            let lines = read_lines(path)?.into_iter().enumerate();
+            lines.map(|(at, line)| parse_line(path, at + 1, &line, format, &index)).collect::<Result<Vec<_>>>()?
+        }
     };
     if examples.is_empty() {
         return Err(Error::file(path, "no examples", "a split needs at least one line"));
@@ -119,8 +118,7 @@ fn parse_index(path: &Path, line: usize, field: &str, classes: usize) -> Result<
 
 fn find(path: &Path, line: usize, label: &str, index: &HashMap<&str, usize>) -> Result<usize> {
     index.get(label.trim()).copied().ok_or_else(|| {
-        let fix =
-            "correct it, or add it to the file of class names (for lines text<TAB>index, name that file class.txt)";
+        let fix = "correct it, or add it to the file of class names (for lines text<TAB>index: class.txt)";
         Error::line(path, line, format!("class {:?} is not among the {} known", excerpt(label), index.len()), fix)
     })
 }

@@ -18,7 +18,7 @@ pub struct Hygiene {
     pub dev_in_test: usize,
     /// Distinct training texts that carry two labels or more.
     pub contradictions: usize,
-    /// Empty texts over all splits; each is read as one unknown token.
+    /// Empty texts over all splits; a student reads one unknown character, a BERT its prefix alone.
     pub empty: usize,
 }
 
@@ -27,14 +27,13 @@ impl Corpus {
     pub fn hygiene(&self) -> Hygiene {
         let texts = |split| self.split(split).iter().map(|e| e.text.as_str()).collect::<HashSet<_>>();
         let (train, dev, test) = (texts(Split::Train), texts(Split::Dev), texts(Split::Test));
-        let recurring = |split: Split, other: &HashSet<&str>| {
-            self.split(split).iter().filter(|e| other.contains(e.text.as_str())).count()
-        };
+        let recur =
+            |split, other: &HashSet<&str>| self.split(split).iter().filter(|e| other.contains(&*e.text)).count();
         Hygiene {
             repeated: [self.train.len() - train.len(), self.dev.len() - dev.len(), self.test.len() - test.len()],
-            train_in_dev: recurring(Split::Train, &dev),
-            train_in_test: recurring(Split::Train, &test),
-            dev_in_test: recurring(Split::Dev, &test),
+            train_in_dev: recur(Split::Train, &dev),
+            train_in_test: recur(Split::Train, &test),
+            dev_in_test: recur(Split::Dev, &test),
             contradictions: contradictions(&self.train),
             empty: self.train.iter().chain(&self.dev).chain(&self.test).filter(|e| e.text.is_empty()).count(),
         }

@@ -75,7 +75,7 @@ pub struct Extra {
 
 impl Transfer {
     /// The transfer set of a corpus, whose training split is what is labelled; `rest` are texts whose labels are left out. No
-    /// text recurs in it, in training or among the texts held out.
+    /// text recurs in it, nor in training or among the texts held out, with a blank at an end or without.
     pub fn gather(&self, corpus: &Corpus, rest: &[Example]) -> Result<Vec<Extra>> {
         let examples = corpus.train.iter().chain(&corpus.dev).chain(&corpus.test);
         let mut seen: HashSet<String> = examples.map(|e| e.text.clone()).collect();
@@ -89,11 +89,12 @@ impl Transfer {
             .chain(extras.iter().map(|e| (e.text.as_str(), None)))
             .map(|(text, label)| (text.chars().collect(), label))
             .collect();
-        let mut random = ChaCha8Rng::seed_from_u64(0);
+        let (given, mut random) = (seen.clone(), ChaCha8Rng::seed_from_u64(0));
         for _ in 0..self.made {
             for (source, label) in &sources {
                 let mut attempt = || self.make(source, &sources, &mut random);
-                let new = (0..ATTEMPTS).find_map(|_| attempt().filter(|text| seen.insert(text.clone())));
+                let mut is_new = |text: &String| !given.contains(text.trim()) && seen.insert(text.clone());
+                let new = (0..ATTEMPTS).find_map(|_| attempt().filter(&mut is_new));
                 extras.extend(new.map(|text| Extra { text, label: *label, made: true }));
             }
         }

@@ -101,8 +101,8 @@ impl Attack {
     /// The next perturbation, from the one of the last pass and the loss's gradient with respect to it.
     pub fn step(self, from: &Perturbation, gradient: &Tensor) -> Perturbation {
         let _guard = tch::no_grad_guard();
-        // A zero gradient points nowhere: no step, rather than a division by zero.
-        let direction = gradient / norm(gradient, from.scope).clamp_min(f64::from(f32::MIN_POSITIVE));
+        // A gradient of zero, or one whose squares are, points nowhere: no step, rather than a division by zero.
+        let direction = gradient / norm(gradient, from.scope).clamp_min(1e-12);
         let moved = match self {
             Attack::Fgm { epsilon, .. } => direction * epsilon,
             Attack::Pgd { epsilon, alpha, .. } => {
