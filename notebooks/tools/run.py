@@ -111,7 +111,8 @@ def execute(path, target, seconds):
             if late := last_words(client):
                 raise Failed(f"a cell wrote to stderr:\n{late}")
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        raise Failed(str(error)) from error
+        # The compiler's own words are no part of the traceback that evcxr gives.
+        raise Failed(f"{error}\n{getattr(error, 'evalue', '')}".strip()) from error
     finally:
         target.parent.mkdir(parents=True, exist_ok=True)
         joined, _ = CoalesceStreamsPreprocessor().preprocess(notebook, {})

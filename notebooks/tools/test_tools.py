@@ -41,6 +41,10 @@ class RunnerFailsLoudly(Cell):
         with self.assertRaisesRegex(run.Failed, "no such luck"):
             self.execute('panic!("no such luck");')
 
+    def test_what_does_not_compile_fails_in_the_compiler_s_words(self):
+        with self.assertRaisesRegex(run.Failed, "mismatched types"):
+            self.execute('let n: i32 = "seven";')
+
     def test_the_program_ends_with_a_failing_code_and_keeps_no_stamp(self):
         cell = nbformat.v4.new_code_cell('panic!("no such luck");')
         path = Path(run.NOTEBOOKS / "out" / "smoke" / "panics.ipynb")
