@@ -111,8 +111,9 @@ def execute(path, target, seconds):
             if late := last_words(client):
                 raise Failed(f"a cell wrote to stderr:\n{late}")
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
-        # The compiler's own words are no part of the traceback that evcxr gives.
-        raise Failed(f"{error}\n{getattr(error, 'evalue', '')}".strip()) from error
+        # evcxr gives the compiler's words as outputs of the cell, not in the error.
+        words = [output.evalue for cell in notebook.cells for output in cell.get("outputs", []) if output.output_type == "error"]
+        raise Failed("\n".join([str(error).strip(), *words])) from error
     finally:
         target.parent.mkdir(parents=True, exist_ok=True)
         joined, _ = CoalesceStreamsPreprocessor().preprocess(notebook, {})
