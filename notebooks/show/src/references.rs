@@ -133,7 +133,8 @@ impl Study {
     fn train_convolutional(&self, recipe: &Recipe) -> Result<Accuracies> {
         let mut recipe = recipe.clone();
         // Its own settings name the folder too: others are another network.
-        recipe.name = format!("textcnn-{VOCABULARY}-{EMBEDDING}-{DROPOUT}-{FILTERS}");
+        let widths = WIDTHS.map(|width| width.to_string()).join("+");
+        recipe.name = format!("textcnn-{VOCABULARY}-{EMBEDDING}-{DROPOUT}-{FILTERS}-{widths}");
         (recipe.train.precision, recipe.transfer) = (PrecisionChoice::Fp32, None);
         let plan = self.lab.plan(&recipe, &self.corpus)?;
         let vocabulary = Vocabulary::build(plan.corpus.train.iter().map(|e| e.text.as_str()), VOCABULARY);
