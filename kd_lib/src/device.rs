@@ -22,7 +22,7 @@ pub fn open_cuda() -> Result<()> {
     // the CUDA back end and nothing else. It stays open for the life of the process.
     let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) };
     let fix = "install the CUDA build of libtorch, or set device = \"cpu\"";
-    std::mem::forget(library.map_err(|e| Error::file(&path, e.to_string(), fix))?);
+    std::mem::forget(library.map_err(Error::said(&path, fix))?);
     Ok(())
 }
 

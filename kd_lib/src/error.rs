@@ -1,5 +1,6 @@
 //! The one error type. Every variant says where (file, line, key), what was found there, and what to do.
 
+use std::fmt::Display;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,9 @@ pub enum Error {
 /// Shorthand for a result with this crate's error.
 pub type Result<T> = std::result::Result<T, Error>;
 
+/// What to do about what cannot happen.
+pub(crate) const BUG: &str = "report this as a bug";
+
 impl Error {
     pub(crate) fn io(path: &Path) -> impl FnOnce(std::io::Error) -> Error {
         let path = path.to_path_buf();
@@ -49,6 +53,12 @@ impl Error {
 
     pub(crate) fn file(path: &Path, problem: impl Into<String>, fix: impl Into<String>) -> Error {
         Error::File { path: path.to_path_buf(), problem: problem.into(), fix: fix.into() }
+    }
+
+    /// Of what another library says of a file.
+    pub(crate) fn said<E: Display>(path: &Path, fix: &'static str) -> impl FnOnce(E) -> Error {
+        let path = path.to_path_buf();
+        move |e| Error::file(&path, e.to_string(), fix)
     }
 
     pub(crate) fn recipe(key: &str, problem: impl Into<String>, fix: impl Into<String>) -> Error {

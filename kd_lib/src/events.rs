@@ -2,7 +2,7 @@
 //! frames them (length, its checksum, data, its checksum), messages as its `event.proto` has them. Read by others alone.
 
 use crate::run::CurvePoint;
-use crate::{Error, Result, files};
+use crate::{Error, Result, error::BUG, files};
 use prost::Message;
 use std::path::Path;
 
@@ -37,8 +37,7 @@ struct Value {
 pub(crate) fn write(path: &Path, curve: &[CurvePoint]) -> Result<()> {
     let mut bytes = record(&Event { file_version: "brain.Event:2".into(), ..Event::default() });
     for point in curve {
-        let figures =
-            serde_json::to_value(point).map_err(|e| Error::file(path, e.to_string(), "report this as a bug"))?;
+        let figures = serde_json::to_value(point).map_err(Error::said(path, BUG))?;
         let named = figures.as_object().into_iter().flatten().filter(|(name, _)| *name != "step");
         let value = |(name, figure): (&String, &serde_json::Value)| {
             Some(Value { tag: name.clone(), simple_value: Some(figure.as_f64()? as f32) })
@@ -51,9 +50,8 @@ pub(crate) fn write(path: &Path, curve: &[CurvePoint]) -> Result<()> {
 }
 
 fn record(event: &Event) -> Vec<u8> {
-    let (data, checksum) = (event.encode_to_vec(), |bytes: &[u8]| {
-        crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes()
-    });
+    let checksum = |bytes: &[u8]| crc32c::crc32c(bytes).rotate_right(15).wrapping_add(0xa282_ead8).to_le_bytes();
+    let data = event.encode_to_vec();
     let length = (data.len() as u64).to_le_bytes();
     [&length[..], &checksum(&length), &data, &checksum(&data)].concat()
 }

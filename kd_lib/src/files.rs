@@ -1,6 +1,6 @@
 //! Files on disk: written whole or not at all, and tensors as safetensors. Nothing here knows what the tensors mean.
 
-use crate::{Error, Result};
+use crate::{Error, Result, error::BUG};
 use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensorError, SafeTensors};
 use serde::{Serialize, de::DeserializeOwned};
@@ -75,17 +75,14 @@ pub fn write_text(path: &Path, text: &str) -> Result<()> {
 
 /// Writes a value as indented JSON, atomically.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let text =
-        serde_json::to_string_pretty(value).map_err(|e| Error::file(path, e.to_string(), "report this as a bug"))?;
+    let text = serde_json::to_string_pretty(value).map_err(Error::said(path, BUG))?;
     write_text(path, &(text + "\n"))
 }
 
 /// Reads a value from JSON.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    serde_json::from_str(&text).map_err(|e| {
-        Error::file(path, format!("not the JSON expected here ({e})"), "remove the file and make it again")
-    })
+    serde_json::from_str(&text).map_err(Error::said(path, "not the JSON expected here: remove it and make it again"))
 }
 
 /// blake3 of a file's bytes, as hex.
@@ -111,6 +108,12 @@ pub fn seal(folder: &Path, last: &str) -> Result<()> {
 /// Whether a folder has its list.
 pub fn is_sealed(folder: &Path) -> bool {
     folder.join(SUMS).exists()
+}
+
+/// The hash of a file as its folder's list has it.
+pub(crate) fn listed_hash(folder: &Path, name: &str) -> Option<String> {
+    let list = std::fs::read_to_string(folder.join(SUMS)).ok()?;
+    list.lines().filter_map(|line| line.split_once("  ")).find(|part| part.1 == name).map(|part| part.0.to_owned())
 }
 
 /// Refuses a folder where a listed file is not the one that was written, or the list is damaged itself.

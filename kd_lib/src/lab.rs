@@ -3,8 +3,6 @@
 
 use crate::data::{Corpus, Encoder, Pieces, Split, Vocabulary};
 use crate::device::{self, Environment};
-use crate::events;
-use crate::files;
 use crate::metrics::Scores;
 use crate::models::{Bert, BiLstm, BiLstmConfig, Blueprint, Classifier};
 use crate::plan::{self, Plan};
@@ -13,10 +11,9 @@ use crate::recipe::{Data, Model, Recipe};
 use crate::rehearsal::Rehearsal;
 use crate::run::{self, Report, Run};
 use crate::strategies::objective::UNLABELLED;
-use crate::teaching;
-use crate::train;
 use crate::update::Material;
-use crate::{Error, Result};
+use crate::{Error, Result, error::BUG, events, files, teaching, train};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -24,6 +21,9 @@ use tch::{Device, Kind, Tensor};
 
 /// Between two lines of a run's `log.txt`, evaluations aside.
 const LOG_EVERY: Duration = Duration::from_secs(30);
+
+/// Says of a run whose weights taught it.
+const TAUGHT_BY: &str = "taught_by.json";
 
 /// The folder that holds checkpoints and runs, and the shelf that holds what tables need of earlier ones.
 #[derive(Debug, Clone)]
@@ -61,7 +61,7 @@ impl Lab {
         plan::check(recipe)?;
         let teachers = recipe.teachers();
         let ids = teachers.iter().map(|t| Ok(self.plan(t, corpus)?.id)).collect::<Result<Vec<String>>>()?;
-        Plan::resolve(recipe, corpus, &self.checkpoints, (!ids.is_empty()).then(|| ids.join("+")))
+        Plan::resolve(recipe, corpus, &self.checkpoints, ids)
     }
 
     /// Whether a plan's run stands among the runs, with its weights.
@@ -77,8 +77,10 @@ impl Lab {
         let teachers = if wanted() { recipe.teachers() } else { Vec::new() };
         let teachers = teachers.iter().map(|t| self.run(t, corpus, watch)).collect::<Result<Vec<Run>>>()?;
         let _lock = if wanted() { Some(files::lock(&folder)?) } else { None };
+        let taught_by = self.taught_by(&plan, &folder)?;
         if wanted() {
             files::sweep(&folder)?;
+            (!taught_by.is_empty()).then(|| files::write_json(&folder.join(TAUGHT_BY), &taught_by)).transpose()?;
             let path = folder.join("log.txt");
             let log = File::options().create(true).append(true).open(&path).map_err(Error::io(&path))?;
             let mut to_file = progress::lines(log, LOG_EVERY);
@@ -116,6 +118,21 @@ impl Lab {
         Ok(Rehearsal::new(plan, model, Material { teacher, ..material }))
     }
 
+    /// Which weights teach a run, by their own run's id, as far as they are known; refused where a teacher has been
+    /// trained anew since it taught this run, or the part of it that is done.
+    fn taught_by(&self, plan: &Plan, folder: &Path) -> Result<BTreeMap<String, String>> {
+        let path = folder.join(TAUGHT_BY);
+        let mut known = if path.exists() { files::read_json(&path)? } else { BTreeMap::new() };
+        for id in &plan.teachers {
+            let Some(weights) = run::weights(&self.checkpoints.join("runs").join(id)) else { continue };
+            if *known.entry(id.clone()).or_insert_with(|| weights.clone()) != weights {
+                let problem = format!("{id} has been trained anew since it taught this run");
+                return Err(Error::file(folder, problem, "remove this folder, or bring back the teacher before"));
+            }
+        }
+        Ok(known)
+    }
+
     fn finish(&self, plan: &Plan, folder: &Path, teachers: &[Run], watch: Watch) -> Result<()> {
         let (encoder, corpus) = (encoder(plan)?, &plan.corpus);
         let material = material(plan, &encoder, teachers, watch)?;
@@ -136,7 +153,7 @@ impl Lab {
             corpus_fingerprint: corpus.fingerprint.clone(),
             train_examples: corpus.train.len(),
             transfer_examples: plan.extras.len(),
-            teacher: plan.teacher.clone(),
+            teacher: (!plan.teachers.is_empty()).then(|| plan.teachers.join("+")),
             parameters: model.params().count(),
             steps: plan.steps,
             best_step: outcome.best_step,
@@ -223,6 +240,6 @@ fn build(plan: &Plan, encoder: &Encoder) -> Result<(Blueprint, Box<dyn Classifie
             let _ = model.word_embedding().shallow_clone().g_mul_scalar_(embedding_spread.unwrap_or(1.0));
             Ok((Blueprint::Bilstm { config }, Box::new(model)))
         }
-        _ => Err(Error::recipe("model", "model and encoder do not belong together", "report this as a bug")),
+        _ => Err(Error::recipe("model", "model and encoder do not belong together", BUG)),
     }
 }

@@ -38,8 +38,8 @@ pub struct Plan {
     pub corpus: Corpus,
     /// The transfer set, trained on beside the corpus's own texts.
     pub extras: Vec<Extra>,
-    /// The teacher's run, where there is one; several joined by `+`.
-    pub teacher: Option<String>,
+    /// The teachers' runs, where there are any.
+    pub teachers: Vec<String>,
     /// The corpus as it was given: what word pieces are kept for.
     pub whole: Corpus,
     /// Updates of one epoch; the last may be short.
@@ -49,9 +49,9 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Resolves a recipe against a corpus; `checkpoints` is where named weights lie, `teacher` the id of the
-    /// finished teacher where the recipe names one.
-    pub fn resolve(recipe: &Recipe, corpus: &Corpus, checkpoints: &Path, teacher: Option<String>) -> Result<Plan> {
+    /// Resolves a recipe against a corpus; `checkpoints` is where named weights lie, `teachers` the ids of the
+    /// finished teachers where the recipe names one.
+    pub fn resolve(recipe: &Recipe, corpus: &Corpus, checkpoints: &Path, teachers: Vec<String>) -> Result<Plan> {
         recipe.objective.check_classes(corpus.labels.len())?;
         let device = device::choose(&recipe.device)?;
         let precision = match recipe.train.precision {
@@ -67,6 +67,7 @@ impl Plan {
         let checkpoint = weights.map(|(w, length)| open_checkpoint(checkpoints, w, length)).transpose()?;
         let ingredients = ingredients(recipe, checkpoint.as_ref().map(|(folder, _)| folder.as_path()))?;
         // Not the device: a teacher from a GPU teaches where there is none. (`cuda` stays for the ids that exist.)
+        let teacher = (!teachers.is_empty()).then(|| teachers.join("+"));
         let key = json!({ "format": FORMAT[usize::from(teacher.is_some())], "recipe": without_labels(recipe), "precision": precision, "cuda": false,
             "corpus": corpus.fingerprint, "ingredients": ingredients, "teacher": teacher });
         let id = format!("{}-{}", recipe.name, &blake3::hash(key.to_string().as_bytes()).to_hex()[..12]);
@@ -81,7 +82,7 @@ impl Plan {
         let steps_per_epoch = batches.div_ceil(recipe.train.accumulation);
         let steps = ((steps_per_epoch * recipe.train.epochs) as f64 * recipe.train.stretch).round() as usize;
         let (recipe, steps) = (recipe.clone(), steps.max(1));
-        Ok(Plan { id, recipe, device, precision, checkpoint, corpus, extras, teacher, whole, steps_per_epoch, steps })
+        Ok(Plan { id, recipe, device, precision, checkpoint, corpus, extras, teachers, whole, steps_per_epoch, steps })
     }
 
     /// Updates over which the learning rate rises.
@@ -260,12 +261,7 @@ fn numbers(recipe: &Recipe) -> [(&'static str, f64, bool, &'static str); 17] {
         ("model.vocabulary", entries as f64, entries > 2, "choose 3 or more: padding and unknown characters take two"),
         ("data.labelled", labelled, labelled > 0.0 && labelled <= 1.0, "it is a share: choose above 0, at most 1"),
         ("train.stretch", recipe.train.stretch, above_zero(recipe.train.stretch), positive),
-        (
-            "train.final_temperature",
-            last,
-            cools && above_zero(last),
-            "choose above 0, if the objective has a temperature",
-        ),
+        ("train.final_temperature", last, cools && above_zero(last), "above 0, if the objective has a temperature"),
         ("model.embedding_spread", spread, above_zero(spread), positive),
         ("model.dropout", dropout, (0.0..1.0).contains(&dropout), share),
     ]

@@ -1,17 +1,14 @@
 //! A finished run, answering: texts in, labels and probabilities out. Nothing is trained or written here.
 
-use crate::Result;
 use crate::data::format::one_line;
 use crate::data::{Encoded, Encoder};
-use crate::device;
-use crate::files;
 use crate::metrics::{argmax, probabilities};
 use crate::models::{Blueprint, Classifier};
-use crate::plan;
 use crate::recipe::Recipe;
 use crate::run::{Run, to_array};
 use crate::strategies::Precision;
 use crate::train::evaluate;
+use crate::{Result, device, files, plan};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tch::Tensor;

@@ -6,7 +6,7 @@ use crate::data::{Cut, Transfer};
 use crate::layers::{read_extended, read_with_profile, set};
 use crate::models::Pooling;
 use crate::strategies::{Attack, Objective};
-use crate::{Error, Result};
+use crate::{Error, Result, error::BUG};
 use serde::{Deserialize, Serialize};
 use serde_inline_default::serde_inline_default;
 use std::path::{Path, PathBuf};
@@ -219,8 +219,7 @@ impl Recipe {
                 return Err(Error::file(&teacher_path, "a teacher that has a teacher", "name a recipe without one"));
             }
             let teacher = Recipe::read(teacher_path, profile, &for_teacher)?;
-            let bug = |e: toml::ser::Error| Error::file(path, e.to_string(), "report this as a bug");
-            table.insert("teacher".into(), Value::try_from(teacher).map_err(bug)?);
+            table.insert("teacher".into(), Value::try_from(teacher).map_err(Error::said(path, BUG))?);
         } else if let Some(setting) = for_teacher.first() {
             return Err(Error::recipe(&format!("teacher.{setting}"), "this recipe has no teacher", "leave it out"));
         }

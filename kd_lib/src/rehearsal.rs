@@ -1,13 +1,12 @@
 //! A recipe tried out: a few updates on real texts, timed, with nothing written. What a dry run and a comparison of
 //! costs are made from; neither is made here.
 
-use crate::Result;
 use crate::models::Classifier;
 use crate::optim::AdamW;
 use crate::plan::Plan;
 use crate::strategies::LossScale;
-use crate::train;
 use crate::update::Material;
+use crate::{Result, train};
 use std::time::Instant;
 
 /// A recipe with its model, ready to make updates.
@@ -18,7 +17,8 @@ pub struct Rehearsal {
     model: Box<dyn Classifier>,
     optimiser: AdamW,
     material: Material,
-    scale: LossScale,
+    /// The loss scale after the updates made.
+    pub scale: LossScale,
     made: usize,
 }
 
@@ -40,11 +40,6 @@ impl Rehearsal {
         train::update(&self.plan, model, &mut self.optimiser, &self.material, window, (place, rate), &mut self.scale)?;
         self.made += 1;
         Ok((start.elapsed().as_secs_f64(), window.iter().map(Vec::len).sum()))
-    }
-
-    /// The loss scale after the updates made.
-    pub fn scale(&self) -> LossScale {
-        self.scale
     }
 
     /// Number of trained scalars.

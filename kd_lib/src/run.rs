@@ -7,6 +7,7 @@
 //! | `curve.tfevents` | the same for TensorBoard |
 //! | `model.safetensors`, `model.json`, `labels.json` and the encoder's files | the best model, ready to leave home |
 //! | `dev.safetensors`, `test.safetensors` | logits `[example, class]` and labels, in the corpus's order |
+//! | `taught_by.json` | of a distilled one: its teachers' weights, by the hash of their bytes |
 //! | `b3sums` | hashes of all these, written last: where it stands, the run is finished; checked at each opening |
 //! | `state-STEP-HASH.safetensors` | while it trains: where to go on, the last two |
 
@@ -129,8 +130,7 @@ impl Run {
             let problem = format!("a report of format {}, this program reads {FORMAT}", report["format"]);
             return Err(Error::file(&path, problem, "read it with the program that wrote it"));
         }
-        let report = serde_json::from_value(report)
-            .map_err(|e| Error::file(&path.join(REPORT), e.to_string(), "run its recipe again"))?;
+        let report = serde_json::from_value(report).map_err(Error::said(&path.join(REPORT), "train it again"))?;
         let labels = files::read_json(&path.join("labels.json"))?;
         Ok(Run { path, report, labels })
     }
@@ -182,6 +182,11 @@ impl Run {
         Run::write_report(&folder, &self.report)?;
         Run::open(folder)
     }
+}
+
+/// First digits of the hash of a finished run's weights, where it has them: those on the shelf have none.
+pub(crate) fn weights(folder: &Path) -> Option<String> {
+    files::listed_hash(folder, "model.safetensors").map(|hash| hash.chars().take(16).collect())
 }
 
 /// One line of `test.csv` on the shelf of results.

@@ -9,7 +9,7 @@ use crate::plan::Plan;
 use crate::run::CurvePoint;
 use crate::strategies::{LossScale, Precision};
 use crate::update::Did;
-use crate::{Error, Result};
+use crate::{Error, Result, error::BUG};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
@@ -129,8 +129,7 @@ impl State {
     pub fn save(&mut self, params: &Params, optimiser: &AdamW, folder: &Path) -> Result<()> {
         self.version = VERSION;
         let path = folder.join(format!("state-{:08}.safetensors", self.step));
-        let note =
-            serde_json::to_string(&self).map_err(|e| Error::file(&path, e.to_string(), "report this as a bug"))?;
+        let note = serde_json::to_string(&self).map_err(Error::said(&path, BUG))?;
         let weights = params.iter().map(|p| (format!("weight.{}", p.name), &p.master));
         let best = params.iter().zip(&self.best_weights).map(|(p, best)| (format!("best.{}", p.name), best));
         let moments = params.iter().zip(&optimiser.moments);

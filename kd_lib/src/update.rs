@@ -4,11 +4,11 @@
 //! against *this* micro-batch's gradient, not against what earlier ones left. All randomness of a pass is a function
 //! of (seed, step, micro-batch, pass). What becomes of the gradients is [`crate::train`]'s business.
 
+use crate::Result;
 use crate::data::{Batch, Encoded};
 use crate::models::{Classifier, Mode};
 use crate::strategies::precision::{self, wide};
 use crate::strategies::{Attack, Loss, Objective, Perturbation, Precision};
-use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
@@ -141,20 +141,18 @@ fn add(sums: &mut [Tensor], found: Vec<Tensor>) {
 fn attacked(
     attack: Attack,
     clean: Perturbation,
-    mut gradient: Tensor,
+    gradient: Tensor,
     weight: f64,
     pass: &mut dyn FnMut(usize, Option<&Perturbation>) -> Result<Loss>,
 ) -> Result<(Perturbation, Loss)> {
-    let mut perturbation = clean;
-    for number in 1..=attack.passes() {
-        perturbation = attack.step(&perturbation, &gradient);
+    let mut perturbation = attack.step(&clean, &gradient);
+    for number in 1..attack.passes() {
         let loss = pass(number, Some(&perturbation))?;
-        if number == attack.passes() {
-            return Ok((perturbation, loss));
-        }
-        gradient = of(&loss, weight, &[&perturbation.values])?.remove(0);
+        let gradient = of(&loss, weight, &[&perturbation.values])?.remove(0);
+        perturbation = attack.step(&perturbation, &gradient);
     }
-    Err(Error::recipe("attack.steps", "0", "choose 1 or more"))
+    let loss = pass(attack.passes(), Some(&perturbation))?;
+    Ok((perturbation, loss))
 }
 
 /// A perturbation as the first product sees it, after rounding: its L2 norm, and its cosine to what was meant.

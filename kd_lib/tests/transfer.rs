@@ -6,11 +6,12 @@ use common::{TINY_STUDENT, recipe, sample, tiny_checkpoint};
 use kd_lib::data::transfer::Way;
 use kd_lib::data::{Corpus, Example, Split, Transfer};
 use kd_lib::lab::Lab;
-use kd_lib::progress::silent;
+use kd_lib::progress::{Tick, silent};
 use kd_lib::recipe::Recipe;
 use kd_lib::run::Run;
-use kd_lib::teaching;
+use kd_lib::{Error, files, teaching};
 use std::collections::HashSet;
+use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
 
@@ -156,19 +157,32 @@ fn a_teacher_reads_a_text_once_whoever_asks() {
 }
 
 #[test]
-fn what_a_teacher_said_is_not_what_its_next_weights_say() {
+fn a_teacher_trained_anew_does_not_pass_for_the_one_before() {
     let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
     let lab = lab(folder.path());
-    let teacher = *pair(&[]).teacher.unwrap();
+    let [student, half] = ["train.stretch=1.0", "train.stretch=2.0"].map(|setting| pair(&[setting]));
+    let teacher = *student.teacher.clone().unwrap();
     let [first, other] =
         [teacher.clone(), teacher.with_seed(7)].map(|recipe| lab.run(&recipe, &corpus, &mut silent).unwrap());
+    let finished = lab.run(&student, &corpus, &mut silent).unwrap();
+    let told = std::fs::read_to_string(finished.path.join("taught_by.json")).unwrap();
+    assert!(told.contains(&first.report.id));
+    let id = lab.plan(&half, &corpus).unwrap().id;
+    let mut stop = |tick: &Tick| if tick.run == id { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    assert!(matches!(lab.run(&half, &corpus, &mut stop), Err(Error::Stopped { .. })));
     let texts = ["基金净值上涨", "球队晋级决赛"];
     let [said, by_other] = [&first, &other].map(|run| teaching::logits(run, &texts, &mut silent).unwrap());
     assert!(common::distance(&said, &by_other) > 1e-3);
     // As if it had been trained again where numbers round otherwise: other weights, the same id.
     std::fs::copy(other.path.join("model.safetensors"), first.path.join("model.safetensors")).unwrap();
+    files::seal(&first.path, "report.json").unwrap();
     let again = teaching::logits(&first, &texts, &mut silent).unwrap();
-    assert!(common::distance(&again, &by_other) < 1e-5);
+    assert!(common::distance(&again, &by_other) < 1e-5, "what was said before is not its");
+    for recipe in [student, half] {
+        let refused = lab.run(&recipe, &corpus, &mut silent).unwrap_err().to_string();
+        assert!(refused.contains("trained anew") && refused.contains(&first.report.id), "{refused}");
+    }
+    assert_eq!(std::fs::read_to_string(finished.path.join("taught_by.json")).unwrap(), told);
 }
 
 #[test]

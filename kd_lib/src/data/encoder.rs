@@ -67,11 +67,8 @@ impl Encoder {
     /// Ids and labels of a split.
     pub fn encode_split(&self, examples: &[Example]) -> Result<Encoded> {
         let texts: Vec<&str> = examples.iter().map(|e| e.text.as_str()).collect();
-        Ok(Encoded {
-            ids: self.encode(&texts)?,
-            labels: examples.iter().map(|e| e.label as i64).collect(),
-            pad: self.pad(),
-        })
+        let labels = examples.iter().map(|e| e.label as i64).collect();
+        Ok(Encoded { ids: self.encode(&texts)?, labels, pad: self.pad() })
     }
 
     /// The id that fills a short row of a batch.

@@ -107,13 +107,10 @@ fn parse_line(path: &Path, line: usize, text: &str, format: Format, index: &Hash
 }
 
 fn parse_index(path: &Path, line: usize, field: &str, classes: usize) -> Result<usize> {
-    match field.trim().parse::<usize>() {
-        Ok(index) if index < classes => Ok(index),
-        _ => {
-            let fix = format!("write a whole number from 0 to {}", classes - 1);
-            Err(Error::line(path, line, format!("{:?} is no class index", excerpt(field)), fix))
-        }
-    }
+    field.trim().parse().ok().filter(|&index| index < classes).ok_or_else(|| {
+        let fix = format!("write a whole number from 0 to {}", classes - 1);
+        Error::line(path, line, format!("{:?} is no class index", excerpt(field)), fix)
+    })
 }
 
 fn find(path: &Path, line: usize, label: &str, index: &HashMap<&str, usize>) -> Result<usize> {

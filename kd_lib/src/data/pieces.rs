@@ -2,7 +2,7 @@
 //! map from the tokenizer's ids to the embedding rows that were kept (see [`Pieces::keep_only`]).
 
 use super::encoder::Cut;
-use crate::{Error, Result, files};
+use crate::{Error, Result, error::BUG, files};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
@@ -41,10 +41,8 @@ impl Pieces {
         let json = folder.join("tokenizer.json");
         let tokenizer = if json.exists() { read_tokenizer(&json)? } else { word_piece(folder)? };
         let special = |names: [&str; 2]| names.iter().find_map(|name| tokenizer.token_to_id(name));
-        let missing = |what: &str| {
-            let fix = "use the tokenizer that the checkpoint came with";
-            Error::file(folder, format!("the tokenizer has no {what} token"), fix)
-        };
+        let fix = "use the tokenizer that the checkpoint came with";
+        let missing = |what: &str| Error::file(folder, format!("the tokenizer has no {what} token"), fix);
         let pad = special(["[PAD]", "<pad>"]).ok_or_else(|| missing("padding"))?;
         let unk = special(["[UNK]", "<unk>"]).ok_or_else(|| missing("unknown"))?;
         let settings = Settings { prefix: prefix.to_owned(), max_tokens, cut, pad, unk, kept: None };
@@ -60,8 +58,7 @@ impl Pieces {
     /// Writes `tokenizer.json` and `pieces.json`.
     pub fn write(&self, folder: &Path) -> Result<()> {
         let path = folder.join("tokenizer.json");
-        let text =
-            self.tokenizer.to_string(false).map_err(|e| Error::file(&path, e.to_string(), "report this as a bug"))?;
+        let text = self.tokenizer.to_string(false).map_err(Error::said(&path, BUG))?;
         files::write_text(&path, &text)?;
         files::write_json(&folder.join("pieces.json"), &self.settings)
     }
@@ -72,7 +69,7 @@ impl Pieces {
         // A cut in the middle is made on the ids, which must arrive whole.
         tokenizer
             .with_truncation(settings.cut.is_head().then_some(truncation))
-            .map_err(|e| Error::file(folder, e.to_string(), "allow more tokens"))?;
+            .map_err(Error::said(folder, "allow more tokens"))?;
         let kept = settings.kept.iter().flatten().enumerate();
         let row_of = kept.map(|(row, &id)| (id, row as i64)).collect();
         Ok(Pieces { tokenizer, settings, row_of })
@@ -86,10 +83,8 @@ impl Pieces {
     /// The tokenizer's own ids, before rows were dropped.
     pub fn tokenizer_ids(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
         let inputs: Vec<String> = texts.iter().map(|t| format!("{}{t}", self.settings.prefix)).collect();
-        let encodings = self.tokenizer.encode_batch(inputs, true);
-        let encodings = encodings.map_err(|e| {
-            Error::file(Path::new("tokenizer.json"), e.to_string(), "is it the checkpoint's own tokenizer?")
-        })?;
+        let odd = Error::said(Path::new("tokenizer.json"), "is it the checkpoint's own tokenizer?");
+        let encodings = self.tokenizer.encode_batch(inputs, true).map_err(odd)?;
         // The special tokens at both ends stay: one each, as every BERT has them.
         let Settings { cut, max_tokens, .. } = self.settings;
         Ok(encodings.iter().map(|e| cut.apply(e.get_ids().to_vec(), max_tokens, 1, 1)).collect())
@@ -131,8 +126,7 @@ impl Pieces {
 
 fn read_tokenizer(path: &Path) -> Result<Tokenizer> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    Tokenizer::from_bytes(bytes)
-        .map_err(|e| Error::file(path, format!("not a tokenizer ({e})"), "fetch the checkpoint's tokenizer.json again"))
+    Tokenizer::from_bytes(bytes).map_err(Error::said(path, "no tokenizer: fetch the checkpoint's own again"))
 }
 
 fn word_piece(folder: &Path) -> Result<Tokenizer> {

@@ -60,9 +60,7 @@ impl Vocabulary {
         let mut buffer = [0; 4];
         let id = |c: char| self.index.get(c.encode_utf8(&mut buffer) as &str).copied().unwrap_or(UNK);
         let mut ids: Vec<i64> = text.chars().map(id).collect();
-        if ids.is_empty() {
-            ids.push(UNK);
-        }
+        ids.resize(ids.len().max(1), UNK);
         ids
     }
 

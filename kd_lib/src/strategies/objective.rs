@@ -167,15 +167,11 @@ impl Objective {
         let missing = || Error::recipe("teacher", "none", "distillation needs a teacher's recipe under [teacher]");
         let teacher = teacher.map(wide).ok_or_else(missing)?;
         let softened = || [&student, &teacher].map(|t| (t / temperature).log_softmax(-1, t.kind()));
-        let textbook = temperature * temperature / rows;
+        let (textbook, only) = (temperature * temperature / rows, weights[0].1);
         let (soft, by_soft) = match self {
-            Objective::CrossEntropy {} | Objective::Distillation { .. } => {
-                (divergence(softened()) * textbook, weights[0].1)
-            }
-            Objective::DistillationPerElement { .. } => {
-                (divergence(softened()) * (1.0 / student.numel() as f64), weights[0].1)
-            }
-            Objective::LogitMse { .. } => (student.mse_loss(&teacher, Reduction::Mean), weights[0].1),
+            Objective::CrossEntropy {} | Objective::Distillation { .. } => (divergence(softened()) * textbook, only),
+            Objective::DistillationPerElement { .. } => (divergence(softened()) * (1.0 / student.numel() as f64), only),
+            Objective::LogitMse { .. } => (student.mse_loss(&teacher, Reduction::Mean), only),
             Objective::Decoupled { target, others, .. } => {
                 let [of_target, of_others] = decoupled(softened(), labels);
                 ((of_target * target + of_others * others) * textbook, 1.0)
