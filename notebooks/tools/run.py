@@ -40,7 +40,7 @@ def fingerprint(notebook, corpus, profile):
     cells = [cell.source for cell in nbformat.read(notebook, as_version=4).cells]
     digest = hashlib.sha256(f"{profile}\n{os.environ.get('KD_SEEDS')}\n{cells}\n".encode())
     crates = [path for crate in [ROOT / "kd_lib", NOTEBOOKS / "show"] for path in [crate / "Cargo.toml", *sorted(crate.rglob("src/**/*.rs"))]]
-    sources = [ROOT / "Cargo.lock", *crates, NOTEBOOKS / "published.csv", NOTEBOOKS / "search.csv", *sorted((NOTEBOOKS / "recipes").rglob("*.toml"))]
+    sources = [ROOT / "Cargo.lock", *crates, NOTEBOOKS / "published.csv", NOTEBOOKS / "search.csv", NOTEBOOKS / "ladder.csv", *sorted((NOTEBOOKS / "recipes").rglob("*.toml"))]
     for path in [*sources, *sorted(p for p in corpus.glob("*.*") if p.is_file())]:
         digest.update(f"{path.name}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

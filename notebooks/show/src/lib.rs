@@ -1,9 +1,10 @@
 //! What a notebook shows of [`kd_lib`]'s runs: pictures ([`plot`]), the published tables beside ours ([`tables`]), whether
 //! a difference is more than noise ([`significance`]), which texts a model gets wrong ([`mistakes`]), reference
-//! models ([`references`]), a search without test data ([`search`]), and the study that it works on. This crate knows that it may be
+//! models ([`references`]), a search without test data ([`search`]), the ladder from one student to the best ([`ladder`]), and the study that it works on. This crate knows that it may be
 //! called from an evcxr cell, how a cell shows HTML, and how it fails so loudly that nobody overlooks it. It trains and
 //! scores nothing itself.
 
+pub mod ladder;
 mod live;
 pub mod mistakes;
 pub mod plot;
@@ -22,6 +23,7 @@ use kd_lib::recipe::Recipe;
 use kd_lib::run::Run;
 use kd_lib::{Error, Result};
 use live::Live;
+use serde::de::DeserializeOwned;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -113,10 +115,11 @@ impl Study {
     }
 
     /// Rows of our own, each beside the baseline that it names (empty for a baseline), over this study's seeds.
-    pub fn compare(&self, rows: &[(&str, &str)]) -> Vec<Measured> {
+    pub fn compare(&self, rows: &[(impl AsRef<str>, impl AsRef<str>)]) -> Vec<Measured> {
+        let rows: Vec<[&str; 2]> = rows.iter().map(|(recipe, baseline)| [recipe.as_ref(), baseline.as_ref()]).collect();
         let announced: Vec<Announced> =
-            rows.iter().map(|(recipe, baseline)| Announced::ours(recipe, baseline)).collect();
-        let runs: Vec<Vec<Run>> = rows.iter().map(|(recipe, _)| self.row(recipe, &self.seeds)).collect();
+            rows.iter().map(|[recipe, baseline]| Announced::ours(recipe, baseline)).collect();
+        let runs: Vec<Vec<Run>> = rows.iter().map(|[recipe, _]| self.row(recipe, &self.seeds)).collect();
         tables::measure(&announced, &runs, &vec![None; rows.len()]).or_stop()
     }
 
@@ -214,6 +217,15 @@ pub fn check(claim: &str, holds: bool) {
         stop(&format!("this does not hold: {claim}"));
     }
     println!("✓ {claim}");
+}
+
+/// The lines of a list that comes with the notebooks.
+fn listed<T: DeserializeOwned>(path: &Path, columns: &str) -> Result<Vec<T>> {
+    let bad = |e: csv::Error| {
+        let line = e.position().map_or(1, |p| p.line() as usize);
+        Error::Line { path: path.into(), line, problem: e.to_string(), fix: format!("the columns are {columns}") }
+    };
+    csv::Reader::from_path(path).map_err(bad)?.into_deserialize().map(|row| row.map_err(bad)).collect()
 }
 
 fn unusable(path: &Path, problem: &str, fix: &str) -> Error {

@@ -1,9 +1,9 @@
 //! The search of notebook 09: a list of recipes, `notebooks/search.csv`, each run without a look at test, and what dev says of it. Which
 //! candidate is taken is the notebook's business.
 
-use crate::{OrStop, Study};
+use crate::{OrStop, Study, listed};
+use kd_lib::Result;
 use kd_lib::recipe::Recipe;
-use kd_lib::{Error, Result};
 use serde::Deserialize;
 
 /// One line of the list, with its outcome.
@@ -19,6 +19,17 @@ pub struct Found {
     pub within: f64,
     /// Whether its report has no test figure.
     pub blind: bool,
+    /// What was run.
+    pub recipe: Recipe,
+}
+
+impl Found {
+    /// Whether a recipe is the candidate's, but for its name and its look at test.
+    pub fn is(&self, recipe: &Recipe) -> bool {
+        let mut named = Recipe { name: recipe.name.clone(), ..self.recipe.clone() };
+        named.data.blind = recipe.data.blind;
+        named == *recipe
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -44,20 +55,14 @@ impl Study {
                 let (dev, texts) = (run.report.dev.accuracy, run.report.dev.examples as f64);
                 let within = 1.96 * (dev * (1.0 - dev) / texts).sqrt();
                 let blind = run.report.test.is_empty();
-                found.push(Found { choice: line.choice, candidate: line.candidate, dev, within, blind });
+                found.push(Found { choice: line.choice, candidate: line.candidate, dev, within, blind, recipe });
             }
         }
         Ok(found)
     }
 
     fn candidates(&self) -> Result<Vec<Line>> {
-        let path = self.root.join("notebooks/search.csv");
-        let bad = |e: csv::Error| {
-            let line = e.position().map_or(1, |p| p.line() as usize);
-            let fix = "the columns are choice,candidate,recipe,settings".into();
-            Error::Line { path: path.clone(), line, problem: e.to_string(), fix }
-        };
-        csv::Reader::from_path(&path).map_err(bad)?.deserialize().map(|row| row.map_err(bad)).collect()
+        listed(&self.root.join("notebooks/search.csv"), "choice,candidate,recipe,settings")
     }
 
     /// The recipe of a line, under a name of its own, that leaves test alone.
@@ -73,6 +78,21 @@ impl Study {
 mod tests {
     use super::*;
     use kd_lib::plan::Plan;
+
+    #[test]
+    fn what_the_ladder_takes_from_the_search_are_its_candidates() {
+        let study = Study { profile: "full".into(), ..Study::open() };
+        let candidates: Vec<Found> =
+            study.candidates().unwrap().iter().map(|line| unrun(study.blind(line).unwrap())).collect();
+        for name in ["bilstm-tuned", "bilstm-tuned-long", "bilstm-longest", "bilstm+best"] {
+            assert_eq!(candidates.iter().filter(|c| c.is(&study.recipe(name))).count(), 1, "{name}");
+        }
+        assert!(candidates.iter().all(|c| !c.is(&study.recipe("bilstm-long"))));
+    }
+
+    fn unrun(recipe: Recipe) -> Found {
+        Found { choice: String::new(), candidate: String::new(), dev: 0.0, within: 0.0, blind: true, recipe }
+    }
 
     // About as many: made texts too near to their sources are left out, on a small corpus more of them. The longer ones
     // pass over as many texts: an update under FGM passes twice.

@@ -1,7 +1,9 @@
 //! The published tables beside ours: which rows there are is read from a CSV file (table, row, recipe, baseline and
 //! the published figures), what we measured comes from finished runs. Nothing is trained here.
 
+use crate::listed;
 use crate::significance::{self, Difference};
+use kd_lib::Result;
 use kd_lib::data::Split;
 use kd_lib::grid::{Cell, Grid};
 use kd_lib::metrics::argmax;
@@ -9,7 +11,6 @@ use kd_lib::ndarray::Array2;
 use kd_lib::rehearsal::Rehearsal;
 use kd_lib::report::{FIGURES, Row, figure};
 use kd_lib::run::Run;
-use kd_lib::{Error, Result};
 use serde::Deserialize;
 use std::path::Path;
 
@@ -67,12 +68,7 @@ pub struct Measured {
 
 /// Reads the announced rows.
 pub fn announced(path: &Path) -> Result<Vec<Announced>> {
-    let bad = |e: csv::Error| {
-        let line = e.position().map_or(0, |p| p.line() as usize);
-        let fix = "the columns are table,row,recipe,baseline,accuracy,precision,recall,f1".into();
-        Error::Line { path: path.into(), line, problem: e.to_string(), fix }
-    };
-    csv::Reader::from_path(path).map_err(bad)?.deserialize().map(|row| row.map_err(bad)).collect()
+    listed(path, "table,row,recipe,baseline,accuracy,precision,recall,f1")
 }
 
 /// Puts runs beside the announced rows; `runs[i]` are row i's, one a seed, `costs[i]` its cost ratio where known.
