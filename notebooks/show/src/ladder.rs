@@ -55,13 +55,13 @@ pub fn grid(rungs: &[Rung]) -> Grid {
 /// What each rung made of its training, as a table: updates, texts read, mean accuracy on test, and the share of the gap from
 /// accuracy `floor` to accuracy `top` that it closes. `runs` has a run of each row.
 pub fn progress(rows: &[Measured], runs: &[Run], [floor, top]: [f64; 2]) -> Grid {
-    let mut grid = Grid::new(&["rung", "updates", "texts read, millions", "accuracy", "share of the gap"]);
+    let mut grid = Grid::new(&["rung", "updates", "texts read, thousands", "accuracy", "share of the gap"]);
     for (row, run) in rows.iter().zip(runs) {
         let accuracy = row.ours.test[0].0;
-        let share = 100.0 * gap_recovered(top, floor, accuracy);
-        let read = texts_read(&run.report) as f64 / 1e6;
+        let share = 100.0 * gap_recovered(top, floor, accuracy) + 0.0; // no -0
+        let read = texts_read(&run.report) as f64 / 1e3;
         let figures =
-            [run.report.steps.to_string(), format!("{read:.2}"), format!("{accuracy:.4}"), format!("{share:.0} %")];
+            [run.report.steps.to_string(), format!("{read:.0}"), format!("{accuracy:.4}"), format!("{share:.0} %")];
         let cells = [row.announced.row.clone()].into_iter().chain(figures);
         grid.rows.push(cells.map(Into::into).collect());
     }
