@@ -42,7 +42,8 @@ pub fn taught(teaching: &Option<Teaching>, teachers: &[Run], texts: &[&str], wat
 pub fn logits(teacher: &Run, texts: &[&str], watch: Watch) -> Result<Tensor> {
     let folder = teacher.path.join("answers");
     // A teacher trained again may have other weights under the same id: what was said before is not its.
-    let part = format!("part-{}-", run::weights(&teacher.path).unwrap_or_default());
+    let none = || Error::file(&teacher.path, "a copy without weights, which cannot answer", "run its recipe");
+    let part = format!("part-{}-", run::weights(&teacher.path).ok_or_else(none)?);
     let mut wanted: HashMap<[i64; 2], &str> = texts.iter().map(|t| (key(t), *t)).collect();
     let (mut known, mut tables) = said(&folder, &part)?;
     let lock = if wanted.keys().all(|key| known.contains_key(key)) { None } else { Some(lock(&folder)?) };
