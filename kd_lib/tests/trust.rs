@@ -4,7 +4,7 @@
 mod common;
 
 use common::program::{TINY_TEACHER, finished, kd, result};
-use common::{TINY_STUDENT, recipe, sample, tiny_checkpoint, turn};
+use common::{TINY_STUDENT, recipe, root, sample, tiny_checkpoint, turn};
 use kd_lib::data::Corpus;
 use kd_lib::lab::Lab;
 use kd_lib::progress::{Tick, silent};
@@ -112,6 +112,38 @@ fn a_signal_stops_a_run_within_its_update_and_the_same_command_goes_on() {
         let said = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success() && said.contains(&format!("step {}/", stopped + 1)), "{stopped}: {said}");
     }
+}
+
+#[test]
+fn a_signal_between_two_trainings_stops_the_second_at_its_beginning() {
+    let lab = tempfile::tempdir().unwrap();
+    {
+        let _turn = turn();
+        tiny_checkpoint(&lab.path().join("tiny"));
+    }
+    let teacher = ["teacher.model.weights=tiny", "teacher.model.pooling=cls", "teacher.model.prefix="];
+    let settings = [
+        &teacher[..],
+        &["model.embedding=12", "model.hidden=8", "device=cpu", "data.max_tokens=32", "train.epochs=60"],
+    ]
+    .concat();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_kd"));
+    command.env("OMP_NUM_THREADS", "1").current_dir(root()).arg("--checkpoints").arg(lab.path());
+    command.arg("distill").arg(sample()).args(["--profile", "smoke"]).args(settings.iter().flat_map(|s| ["--set", s]));
+    let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut said = BufReader::new(child.stderr.take().unwrap()).lines().map(Result::unwrap);
+    // The teacher's last line: its weights and report are still to be written, and no training runs.
+    let ended = |line: &str| {
+        let step = line.split("step ").nth(1).and_then(|rest| rest.split(' ').next());
+        line.contains("dev accuracy") && step.and_then(|s| s.split_once('/')).is_some_and(|(step, steps)| step == steps)
+    };
+    let before: Vec<String> = said.by_ref().take_while(|line| !ended(line)).collect();
+    assert!(before.iter().all(|line| line.starts_with("bert-")), "{before:?}");
+    assert!(Command::new("kill").args(["-s", "TERM", &child.id().to_string()]).status().unwrap().success());
+    let rest: Vec<String> = said.collect();
+    assert_eq!(child.wait().unwrap().code(), Some(75), "{rest:?}");
+    let last = rest.last().unwrap();
+    assert!(last.contains("bilstm-") && last.contains("stopped at"), "{rest:?}");
 }
 
 #[test]
