@@ -22,9 +22,6 @@ use tch::{Device, Kind, Tensor};
 /// Between two lines of a run's `log.txt`, evaluations aside.
 const LOG_EVERY: Duration = Duration::from_secs(30);
 
-/// Says of a run whose weights taught it.
-const TAUGHT_BY: &str = "taught_by.json";
-
 /// The folder that holds checkpoints and runs, and the shelf that holds what tables need of earlier ones.
 #[derive(Debug, Clone)]
 pub struct Lab {
@@ -66,7 +63,7 @@ impl Lab {
 
     /// Whether a plan's run stands among the runs, with its weights.
     pub fn is_finished(&self, plan: &Plan) -> bool {
-        files::is_sealed(&self.checkpoints.join("runs").join(&plan.id))
+        files::weights_hash(&self.checkpoints.join("runs").join(&plan.id)).is_some()
     }
 
     /// The finished run of a recipe on a corpus: found, gone on with, or trained.
@@ -80,7 +77,7 @@ impl Lab {
         let taught_by = self.taught_by(&plan, &folder)?;
         if wanted() {
             files::sweep(&folder)?;
-            (!taught_by.is_empty()).then(|| files::write_json(&folder.join(TAUGHT_BY), &taught_by)).transpose()?;
+            (!taught_by.is_empty()).then(|| files::write_json(&folder.join(run::TAUGHT_BY), &taught_by)).transpose()?;
             let path = folder.join("log.txt");
             let log = File::options().create(true).append(true).open(&path).map_err(Error::io(&path))?;
             let mut to_file = progress::lines(log, LOG_EVERY);
@@ -97,8 +94,9 @@ impl Lab {
 
     /// The finished run of a recipe on a corpus where there is one: among the runs, or on the shelf of results.
     pub fn recall(&self, recipe: &Recipe, corpus: &Corpus) -> Result<Option<Run>> {
-        let id = self.plan(recipe, corpus)?.id;
-        let folders = [self.checkpoints.join("runs"), self.shelf.clone()].map(|f| f.join(&id));
+        let plan = self.plan(recipe, corpus)?;
+        let folders = [self.checkpoints.join("runs"), self.shelf.clone()].map(|f| f.join(&plan.id));
+        self.taught_by(&plan, &folders[0])?;
         folders.into_iter().find(|f| files::is_sealed(f)).map(Run::open).transpose()
     }
 
@@ -118,19 +116,21 @@ impl Lab {
         Ok(Rehearsal::new(plan, model, Material { teacher, ..material }))
     }
 
-    /// Which weights teach a run, by their own run's id, as far as they are known; refused where a teacher has been
-    /// trained anew since it taught this run, or the part of it that is done.
+    /// Which weights teach a run, by their own run's id, as far as they are known: a run begun by an earlier version
+    /// says nothing. Refused where other weights taught this run, or the part of it that is done.
     fn taught_by(&self, plan: &Plan, folder: &Path) -> Result<BTreeMap<String, String>> {
-        let path = folder.join(TAUGHT_BY);
-        let mut known = if path.exists() { files::read_json(&path)? } else { BTreeMap::new() };
-        for id in &plan.teachers {
-            let Some(weights) = run::weights(&self.checkpoints.join("runs").join(id)) else { continue };
-            if *known.entry(id.clone()).or_insert_with(|| weights.clone()) != weights {
-                let problem = format!("{id} has been trained anew since it taught this run");
-                return Err(Error::file(folder, problem, "remove this folder, or bring back the teacher before"));
-            }
+        let weights = |id: &String| Some((id.clone(), files::weights_hash(&self.checkpoints.join("runs").join(id))?));
+        let here: BTreeMap<String, String> = plan.teachers.iter().filter_map(weights).collect();
+        if !files::is_sealed(folder) && files::sealed(folder, "state-").is_empty() {
+            return Ok(here);
         }
-        Ok(known)
+        let path = folder.join(run::TAUGHT_BY);
+        let before: BTreeMap<String, String> = if path.exists() { files::read_json(&path)? } else { BTreeMap::new() };
+        if let Some((id, _)) = before.iter().find(|(id, weights)| here.get(*id).is_some_and(|here| here != *weights)) {
+            let problem = format!("taught by other weights of {id} than those here: it was trained anew, or elsewhere");
+            return Err(Error::file(folder, problem, "remove this folder, or bring its teacher back"));
+        }
+        Ok(before)
     }
 
     fn finish(&self, plan: &Plan, folder: &Path, teachers: &[Run], watch: Watch) -> Result<()> {

@@ -24,6 +24,8 @@ use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
 const REPORT: &str = "report.json";
+/// Says of a run whose weights taught it.
+pub(crate) const TAUGHT_BY: &str = "taught_by.json";
 /// Version of a finished run's files; another one is not read.
 pub(crate) const FORMAT: u32 = 1;
 
@@ -169,7 +171,7 @@ impl Run {
         rows.map(|row| row.map(|a: Answer| (a.answer, a.label)).map_err(bad)).collect()
     }
 
-    /// Copies what a table needs (report, curve, class names, test answers where test was looked at) to `shelf`; returns the copy.
+    /// Copies what a table needs (no weights and no logits; test answers where test was looked at) to `shelf`; returns the copy.
     pub fn keep(&self, shelf: &Path) -> Result<Run> {
         let folder = shelf.join(&self.report.id);
         if !self.report.test.is_empty() {
@@ -179,14 +181,11 @@ impl Run {
         }
         write_csv(&folder.join("curve.csv"), self.curve()?)?;
         files::write_json(&folder.join("labels.json"), &self.labels)?;
+        let (taught_by, copy) = (self.path.join(TAUGHT_BY), folder.join(TAUGHT_BY));
+        taught_by.exists().then(|| std::fs::copy(&taught_by, &copy)).transpose().map_err(Error::io(&copy))?;
         Run::write_report(&folder, &self.report)?;
         Run::open(folder)
     }
-}
-
-/// First digits of the hash of a finished run's weights, where it has them: those on the shelf have none.
-pub(crate) fn weights(folder: &Path) -> Option<String> {
-    files::listed_hash(folder, "model.safetensors").map(|hash| hash.chars().take(16).collect())
 }
 
 /// One line of `test.csv` on the shelf of results.

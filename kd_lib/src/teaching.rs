@@ -7,7 +7,7 @@ use crate::files::{self, TensorFile, lock};
 use crate::predict::Predictor;
 use crate::progress::{Tick, Watch};
 use crate::recipe::Teaching;
-use crate::run::{self, Run};
+use crate::run::Run;
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::fs::File;
@@ -43,7 +43,7 @@ pub fn logits(teacher: &Run, texts: &[&str], watch: Watch) -> Result<Tensor> {
     let folder = teacher.path.join("answers");
     // A teacher trained again may have other weights under the same id: what was said before is not its.
     let none = || Error::file(&teacher.path, "a copy without weights, which cannot answer", "run its recipe");
-    let part = format!("part-{}-", run::weights(&teacher.path).ok_or_else(none)?);
+    let part = format!("part-{}-", files::weights_hash(&teacher.path).ok_or_else(none)?);
     let mut wanted: HashMap<[i64; 2], &str> = texts.iter().map(|t| (key(t), *t)).collect();
     let (mut known, mut tables) = said(&folder, &part)?;
     let lock = if wanted.keys().all(|key| known.contains_key(key)) { None } else { Some(lock(&folder)?) };

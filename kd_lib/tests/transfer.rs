@@ -178,10 +178,21 @@ fn a_teacher_trained_anew_does_not_pass_for_the_one_before() {
     files::seal(&first.path, "report.json").unwrap();
     let again = teaching::logits(&first, &texts, &mut silent).unwrap();
     assert!(common::distance(&again, &by_other) < 1e-5, "what was said before is not its");
-    for recipe in [student, half] {
-        let refused = lab.run(&recipe, &corpus, &mut silent).unwrap_err().to_string();
-        assert!(refused.contains("trained anew") && refused.contains(&first.report.id), "{refused}");
+    for recipe in [&student, &half] {
+        for refused in [lab.run(recipe, &corpus, &mut silent).map(Some), lab.recall(recipe, &corpus)] {
+            let refused = refused.unwrap_err().to_string();
+            assert!(refused.contains("trained anew") && refused.contains(&first.report.id), "{refused}");
+        }
     }
+    // Before its first update a run has learnt nothing of its teacher.
+    for entry in std::fs::read_dir(folder.path().join("runs").join(id)).unwrap().map(Result::unwrap) {
+        let is_state = entry.file_name().to_string_lossy().starts_with("state-");
+        is_state.then(|| std::fs::remove_file(entry.path()).unwrap());
+    }
+    let anew = lab.run(&half, &corpus, &mut silent).unwrap();
+    assert_ne!(std::fs::read_to_string(anew.path.join("taught_by.json")).unwrap(), told);
+    let kept = finished.keep(&folder.path().join("shelf")).unwrap();
+    assert_eq!(std::fs::read_to_string(kept.path.join("taught_by.json")).unwrap(), told);
     assert_eq!(std::fs::read_to_string(finished.path.join("taught_by.json")).unwrap(), told);
 }
 
