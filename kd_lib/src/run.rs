@@ -181,8 +181,9 @@ impl Run {
         }
         write_csv(&folder.join("curve.csv"), self.curve()?)?;
         files::write_json(&folder.join("labels.json"), &self.labels)?;
-        let (taught_by, copy) = (self.path.join(TAUGHT_BY), folder.join(TAUGHT_BY));
-        taught_by.exists().then(|| std::fs::copy(&taught_by, &copy)).transpose().map_err(Error::io(&copy))?;
+        let taught_by = self.path.join(TAUGHT_BY);
+        let said: Option<serde_json::Value> = taught_by.exists().then(|| files::read_json(&taught_by)).transpose()?;
+        said.map(|said| files::write_json(&folder.join(TAUGHT_BY), &said)).transpose()?;
         Run::write_report(&folder, &self.report)?;
         Run::open(folder)
     }
