@@ -8,7 +8,7 @@
 # make soak        runs killed fifty times, and at every point of their saving
 # make test-browser   the notebooks in JupyterLab in Chromium
 # make fuzz        readers of hostile files, a minute each
-# make pack        what a machine with a GPU and no Rust toolchain needs, as one archive
+# make pack        what a machine with a GPU and no Rust toolchain needs, as one archive; RUNS="…" what these teachers said, too
 # make coverage    which lines the tests reach
 #
 # DATA=auto|titles|reviews|FOLDER   PROFILE=smoke|quick|full   SEEDS=123,124   PYTHON=python3.12
@@ -84,7 +84,7 @@ bench: setup corpus
 	cargo bench --locked --profile dev -p kd_lib --bench scale
 
 pack: setup corpus
-	sh notebooks/tools/pack.sh data/default
+	sh notebooks/tools/pack.sh data/default $(RUNS)
 
 check: $(DENY)
 	cargo fmt --all --check

@@ -8,7 +8,7 @@
 //! | `model.safetensors`, `model.json`, `labels.json` and the encoder's files | the best model, ready to leave home |
 //! | `dev.safetensors`, `test.safetensors` | logits `[example, class]` and labels, in the corpus's order |
 //! | `taught_by.json` | of a distilled one: its teachers' weights, by the hash of their bytes |
-//! | `b3sums` | hashes of all these, written last: where it stands, the run is finished; checked at each opening |
+//! | `b3sums` | hashes of all these, written last: where it stands, the run is finished; checked at each opening, but for weights that are away |
 //! | `state-STEP-HASH.safetensors` | while it trains: where to go on, the last two |
 
 use crate::data::Split;

@@ -198,6 +198,21 @@ fn a_teacher_trained_anew_does_not_pass_for_the_one_before() {
 }
 
 #[test]
+fn a_teacher_whose_weights_are_away_teaches_what_it_has_said() {
+    let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
+    let lab = lab(folder.path());
+    let student = pair(&[]);
+    let there = lab.run(&student, &corpus, &mut silent).unwrap();
+    let teacher = lab.run(student.teacher.as_ref().unwrap(), &corpus, &mut silent).unwrap();
+    std::fs::remove_file(teacher.path.join("model.safetensors")).unwrap();
+    let longer = lab.run(&pair(&["train.stretch=2.0"]), &corpus, &mut silent).unwrap();
+    let told = |run: &Run| std::fs::read_to_string(run.path.join("taught_by.json")).unwrap();
+    assert_eq!(told(&longer), told(&there));
+    let refused = teaching::logits(&teacher, &["没有见过的一行"], &mut silent).unwrap_err().to_string();
+    assert!(refused.contains("model.safetensors") && refused.contains("No such file"), "{refused}");
+}
+
+#[test]
 fn several_teachers_are_averaged_and_a_fold_is_answered_by_who_did_not_learn_it() {
     let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
     let lab = lab(folder.path());

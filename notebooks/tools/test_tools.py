@@ -246,6 +246,19 @@ class PackedForAGpu(unittest.TestCase):
         report = json.loads((kept / "report.json").read_text())
         self.assertEqual(report["commit"], (pack / "checkpoints" / "commit").read_text().strip())
 
+    def test_a_teacher_s_answers_are_packed_without_its_weights(self):
+        root = run.NOTEBOOKS.parent
+        (root / "checkpoints" / "runs").mkdir(parents=True, exist_ok=True)
+        teacher = Path(tempfile.mkdtemp(prefix="packed-", dir=root / "checkpoints" / "runs"))
+        self.addCleanup(shutil.rmtree, teacher)
+        (teacher / "answers").mkdir()
+        for name in ["b3sums", "model.safetensors", "answers/part-0.safetensors"]:
+            (teacher / name).write_text(name)
+        subprocess.run(["sh", "notebooks/tools/pack.sh", "data/sample", teacher.name], cwd=root, check=True, capture_output=True)
+        packed = root / "checkpoints" / "pack" / "checkpoints" / "runs" / teacher.name
+        found = {str(path.relative_to(packed)) for path in packed.rglob("*") if path.is_file()}
+        self.assertEqual(found, {"b3sums", "answers/part-0.safetensors"})
+
 
 class CorpusIsFound(unittest.TestCase):
     def test_a_folder_that_is_not_there_is_refused(self):
