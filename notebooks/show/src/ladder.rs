@@ -55,7 +55,7 @@ pub fn grid(rungs: &[Rung]) -> Grid {
 /// What each rung made of its training, as a table: updates, texts read, mean accuracy on test, and the share of the gap from
 /// accuracy `floor` to accuracy `top` that it closes. `runs` has a run of each row.
 pub fn progress(rows: &[Measured], runs: &[Run], [floor, top]: [f64; 2]) -> Grid {
-    let mut grid = Grid::new(&["rung", "updates", "texts read, thousands", "accuracy", "share of the gap"]);
+    let mut grid = Grid::new(&["rung", "updates", "texts read, thousands", "accuracy", "from untuned student to teacher"]);
     for (row, run) in rows.iter().zip(runs) {
         let accuracy = row.ours.test[0].0;
         let share = 100.0 * gap_recovered(top, floor, accuracy) + 0.0; // no -0
@@ -69,7 +69,7 @@ pub fn progress(rows: &[Measured], runs: &[Run], [floor, top]: [f64; 2]) -> Grid
 }
 
 /// Texts that a run's updates pass over; an attack reads each once more in each of its passes.
-fn texts_read(report: &Report) -> usize {
+pub fn texts_read(report: &Report) -> usize {
     let Recipe { train, attack, .. } = &report.recipe;
     report.steps * train.batch * train.accumulation * (1 + attack.map_or(0, Attack::passes))
 }
