@@ -55,7 +55,8 @@ pub fn grid(rungs: &[Rung]) -> Grid {
 /// What each rung made of its training, as a table: updates, texts read, mean accuracy on test, and the share of the gap from
 /// accuracy `floor` to accuracy `top` that it closes. `runs` has a run of each row.
 pub fn progress(rows: &[Measured], runs: &[Run], [floor, top]: [f64; 2]) -> Grid {
-    let mut grid = Grid::new(&["rung", "updates", "texts read, thousands", "accuracy", "from untuned student to teacher"]);
+    let mut grid =
+        Grid::new(&["rung", "updates", "texts read, thousands", "accuracy", "from untuned student to teacher"]);
     for (row, run) in rows.iter().zip(runs) {
         let accuracy = row.ours.test[0].0;
         let share = 100.0 * gap_recovered(top, floor, accuracy) + 0.0; // no -0
