@@ -61,7 +61,7 @@ impl Lab {
         Plan::resolve(recipe, corpus, &self.checkpoints, ids)
     }
 
-    /// Whether a plan's run stands among the runs, with its weights.
+    /// Whether a plan's run stands among the runs and had weights (they may be away by now): a kept copy had none.
     pub fn is_finished(&self, plan: &Plan) -> bool {
         files::weights_hash(&self.checkpoints.join("runs").join(&plan.id)).is_some()
     }

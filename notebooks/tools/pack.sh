@@ -1,11 +1,14 @@
 #!/bin/sh
 # pack.sh CORPUS [RUN...]: checkpoints/pack.tar, with all that a machine without a Rust toolchain needs to train: `kd`, the
-# recipes, the corpus, the default teacher, and what the teachers of these runs have said, without their weights.
+# recipes, the corpus, the default teacher, and what these runs have said as teachers, without their weights.
 # There: a driver, Python with the torch that is pinned here, and
 #   tar xf pack.tar && sh pack/go.sh run pack/notebooks/recipes/bert.toml --data pack/thucnews-title
 set -e
 corpus=${1:?say which corpus: pack.sh data/thucnews-title}
 shift
+for run in "$@"; do
+  [ -f "checkpoints/runs/$run/b3sums" ] || { echo "checkpoints/runs/$run: no finished run; \`kd list\` names them" >&2; exit 1; }
+done
 site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 pack=checkpoints/pack
 cargo build --quiet --locked -p kd_lib --bin kd --example convert_e5

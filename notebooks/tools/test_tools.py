@@ -258,6 +258,9 @@ class PackedForAGpu(unittest.TestCase):
         packed = root / "checkpoints" / "pack" / "checkpoints" / "runs" / teacher.name
         found = {str(path.relative_to(packed)) for path in packed.rglob("*") if path.is_file()}
         self.assertEqual(found, {"b3sums", "answers/part-0.safetensors"})
+        refused = subprocess.run(["sh", "notebooks/tools/pack.sh", "data/sample", "no-such-run"], cwd=root, capture_output=True, text=True)
+        self.assertEqual(refused.returncode, 1)
+        self.assertIn("no-such-run: no finished run", refused.stderr)
 
 
 class CorpusIsFound(unittest.TestCase):
