@@ -11,6 +11,9 @@ use kd_lib::run::{Report, Run};
 use kd_lib::strategies::Attack;
 use serde::Deserialize;
 
+/// The profiles by how long they take.
+const PROFILES: [&str; 3] = ["smoke", "quick", "full"];
+
 /// One line of the list.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -21,7 +24,7 @@ pub struct Rung {
     pub beside: String,
     /// What it changes there.
     pub change: String,
-    /// The first profile with enough texts for it, `smoke` or `quick`.
+    /// The first of [`PROFILES`] that has the texts and the time for it.
     from: String,
     /// Why it is not run here, where it is not.
     #[serde(skip)]
@@ -38,8 +41,9 @@ impl Study {
         let mut rungs: Vec<Rung> = listed(&self.root.join("notebooks/ladder.csv"), "rung,beside,change,from")?;
         for rung in &mut rungs {
             let allowed = self.recipe(&rung.rung).objective.check_classes(self.corpus.labels.len());
-            let short = self.profile == "smoke" && rung.from != "smoke";
-            rung.left_out = allowed.err().map(|e| e.to_string()).or(short.then(|| "too long for smoke".to_owned()));
+            let place = |profile: &str| PROFILES.iter().position(|p| *p == profile);
+            let long = (place(&rung.from) > place(&self.profile)).then(|| format!("too long for {}", self.profile));
+            rung.left_out = allowed.err().map(|e| e.to_string()).or(long);
         }
         Ok(rungs)
     }
@@ -86,7 +90,7 @@ mod tests {
         for (at, rung) in all.iter().enumerate() {
             let known = || all[..at].iter().any(|before| before.rung == rung.beside);
             assert!(rung.beside.is_empty() || known(), "{} stands beside {}", rung.rung, rung.beside);
-            assert!(["smoke", "quick"].contains(&rung.from.as_str()), "{}: {}", rung.rung, rung.from);
+            assert!(PROFILES.contains(&rung.from.as_str()), "{}: {}", rung.rung, rung.from);
         }
         study.profile = "smoke".into();
         study.corpus.labels.truncate(2);
@@ -94,5 +98,9 @@ mod tests {
         assert_eq!(why("bilstm"), None);
         assert!(why("bilstm+made-dkd").unwrap().contains("two classes"));
         assert_eq!(why("bilstm+best").unwrap(), "too long for smoke");
+        study.profile = "quick".into();
+        let left_out = study.ladder().into_iter().filter_map(|r| r.left_out.map(|why| (r.rung, why)));
+        let long: Vec<_> = left_out.filter(|(_, why)| why == "too long for quick").map(|(rung, _)| rung).collect();
+        assert_eq!(long, ["bilstm+best-512"]);
     }
 }
