@@ -5,6 +5,7 @@ use kd_lib::metrics::{Bin, Scores};
 use kd_lib::run::CurvePoint;
 use kd_lib::{Error, Result};
 use plotters::coord::Shift;
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 use std::collections::BTreeMap;
 
@@ -28,10 +29,18 @@ pub type Line<'a> = (&'a str, Vec<(f64, f64)>);
 
 /// Lines over one pair of axes.
 pub fn chart(title: &str, x: &str, y: &str, all: &[Line]) -> Result<String> {
-    svg((460, 340), |area| lines(area, title, x, y, all))
+    svg((460, 340), |area| lines(area, title, x, y, all, false))
 }
 
-/// Named values with their intervals `(name, [low, value, high])`, from the top down; a line marks `reference`.
+/// The same over powers of ten: equal steps to the right multiply `x`, which is above 0, by equal factors.
+pub fn chart_of_powers(title: &str, x: &str, y: &str, all: &[Line]) -> Result<String> {
+    let powers = |line: &Line| line.1.iter().map(|(x, y)| (x.log10(), *y)).collect::<Vec<_>>();
+    let all: Vec<Line> = all.iter().map(|line| (line.0, powers(line))).collect();
+    svg((460, 340), |area| lines(area, title, x, y, &all, true))
+}
+
+/// Named values with their intervals `(name, [low, value, high])`, from the top down, over one axis; a line marks
+/// `reference`, and values around a reference of 0 are told with their sign.
 pub fn intervals(title: &str, rows: &[(String, [f64; 3])], reference: f64) -> Result<String> {
     let (low, high) = rows.iter().fold((reference, reference), |(a, b), (_, [l, _, h])| (a.min(*l), b.max(*h)));
     let longest = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
@@ -39,19 +48,26 @@ pub fn intervals(title: &str, rows: &[(String, [f64; 3])], reference: f64) -> Re
     let width = left + 430.0;
     let scale = (width - left - 90.0) / (high - low).max(1e-9);
     let at = |value: f64| (left + (value - low) * scale) as i32;
-    let height = rows.len() as i32 * row_height + 44;
-    svg((width as u32, height as u32), |area| {
+    let foot = rows.len() as i32 * row_height + 36;
+    let told = |value: f64| if reference == 0.0 { format!("{value:+.2}") } else { format!("{value:.2}") };
+    svg((width as u32, foot as u32 + 26), |area| {
         let style = (FONT, SMALL).into_font().color(&BLACK);
         area.draw(&Text::new(title.to_owned(), (8, 6), (FONT, 15).into_font().color(&BLACK))).map_err(figure)?;
-        let mark = PathElement::new([(at(reference), 28), (at(reference), height - 8)], BLACK.mix(0.4).stroke_width(1));
-        area.draw(&mark).map_err(figure)?;
+        let upright = |x: i32, ink: f64| PathElement::new([(x, 28), (x, foot)], BLACK.mix(ink).stroke_width(1));
+        area.draw(&upright(at(reference), 0.4)).map_err(figure)?;
+        for value in RangedCoordf64::from(low..high.max(low + 1e-9)).key_points(7) {
+            let number = (((value * 100.0).round() + 0.0) / 100.0).to_string(); // + 0: no -0
+            area.draw(&upright(at(value), 0.1)).map_err(figure)?;
+            area.draw(&Text::new(number.clone(), (at(value) - 3 * number.len() as i32, foot + 4), style.clone()))
+                .map_err(figure)?;
+        }
         for (row, (name, [low, value, high])) in rows.iter().enumerate() {
             let y = 36 + row as i32 * row_height + row_height / 2 - 6;
             let bar = PathElement::new([(at(*low), y), (at(*high), y)], PALETTE[0].stroke_width(2));
             area.draw(&bar).map_err(figure)?;
             area.draw(&Circle::new((at(*value), y), 4, PALETTE[1].filled())).map_err(figure)?;
             area.draw(&Text::new(name.clone(), (8, y - 7), style.clone())).map_err(figure)?;
-            area.draw(&Text::new(format!("{value:.2}"), (at(*high) + 8, y - 7), style.clone())).map_err(figure)?;
+            area.draw(&Text::new(told(*value), (at(*high) + 8, y - 7), style.clone())).map_err(figure)?;
         }
         Ok(())
     })
@@ -67,8 +83,8 @@ pub fn curves(runs: &[(&str, Vec<CurvePoint>)]) -> Result<String> {
         .collect();
     svg((ROW, 340), |area| {
         let (left, right) = area.split_horizontally(ROW / 2);
-        lines(&left, "training loss", "thousand examples", "loss", &loss)?;
-        lines(&right, "on dev", "thousand examples", "macro-F1", &dev)
+        lines(&left, "training loss", "thousand examples", "loss", &loss, false)?;
+        lines(&right, "on dev", "thousand examples", "macro-F1", &dev, false)
     })
 }
 
@@ -77,8 +93,9 @@ pub(crate) fn growing(said: &str, loss: &[(f64, f64)], dev: &[Vec<(f64, f64)>; 2
     svg((ROW, 330), |area| {
         area.draw(&Text::new(said.to_owned(), (12, 8), (FONT, 15).into_font().color(&BLACK))).map_err(figure)?;
         let (left, right) = area.margin(26, 0, 0, 0).split_horizontally(ROW / 2);
-        lines(&left, "training loss", "update", "loss", &[("loss", loss.to_vec())])?;
-        lines(&right, "on dev", "update", "share", &[("accuracy", dev[0].clone()), ("macro-F1", dev[1].clone())])
+        lines(&left, "training loss", "update", "loss", &[("loss", loss.to_vec())], false)?;
+        let both = [("accuracy", dev[0].clone()), ("macro-F1", dev[1].clone())];
+        lines(&right, "on dev", "update", "share", &both, false)
     })
 }
 
@@ -87,7 +104,7 @@ pub fn reliability(models: &[(&str, Vec<Bin>)]) -> Result<String> {
     let points = |bins: &[Bin]| bins.iter().filter(|b| b.count > 0).map(|b| (b.confidence, b.accuracy)).collect();
     let mut all: Vec<Line> = models.iter().map(|(name, bins)| (*name, points(bins))).collect();
     all.push(("calibrated", vec![(0.0, 0.0), (1.0, 1.0)]));
-    svg((460, 400), |area| lines(area, "reliability", "confidence", "accuracy", &all))
+    svg((460, 400), |area| lines(area, "reliability", "confidence", "accuracy", &all, false))
 }
 
 /// The confusion matrix, each row shaded by its share; rows are labels, columns predictions.
@@ -171,7 +188,8 @@ fn svg(size: (u32, u32), draw: impl FnOnce(&Area) -> Result<()>) -> Result<Strin
     Ok(text)
 }
 
-fn lines(area: &Area, title: &str, x: &str, y: &str, all: &[Line]) -> Result<()> {
+/// Lines over one pair of axes; with `powers` each `x` is told as the power of ten that it is the exponent of.
+fn lines(area: &Area, title: &str, x: &str, y: &str, all: &[Line], powers: bool) -> Result<()> {
     let range = |pick: fn(&(f64, f64)) -> f64| {
         let values = all.iter().flat_map(|(_, points)| points.iter().map(pick)).filter(|v| v.is_finite());
         let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(a, b), v| (a.min(v), b.max(v)));
@@ -191,14 +209,12 @@ fn lines(area: &Area, title: &str, x: &str, y: &str, all: &[Line]) -> Result<()>
         .y_label_area_size(52)
         .build_cartesian_2d(x0..x1, y0 - pad..y1 + pad)
         .map_err(figure)?;
-    chart
-        .configure_mesh()
-        .x_desc(x)
-        .y_desc(y)
-        .light_line_style(TRANSPARENT)
-        .label_style((FONT, SMALL))
-        .draw()
-        .map_err(figure)?;
+    let mut mesh = chart.configure_mesh();
+    mesh.x_desc(x).y_desc(y).light_line_style(TRANSPARENT).label_style((FONT, SMALL));
+    if powers {
+        mesh.x_label_formatter(&power_of_ten);
+    }
+    mesh.draw().map_err(figure)?;
     for ((name, points), colour) in all.iter().zip(PALETTE.iter().cycle()) {
         let line = LineSeries::new(points.iter().copied(), colour.stroke_width(2));
         let key = move |(x, y)| PathElement::new([(x, y), (x + 16, y)], colour.stroke_width(2));
@@ -218,6 +234,16 @@ fn lines(area: &Area, title: &str, x: &str, y: &str, all: &[Line]) -> Result<()>
         labels.map_err(figure)?;
     }
     Ok(())
+}
+
+/// The power of ten with a whole exponent, in groups of three digits; nothing for what lies between.
+fn power_of_ten(exponent: &f64) -> String {
+    if (exponent - exponent.round()).abs() > 1e-6 {
+        return String::new();
+    }
+    let digits = format!("{:.0}", 10f64.powf(*exponent)).into_bytes();
+    let groups: Vec<_> = digits.rchunks(3).rev().map(String::from_utf8_lossy).collect();
+    groups.join(",")
 }
 
 /// The corner where the fewest pieces of lines lie: a legend hides least there.
@@ -250,6 +276,14 @@ mod tests {
         let corner = |points: &[(f64, f64)]| free_corner(&[("one", points.to_vec())], [0.0, 10.0], [0.0, 1.0]);
         assert!(matches!(corner(&[(0.0, 0.0), (2.0, 0.9), (10.0, 1.0)]), SeriesLabelPosition::LowerRight));
         assert!(matches!(corner(&[(0.0, 1.0), (2.0, 0.1), (10.0, 0.0)]), SeriesLabelPosition::UpperRight));
+    }
+
+    #[test]
+    fn an_axis_of_powers_names_whole_ones() {
+        assert_eq!([0.0, 2.0, 5.0, 2.5].map(|exponent| power_of_ten(&exponent)), ["1", "100", "100,000", ""]);
+        let drawn = chart_of_powers("", "", "", &[("one", vec![(1.0, 0.0), (1000.0, 1.0)])]).unwrap();
+        let named = |number: &str| drawn.lines().filter(|line| line.trim() == number).count();
+        assert_eq!(["1", "10", "100", "1,000"].map(named), [1; 4], "{drawn}");
     }
 
     #[test]

@@ -84,7 +84,14 @@ mod tests {
         let study = Study { profile: "full".into(), ..Study::open() };
         let candidates: Vec<Found> =
             study.candidates().unwrap().iter().map(|line| unrun(study.blind(line).unwrap())).collect();
-        for name in ["bilstm-tuned", "bilstm-tuned-long", "bilstm-longest", "bilstm+best", "bilstm-longest-512", "bilstm+best-512"] {
+        for name in [
+            "bilstm-tuned",
+            "bilstm-tuned-long",
+            "bilstm-longest",
+            "bilstm+best",
+            "bilstm-longest-512",
+            "bilstm+best-512",
+        ] {
             assert_eq!(candidates.iter().filter(|c| c.is(&study.recipe(name))).count(), 1, "{name}");
         }
         assert!(candidates.iter().all(|c| !c.is(&study.recipe("bilstm-long"))));
