@@ -104,7 +104,7 @@ pub fn reliability(models: &[(&str, Vec<Bin>)]) -> Result<String> {
     let points = |bins: &[Bin]| bins.iter().filter(|b| b.count > 0).map(|b| (b.confidence, b.accuracy)).collect();
     let mut all: Vec<Line> = models.iter().map(|(name, bins)| (*name, points(bins))).collect();
     all.push(("calibrated", vec![(0.0, 0.0), (1.0, 1.0)]));
-    svg((460, 400), |area| lines(area, "reliability", "confidence", "accuracy", &all, false))
+    svg((ROW / 2, 380), |area| lines(area, "reliability", "confidence", "accuracy", &all, false))
 }
 
 /// The confusion matrix, each row shaded by its share; rows are labels, columns predictions.
