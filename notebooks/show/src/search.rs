@@ -41,14 +41,14 @@ struct Line {
 }
 
 impl Study {
-    /// Runs the first `most` candidates of each of these choices, or finds their runs.
-    pub fn search(&self, choices: &[&str], most: usize) -> Vec<Found> {
-        self.search_all(choices, most).or_stop()
+    /// Runs the first `most` candidates of each choice, or finds their runs.
+    pub fn search(&self, most: usize) -> Vec<Found> {
+        self.search_all(most).or_stop()
     }
 
-    fn search_all(&self, choices: &[&str], most: usize) -> Result<Vec<Found>> {
+    fn search_all(&self, most: usize) -> Result<Vec<Found>> {
         let mut found: Vec<Found> = Vec::new();
-        for line in self.candidates()?.into_iter().filter(|line| choices.contains(&line.choice.as_str())) {
+        for line in self.candidates()? {
             if found.iter().filter(|f| f.choice == line.choice).count() < most {
                 let recipe = self.blind(&line)?;
                 let run = self.lab.recall(&recipe, &self.corpus)?.unwrap_or_else(|| self.run(&recipe));
@@ -84,14 +84,7 @@ mod tests {
         let study = Study { profile: "full".into(), ..Study::open() };
         let candidates: Vec<Found> =
             study.candidates().unwrap().iter().map(|line| unrun(study.blind(line).unwrap())).collect();
-        for name in [
-            "bilstm-tuned",
-            "bilstm-tuned-long",
-            "bilstm-longest",
-            "bilstm+best",
-            "bilstm-longest-512",
-            "bilstm+best-512",
-        ] {
+        for name in ["bilstm-tuned", "bilstm-tuned-long", "bilstm-longest", "bilstm+best"] {
             assert_eq!(candidates.iter().filter(|c| c.is(&study.recipe(name))).count(), 1, "{name}");
         }
         assert!(candidates.iter().all(|c| !c.is(&study.recipe("bilstm-long"))));
@@ -115,7 +108,7 @@ mod tests {
         };
         let how = |line: &Line| line.choice.split_once(", ").map_or("", |parts| parts.1).to_owned();
         assert!(lines.iter().all(|line| study.blind(line).unwrap().data.blind));
-        for length in ["", "longer", "longest", "in batches of 512"] {
+        for length in ["", "longer", "longest"] {
             let size = |line: &Line| if length.is_empty() { plan(line).steps as f64 } else { passes(plan(line)) };
             let alike: Vec<&Line> = lines.iter().filter(|line| how(line) == length).collect();
             let first = size(alike[0]);
