@@ -40,10 +40,12 @@ impl Live {
         Live { path, run: String::new(), loss: Vec::new(), dev: Default::default(), stride: 1, drawn: None }
     }
 
-    /// What asks a server that serves `root` for the picture, as HTML.
+    /// What asks a server that serves `root` for the picture, as HTML; of one that lies elsewhere, that it will not grow.
     pub fn window(&self, root: &Path) -> String {
-        let [name, path] = [self.path.file_stem().map(Path::new), self.path.strip_prefix(root).ok()]
-            .map(|part| part.unwrap_or(&self.path).display().to_string());
+        let Ok(path) = self.path.strip_prefix(root) else {
+            return "<em>No curves grow here: the runs are outside the folder of Cargo.toml, which JupyterLab serves.</em>".into();
+        };
+        let (name, path) = (std::process::id(), path.display());
         format!(
             r#"<div id="live-{name}"><em>While a later cell trains, its curves grow here (in JupyterLab, started by <code>make lab</code>).</em></div>
 <script>(() => {{
@@ -119,6 +121,7 @@ mod tests {
         live.note(&tick("bilstm", 1, None)).unwrap();
         assert_eq!((live.loss.len(), live.dev[0].len()), (1, 0));
         assert!(live.window(folder.path()).contains(&format!("files/live/{}.svg?", std::process::id())));
+        assert!(!live.window(Path::new("/elsewhere")).contains(folder.path().to_str().unwrap()));
     }
 
     #[test]
