@@ -6,8 +6,6 @@ use crate::significance::{self, Difference};
 use kd_lib::Result;
 use kd_lib::data::Split;
 use kd_lib::grid::{Cell, Grid};
-use kd_lib::metrics::argmax;
-use kd_lib::ndarray::Array2;
 use kd_lib::rehearsal::Rehearsal;
 use kd_lib::report::{FIGURES, Row, figure};
 use kd_lib::run::Run;
@@ -90,34 +88,35 @@ pub fn measure(rows: &[Announced], runs: &[Vec<Run>], costs: &[Option<f64>]) -> 
 }
 
 /// The share of the gap between baseline and teachers that ours recovers on test, `[2.5 %, mean, 97.5 %]`: see
-/// [`significance::share_of_gap`]. Several teachers answer together. Runs of ours and the baseline are paired by their order.
+/// [`significance::share_of_gap`]. Several teachers answer by [`majority`]. Runs of ours and the baseline are paired by their order.
 pub fn share_of_gap(ours: &[Run], baseline: &[Run], teachers: &[Run]) -> Result<[f64; 3]> {
     let right = |runs: &[Run]| runs.iter().map(right_answers).collect::<Result<Vec<_>>>();
-    let together = |(logits, labels): (Array2<f32>, Vec<usize>)| {
-        logits.outer_iter().zip(labels).map(|(row, label)| argmax(row) == label).collect::<Vec<bool>>()
-    };
-    let teacher = match teachers {
-        [one] => right_answers(one)?, // also of a kept copy, which has no logits
-        several => mean_logits(several, Split::Test).map(together)?,
-    };
-    let share = significance::share_of_gap(&right(ours)?, &right(baseline)?, &teacher);
+    let share = significance::share_of_gap(&right(ours)?, &right(baseline)?, &equal(&majority(teachers)?));
     Ok(share.unwrap_or([f64::NAN; 3]))
 }
 
-/// What several models say together: the mean of their logits, `[examples, classes]`, and the labels; none of no model.
-pub fn mean_logits(runs: &[Run], split: Split) -> Result<(Array2<f32>, Vec<usize>)> {
-    let mut sum = (Array2::zeros((0, 0)), Vec::new());
-    for (at, run) in runs.iter().enumerate() {
-        let (logits, labels) = run.logits(split)?;
-        sum = if at == 0 { (logits, labels) } else { (sum.0 + logits, labels) };
-    }
-    Ok((sum.0 / runs.len().max(1) as f32, sum.1))
+/// What several models answer on test, and the labels: the class that most of them name, of equally many the one named
+/// first. Kept copies have no more than their answers, so that a mean of logits cannot be asked of them.
+pub fn majority(runs: &[Run]) -> Result<(Vec<usize>, Vec<usize>)> {
+    let answers = runs.iter().map(|run| run.answers(Split::Test)).collect::<Result<Vec<_>>>()?;
+    let labels = answers.first().map_or_else(Vec::new, |(_, labels)| labels.clone());
+    let named = |text: usize| answers.iter().map(|(of_run, _)| of_run[text]).collect::<Vec<usize>>();
+    Ok(((0..labels.len()).map(|text| most_named(&named(text))).collect(), labels))
+}
+
+fn most_named(answers: &[usize]) -> usize {
+    let times = |class: &usize| answers.iter().filter(|other| *other == class).count();
+    // Of equals `max_by_key` takes the last, which is the first from behind.
+    answers.iter().rev().copied().max_by_key(times).unwrap_or_default()
 }
 
 /// Whether each test text was answered rightly.
 fn right_answers(run: &Run) -> Result<Vec<bool>> {
-    let (answers, labels) = run.answers(Split::Test)?;
-    Ok(answers.iter().zip(&labels).map(|(a, l)| a == l).collect())
+    Ok(equal(&run.answers(Split::Test)?))
+}
+
+fn equal((answers, labels): &(Vec<usize>, Vec<usize>)) -> Vec<bool> {
+    answers.iter().zip(labels).map(|(a, l)| a == l).collect()
 }
 
 /// Each compared row's name and difference from its baseline in points: low end of its interval, mean, high end.
@@ -187,4 +186,15 @@ pub(crate) fn cost_ratios(rehearsals: &mut [Rehearsal], rounds: usize) -> Result
 fn median(values: &mut [f64]) -> f64 {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::most_named;
+
+    #[test]
+    fn a_majority_decides_and_where_there_is_none_the_first() {
+        assert_eq!([[2, 1, 1], [2, 2, 0], [2, 1, 0]].map(|answers| most_named(&answers)), [1, 2, 2]);
+        assert_eq!(most_named(&[3, 0, 0, 3]), 3);
+    }
 }
