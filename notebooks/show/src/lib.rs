@@ -112,6 +112,7 @@ impl Study {
         recipes.map(|r| self.find_row(&r).or_stop().unwrap_or_else(|| self.run(&r))).collect()
     }
 
+    /// Kept copies are the project's, wherever runs of one's own may lie.
     fn find_row(&self, recipe: &Recipe) -> Result<Option<Run>> {
         if self.kept_first {
             let kept = self.root.join("notebooks/results/runs").join(self.lab.plan(recipe, &self.corpus)?.id);

@@ -51,7 +51,7 @@ impl Study {
         for line in self.candidates()? {
             if found.iter().filter(|f| f.choice == line.choice).count() < most {
                 let recipe = self.blind(&line)?;
-                let run = self.lab.recall(&recipe, &self.corpus)?.unwrap_or_else(|| self.run(&recipe));
+                let run = self.find_row(&recipe)?.unwrap_or_else(|| self.run(&recipe));
                 let (dev, texts) = (run.report.dev.accuracy, run.report.dev.examples as f64);
                 let within = 1.96 * (dev * (1.0 - dev) / texts).sqrt();
                 let blind = run.report.test.is_empty();

@@ -100,7 +100,8 @@ pub fn share_of_gap(ours: &[Run], baseline: &[Run], teachers: &[Run]) -> Result<
 pub fn majority(runs: &[Run]) -> Result<(Vec<usize>, Vec<usize>)> {
     let answers = runs.iter().map(|run| run.answers(Split::Test)).collect::<Result<Vec<_>>>()?;
     let labels = answers.first().map_or_else(Vec::new, |(_, labels)| labels.clone());
-    let named = |text: usize| answers.iter().map(|(of_run, _)| of_run[text]).collect::<Vec<usize>>();
+    let named =
+        |text: usize| answers.iter().filter_map(|(of_run, _)| of_run.get(text).copied()).collect::<Vec<usize>>();
     Ok(((0..labels.len()).map(|text| most_named(&named(text))).collect(), labels))
 }
 
