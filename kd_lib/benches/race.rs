@@ -1,15 +1,16 @@
-//! Our steps beside PyTorch's on the same batches, in turns: one round of each contender, then the next, so that a slow
-//! moment of the machine hits all alike. Prints a table with its processor's name; `make bench` keeps it.
+//! The speed of kd_lib beside PyTorch on the same batches. The programs take turns, one round each, so
+//! that timing noise affects all alike. Prints a table with the processor's name.
 //!
 //!     cargo bench --profile dev -p kd_lib --bench race -- CORPUS [ROUNDS [PRECISION]]
 //!
-//! Each contender is a process of its own that answers a number of batches with seconds, texts and its largest memory;
-//! those in Python are in `benches/peer`, ours is this program, started again with `contend`.
+//! Each program is a process that reads a number of batches and prints the seconds, the texts and its
+//! largest memory. Those in Python are in `benches/peer`; ours is this program, started again with
+//! `contend`.
 
 mod common;
 #[path = "race/first.rs"]
 mod first;
-#[path = "../kd/memory.rs"]
+#[path = "../cli/src/memory.rs"]
 mod memory;
 #[path = "race/ours.rs"]
 mod ours;
@@ -20,28 +21,28 @@ use anyhow::{Context, Result, bail};
 use common::root;
 use kd_lib::data::Corpus;
 use kd_lib::device::Environment;
-use kd_lib::grid::Grid;
-use kd_lib::strategies::Precision;
+use kd_lib::precision::Precision;
+use kd_lib::store::Table;
 use serde::{Deserialize, Serialize};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use works::Work;
 
-/// A contender's answer to one line.
+/// What a program prints after a round.
 #[derive(Debug, Serialize, Deserialize)]
-pub struct Answer {
+pub struct RoundResult {
     seconds: f64,
     texts: usize,
     peak: f64,
 }
 
-/// A running contender, and how fast its rounds were.
+/// A running program, and the speed of its rounds.
 struct Contender {
     name: &'static str,
     child: Child,
-    asks: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    input: ChildStdin,
+    output: BufReader<ChildStdout>,
     texts_per_second: Vec<f64>,
     peak: f64,
 }
@@ -49,25 +50,26 @@ struct Contender {
 impl Contender {
     fn start(name: &'static str, mut command: Command) -> Result<Contender> {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-        let (Some(asks), Some(answers)) = (child.stdin.take(), child.stdout.take()) else { bail!("no pipes") };
-        Ok(Contender { name, child, asks, answers: BufReader::new(answers), texts_per_second: Vec::new(), peak: 0.0 })
+        let (Some(input), Some(output)) = (child.stdin.take(), child.stdout.take()) else { bail!("no pipes") };
+        Ok(Contender { name, child, input, output: BufReader::new(output), texts_per_second: Vec::new(), peak: 0.0 })
     }
 
     /// One round of so many batches.
     fn round(&mut self, batches: usize) -> Result<()> {
-        writeln!(self.asks, "{batches}")?;
+        writeln!(self.input, "{batches}")?;
         let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        let answer: Answer = serde_json::from_str(&line).with_context(|| format!("{} said {line:?}", self.name))?;
-        self.texts_per_second.push(answer.texts as f64 / answer.seconds);
-        self.peak = answer.peak;
+        self.output.read_line(&mut line)?;
+        let result: RoundResult =
+            serde_json::from_str(&line).with_context(|| format!("{} printed {line:?}", self.name))?;
+        self.texts_per_second.push(result.texts as f64 / result.seconds);
+        self.peak = result.peak;
         Ok(())
     }
 
     fn end(self) -> Result<(&'static str, f64, f64)> {
-        let Contender { name, mut child, asks, mut texts_per_second, peak, .. } = self;
+        let Contender { name, mut child, input, mut texts_per_second, peak, .. } = self;
         let peak = on_gpu(child.id()).unwrap_or(peak);
-        drop(asks); // the end of its input is the end of its work
+        drop(input); // the program ends at the end of its input
         child.wait()?;
         texts_per_second.remove(0); // the first round warms up
         texts_per_second.sort_by(f64::total_cmp);
@@ -75,7 +77,7 @@ impl Contender {
     }
 }
 
-/// MiB that a process holds on a GPU, where there is one.
+/// MiB that a process holds on a GPU, if there is one.
 fn on_gpu(process: u32) -> Option<f64> {
     let output = Command::new("nvidia-smi")
         .args(["--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"])
@@ -86,8 +88,8 @@ fn on_gpu(process: u32) -> Option<f64> {
     lines.find(|(pid, _)| *pid == process.to_string())?.1.trim().parse().ok()
 }
 
-/// What all races share.
-struct Entry {
+/// What all comparisons share.
+struct Settings {
     corpus: PathBuf,
     rounds: usize,
     precision: String,
@@ -95,9 +97,10 @@ struct Entry {
     peaks: [f64; 2],
 }
 
-/// Races one work; a line of the table for each contender. Returns texts a second: ours, PyTorch strong, weak.
-fn race(work: &Work, entry: &Entry, table: &mut Grid) -> Result<[f64; 3]> {
-    let Entry { corpus, rounds, precision, peaks } = entry;
+/// Times one kind of work; a line of the table for each program. Returns texts a second of kd_lib,
+/// of PyTorch with our optimizations (strong) and of PyTorch as in the original code (weak).
+fn race(work: &Work, settings: &Settings, table: &mut Table) -> Result<[f64; 3]> {
+    let Settings { corpus, rounds, precision, peaks } = settings;
     let folder = tempfile::tempdir()?;
     let inputs = folder.path().join("inputs.json");
     let flops = work.write_inputs(corpus, precision, &inputs)?;
@@ -132,7 +135,7 @@ fn race(work: &Work, entry: &Entry, table: &mut Grid) -> Result<[f64; 3]> {
 }
 
 fn main() -> Result<()> {
-    memory::keep_what_is_freed();
+    memory::keep_freed_memory();
     let mut arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
     if arguments.first().is_some_and(|a| a == "contend") {
         return ours::contend(&arguments[1], Path::new(&arguments[2]), &arguments[3]);
@@ -143,40 +146,41 @@ fn main() -> Result<()> {
     let precision = arguments.get(1).map_or("auto", String::as_str).to_owned();
     let device = kd_lib::device::choose("auto")?;
     let half = if precision == "fp16" { Precision::Fp16 } else { Precision::Bf16 };
-    let entry = Entry { peaks: ours::matrix_products(device, half), corpus, rounds, precision };
+    let settings = Settings { peaks: ours::matrix_products(device, half), corpus, rounds, precision };
     let mut table =
-        Grid::new(&["work", "contender", "texts/s", "ours / it", "of the product's rate", "MiB", "ours / it"]);
+        Table::new(&["work", "contender", "texts/s", "kd_lib / it", "of the product's rate", "MiB", "kd_lib / it"]);
     let mut speeds = Vec::new();
     for work in &works::WORKS {
-        speeds.push(race(work, &entry, &mut table)?);
+        speeds.push(race(work, &settings, &mut table)?);
     }
-    let Entry { corpus, rounds, peaks, .. } = entry;
+    let Settings { corpus, rounds, peaks, .. } = settings;
     let Environment { processor, threads, instructions, libtorch, .. } = Environment::of(device);
     println!("{processor}, {threads} threads, {}; libtorch {libtorch}", instructions.join(" "));
     println!("matrix product 2048 × 768 × 3072: fp32 {:.0}, {half:?} {:.0} GFLOP/s\n", peaks[0] / 1e9, peaks[1] / 1e9);
     println!("{}", table.text());
     println!("{}\n", first::race(&corpus, rounds)?);
-    println!("{}", study(&speeds, Corpus::open(&corpus)?.train.len() as f64));
+    println!("{}", temperature_study(&speeds, Corpus::open(&corpus)?.train.len() as f64));
     Ok(())
 }
 
-/// The temperature study, four temperatures of six epochs each beside two epochs of the teacher, from the speeds just
-/// measured: ours, where the teacher speaks once, and the original's, where it reads every batch of every epoch again.
-fn study(speeds: &[[f64; 3]], texts: f64) -> String {
+/// The time of the temperature study (two epochs of the teacher, four temperatures of six epochs each),
+/// extrapolated from the measured speeds: ours, where the teacher's logits are computed once, and the
+/// original's, where they are computed again for every batch of every epoch.
+fn temperature_study(speeds: &[[f64; 3]], texts: f64) -> String {
     let seconds = |which: usize, work: usize, times: f64| times * texts / speeds[work][which];
-    let [student, teacher, reads] = [0, 1, 3];
+    let [student, teacher, logits] = [0, 1, 3];
     let (ours, weak) = (0, 2);
-    let once = seconds(ours, teacher, 2.0) + seconds(ours, reads, 1.0) + seconds(ours, student, 24.0);
-    let again = seconds(weak, teacher, 2.0) + seconds(weak, reads, 24.0) + seconds(weak, student, 24.0);
+    let once = seconds(ours, teacher, 2.0) + seconds(ours, logits, 1.0) + seconds(ours, student, 24.0);
+    let again = seconds(weak, teacher, 2.0) + seconds(weak, logits, 24.0) + seconds(weak, student, 24.0);
     format!(
         "temperature study on {texts} texts, extrapolated: ours {:.0} min (teacher {:.0}, its logits {:.0}, students {:.0}), the original's procedure {:.0} min (teacher {:.0}, its logits in every step {:.0}, students {:.0}): {:.1} times",
         once / 60.0,
         seconds(ours, teacher, 2.0) / 60.0,
-        seconds(ours, reads, 1.0) / 60.0,
+        seconds(ours, logits, 1.0) / 60.0,
         seconds(ours, student, 24.0) / 60.0,
         again / 60.0,
         seconds(weak, teacher, 2.0) / 60.0,
-        seconds(weak, reads, 24.0) / 60.0,
+        seconds(weak, logits, 24.0) / 60.0,
         seconds(weak, student, 24.0) / 60.0,
         again / once
     )

@@ -1,4 +1,4 @@
-//! Set-up's converter:
+//! The converter of `make setup`:
 //!   cargo run -p kd_lib --example convert_e5 -- ARCHIVE TOKENIZER FOLDER
 //!
 //! From the archive `e5-small-q4.bin` (the 4-bit weights that a package registry carries) to a BERT
@@ -23,7 +23,9 @@ const BLOCK_BYTES: usize = 2 + BLOCK / 2;
 
 fn main() -> Result<()> {
     let arguments: Vec<PathBuf> = std::env::args_os().skip(1).map(PathBuf::from).collect();
-    let [archive, tokenizer, folder] = arguments.as_slice() else { bail!("say ARCHIVE TOKENIZER FOLDER") };
+    let [archive, tokenizer, folder] = arguments.as_slice() else {
+        bail!("usage: convert_e5 ARCHIVE TOKENIZER FOLDER")
+    };
     convert(archive, tokenizer, folder)
 }
 

@@ -1,16 +1,15 @@
-//! Which processor computes, and what it is. CUDA needs a nudge on this stack: the linker drops
-//! `libtorch_cuda` (`--as-needed`), so it is opened here when a driver is present, and not otherwise, since
-//! opening it costs start-up time.
+//! Which device computes, and what it is. The linker drops `libtorch_cuda` (`--as-needed`), so
+//! this module opens the library when an NVIDIA driver is present. It does not open it otherwise,
+//! because opening it costs start-up time. Number formats are [`crate::precision`]'s business.
 
-use crate::strategies::Precision;
 use crate::{Error, Result};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use tch::{Cuda, Device};
+use tch::{Cuda, Device, Kind};
 
-/// Opens `libtorch_cuda` once per process where an NVIDIA driver is loaded; says whether it is open.
+/// Opens `libtorch_cuda` if an NVIDIA driver is loaded. Returns whether it is open.
 pub fn open_cuda_if_present() -> bool {
     Path::new("/proc/driver/nvidia/version").exists() && open_cuda().is_ok()
 }
@@ -22,7 +21,7 @@ pub fn open_cuda() -> Result<()> {
     // the CUDA back end and nothing else. It stays open for the life of the process.
     let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) };
     let fix = "install the CUDA build of libtorch, or set device = \"cpu\"";
-    std::mem::forget(library.map_err(Error::said(&path, fix))?);
+    std::mem::forget(library.map_err(Error::in_file(&path, fix))?);
     Ok(())
 }
 
@@ -30,8 +29,14 @@ pub fn open_cuda() -> Result<()> {
 fn beside_libtorch(name: &str) -> PathBuf {
     let _ = tch::get_num_threads(); // libtorch is loaded once this has run
     let maps = std::fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let loaded = maps.lines().filter_map(|l| l.split_whitespace().last()).find(|p| p.ends_with("/libtorch_cpu.so"));
-    loaded.map_or_else(|| PathBuf::from(name), |p| Path::new(p).with_file_name(name))
+    let loaded = maps
+        .lines()
+        .filter_map(|l| l.split_whitespace().last())
+        .find(|p| p.ends_with("/libtorch_cpu.so"));
+    loaded.map_or_else(
+        || PathBuf::from(name),
+        |p| Path::new(p).with_file_name(name),
+    )
 }
 
 /// The device that a recipe's `device` names.
@@ -39,11 +44,20 @@ pub fn choose(name: &str) -> Result<Device> {
     let fix = "write auto, cpu or cuda:N";
     match name {
         "cpu" => Ok(Device::Cpu),
-        "auto" => Ok(if open_cuda_if_present() { Device::cuda_if_available() } else { Device::Cpu }),
+        "auto" => Ok(if open_cuda_if_present() {
+            Device::cuda_if_available()
+        } else {
+            Device::Cpu
+        }),
         _ => {
-            let number = if name == "cuda" { Some("0") } else { name.strip_prefix("cuda:") };
-            let index: usize =
-                number.and_then(|n| n.parse().ok()).ok_or_else(|| Error::recipe("device", format!("{name:?}"), fix))?;
+            let number = if name == "cuda" {
+                Some("0")
+            } else {
+                name.strip_prefix("cuda:")
+            };
+            let index: usize = number
+                .and_then(|n| n.parse().ok())
+                .ok_or_else(|| Error::recipe("device", format!("{name:?}"), fix))?;
             open_cuda()?;
             if index as i64 >= Cuda::device_count() {
                 let fix = "check the driver with nvidia-smi, or set device = \"cpu\"";
@@ -55,35 +69,34 @@ pub fn choose(name: &str) -> Result<Device> {
     }
 }
 
-/// The fastest precision that is native here: bf16 on a GPU or on a processor that multiplies it, else fp32.
-pub fn native_precision(device: Device) -> Precision {
-    if multiplies(device, Precision::Bf16) { Precision::Bf16 } else { Precision::Fp32 }
-}
-
-/// Whether a device multiplies such numbers itself.
-pub fn multiplies(device: Device, precision: Precision) -> bool {
+/// Whether a device multiplies matrices of this kind in hardware.
+pub fn multiplies(device: Device, kind: Kind) -> bool {
     #[cfg(target_arch = "x86_64")]
-    let [bf16, fp16] = [is_x86_feature_detected!("avx512bf16"), is_x86_feature_detected!("avx512fp16")];
+    let (bf16, fp16) = (
+        is_x86_feature_detected!("avx512bf16"),
+        is_x86_feature_detected!("avx512fp16"),
+    );
     #[cfg(not(target_arch = "x86_64"))]
-    let [bf16, fp16] = [false; 2];
-    match precision {
-        Precision::Fp32 => true,
-        Precision::Bf16 => bf16 || device.is_cuda(),
-        Precision::Fp16 => fp16 || device.is_cuda(),
+    let (bf16, fp16) = (false, false);
+    match kind {
+        Kind::BFloat16 => bf16 || device.is_cuda(),
+        Kind::Half => fp16 || device.is_cuda(),
+        _ => true,
     }
 }
 
 const EXTENSIONS: [&str; 4] = ["avx2", "avx512f", "avx512_bf16", "amx_bf16"];
 const SMI: [&str; 2] = ["--query-gpu=name", "--format=csv,noheader"];
 
-/// What a result was computed on, at its end. Two runs of a recipe agree bit for bit where all of this agrees all along.
+/// What a run was computed on. Two runs of a recipe have the same bytes if all of this agrees.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
     /// `cpu` or `cuda`.
     pub device: String,
-    /// A GPU's name; else the processor's own name, family and model: clouds give many the same name.
+    /// The GPU's name, or the processor's name, family and model (clouds give many processors the
+    /// same name).
     pub processor: String,
-    /// Vector extensions that decide which kernels run.
+    /// Vector extensions that decide which kernels libtorch uses.
     pub instructions: Vec<String>,
     /// Threads within an operation.
     pub threads: i64,
@@ -94,18 +107,33 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// What this process computes on.
+    /// The environment of this process.
     pub fn of(device: Device) -> Environment {
         let flags = processor_field("flags");
         let has = |wanted: &&str| flags.split(' ').any(|flag| flag == *wanted);
         let processor = match device {
-            Device::Cuda(n) => said(Command::new("nvidia-smi").args(SMI).arg(format!("--id={n}"))).unwrap_or_default(),
-            _ => ["model name", "cpu family", "model"].map(processor_field).join(" · "),
+            Device::Cuda(n) => output_of(
+                Command::new("nvidia-smi")
+                    .args(SMI)
+                    .arg(format!("--id={n}")),
+            )
+            .unwrap_or_default(),
+            _ => ["model name", "cpu family", "model"]
+                .map(processor_field)
+                .join(" · "),
         };
         Environment {
-            device: if device.is_cuda() { "cuda".into() } else { "cpu".into() },
+            device: if device.is_cuda() {
+                "cuda".into()
+            } else {
+                "cpu".into()
+            },
             processor,
-            instructions: EXTENSIONS.into_iter().filter(has).map(str::to_owned).collect(),
+            instructions: EXTENSIONS
+                .into_iter()
+                .filter(has)
+                .map(str::to_owned)
+                .collect(),
             threads: i64::from(tch::get_num_threads()),
             libtorch: torch_version(),
             kd_lib: env!("CARGO_PKG_VERSION").into(),
@@ -113,24 +141,42 @@ impl Environment {
     }
 }
 
-/// The commit of the project around `folder`, where git knows it; else what a file `commit` in there says.
+/// The commit of the project that contains `folder`, from git or from a file named `commit`.
 pub fn commit(folder: &Path) -> Option<String> {
-    let packed = || Some(std::fs::read_to_string(folder.join("commit")).ok()?.trim().to_owned());
-    said(Command::new("git").args(["describe", "--always", "--dirty"]).current_dir(folder)).or_else(packed)
+    let packed = || {
+        Some(
+            std::fs::read_to_string(folder.join("commit"))
+                .ok()?
+                .trim()
+                .to_owned(),
+        )
+    };
+    output_of(
+        Command::new("git")
+            .args(["describe", "--always", "--dirty"])
+            .current_dir(folder),
+    )
+    .or_else(packed)
 }
 
-/// What a command prints, where it succeeds.
-fn said(command: &mut Command) -> Option<String> {
+/// What a command prints, if it succeeds.
+fn output_of(command: &mut Command) -> Option<String> {
     let output = command.output().ok().filter(|o| o.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// The version that the Python package of libtorch states, or that a plain libtorch has in `build-version`.
+/// The version in the Python package of libtorch, or in a plain libtorch's `build-version`.
 fn torch_version() -> String {
     let library = beside_libtorch("libtorch_cpu.so");
-    let folder = library.parent().and_then(Path::parent).unwrap_or(Path::new("."));
+    let folder = library
+        .parent()
+        .and_then(Path::parent)
+        .unwrap_or(Path::new("."));
     let python = std::fs::read_to_string(folder.join("version.py")).unwrap_or_default();
-    let stated = python.lines().find(|l| l.starts_with("__version__")).and_then(|l| l.split('\'').nth(1));
+    let stated = python
+        .lines()
+        .find(|l| l.starts_with("__version__"))
+        .and_then(|l| l.split('\'').nth(1));
     let plain = std::fs::read_to_string(folder.join("build-version")).unwrap_or_default();
     stated.map_or_else(|| plain.trim().to_owned(), str::to_owned)
 }
@@ -138,5 +184,8 @@ fn torch_version() -> String {
 fn processor_field(name: &str) -> String {
     let info = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let mut fields = info.lines().filter_map(|line| line.split_once(':'));
-    fields.find(|(key, _)| key.trim() == name).map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+    fields
+        .find(|(key, _)| key.trim() == name)
+        .map(|(_, value)| value.trim().to_owned())
+        .unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! Files on disk: written whole or not at all, and tensors as safetensors. Nothing here knows what the tensors mean.
+//! Files on disk: atomic writes, checksums, content-addressed names, locks, and tensors as
+//! safetensors. Nothing here knows what the files mean.
 
 use crate::{Error, Result, error::BUG};
 use safetensors::tensor::{Dtype, TensorView};
@@ -15,18 +16,21 @@ const HASH: usize = 16;
 /// Writes `path` through a temporary file beside it: write → fsync → rename → fsync of the folder, so
 /// that a reader sees the old file or the new one, never half of either.
 pub fn write_atomically(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    write_named(path, fill, |path, _| Ok(path.to_path_buf()))
+    write_under_computed_name(path, fill, |path, _| Ok(path.to_path_buf()))
 }
 
-/// The same under a name that the written bytes decide.
-fn write_named(
+/// The same, under a name that is computed from the written bytes.
+fn write_under_computed_name(
     path: &Path,
     fill: impl FnOnce(&Path) -> Result<()>,
-    named: impl FnOnce(&Path, &Path) -> Result<PathBuf>,
+    final_path: impl FnOnce(&Path, &Path) -> Result<PathBuf>,
 ) -> Result<()> {
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    // Ordinary permissions, as the umask leaves them: a colleague may read what a run wrote.
+    // Ordinary permissions, as the umask leaves them, so that colleagues can read a run's files.
     let ordinary = std::os::unix::fs::PermissionsExt::from_mode(0o666);
     let temporary = tempfile::Builder::new()
         .prefix(".writing-")
@@ -34,33 +38,44 @@ fn write_named(
         .tempfile_in(folder)
         .map_err(Error::io(folder))?;
     fill(temporary.path())?;
-    File::open(temporary.path()).and_then(|f| f.sync_all()).map_err(Error::io(path))?;
-    let path = &named(path, temporary.path())?;
-    temporary.persist(path).map_err(|e| Error::io(path)(e.error))?;
-    File::open(folder).and_then(|f| f.sync_all()).map_err(Error::io(folder))
+    File::open(temporary.path())
+        .and_then(|f| f.sync_all())
+        .map_err(Error::io(path))?;
+    let path = &final_path(path, temporary.path())?;
+    temporary
+        .persist(path)
+        .map_err(|e| Error::io(path)(e.error))?;
+    File::open(folder)
+        .and_then(|f| f.sync_all())
+        .map_err(Error::io(folder))
 }
 
-/// Removes what writers that were killed left in a folder.
-pub fn sweep(folder: &Path) -> Result<()> {
-    let mut litter = listed(folder)?.into_iter().filter(|path| name(path).starts_with(".writing-"));
-    litter.try_for_each(|path| std::fs::remove_file(&path).map_err(Error::io(&path)))
+/// Removes the temporary files that killed writers left in a folder.
+pub fn remove_temporary_files(folder: &Path) -> Result<()> {
+    let mut leftovers = sorted_entries(folder)?
+        .into_iter()
+        .filter(|path| file_name(path).starts_with(".writing-"));
+    leftovers.try_for_each(|path| std::fs::remove_file(&path).map_err(Error::io(&path)))
 }
 
-/// What a folder holds, in order of name.
-pub(crate) fn listed(folder: &Path) -> Result<Vec<PathBuf>> {
+/// The entries of a folder, sorted by name.
+pub fn sorted_entries(folder: &Path) -> Result<Vec<PathBuf>> {
     let entries = std::fs::read_dir(folder).map_err(Error::io(folder))?;
     let mut paths: Vec<PathBuf> = entries.filter_map(|e| Some(e.ok()?.path())).collect();
     paths.sort();
     Ok(paths)
 }
 
-/// A file's name; empty where it is not text.
-pub(crate) fn name(path: &Path) -> &str {
-    path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+/// A path's file name; empty if it is not UTF-8.
+pub fn file_name(path: &Path) -> &str {
+    path.file_name()
+        .and_then(|name| name.to_str())
+        .unwrap_or_default()
 }
 
-/// Holds a folder for this process; another waits here until the first ends, however it ends.
-pub(crate) fn lock(folder: &Path) -> Result<File> {
+/// Locks a folder for this process. Another process waits here until the first one ends; the
+/// kernel releases the lock however it ends.
+pub fn lock_folder(folder: &Path) -> Result<File> {
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let path = folder.join(".lock");
     let file = File::create(&path).map_err(Error::io(&path))?;
@@ -70,19 +85,24 @@ pub(crate) fn lock(folder: &Path) -> Result<File> {
 
 /// Writes text atomically.
 pub fn write_text(path: &Path, text: &str) -> Result<()> {
-    write_atomically(path, |temporary| std::fs::write(temporary, text).map_err(Error::io(path)))
+    write_atomically(path, |temporary| {
+        std::fs::write(temporary, text).map_err(Error::io(path))
+    })
 }
 
 /// Writes a value as indented JSON, atomically.
 pub fn write_json<T: Serialize>(path: &Path, value: &T) -> Result<()> {
-    let text = serde_json::to_string_pretty(value).map_err(Error::said(path, BUG))?;
+    let text = serde_json::to_string_pretty(value).map_err(Error::in_file(path, BUG))?;
     write_text(path, &(text + "\n"))
 }
 
 /// Reads a value from JSON.
 pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    serde_json::from_str(&text).map_err(Error::said(path, "not the JSON expected here: remove it and make it again"))
+    serde_json::from_str(&text).map_err(Error::in_file(
+        path,
+        "not the JSON expected here: remove the file and create it again",
+    ))
 }
 
 /// blake3 of a file's bytes, as hex.
@@ -92,47 +112,68 @@ pub fn hash_file(path: &Path) -> Result<String> {
     Ok(hasher.finalize().to_hex().to_string())
 }
 
-/// A folder's files and their hashes, as `b3sum` writes them; `b3sum --check b3sums` reads the list too.
+/// The file of checksums, in the format of the program `b3sum`: `b3sum --check b3sums` verifies it.
 const SUMS: &str = "b3sums";
 
-/// Lists a folder's files with their hashes, `last` at the end; written after all of them, it says that they are whole.
-pub fn seal(folder: &Path, last: &str) -> Result<()> {
-    let skipped = |n: &str| n.starts_with('.') || n.starts_with("state-") || ["", SUMS, "log.txt"].contains(&n);
-    let mut paths = listed(folder)?;
-    paths.retain(|path| !skipped(name(path)) && path.is_file());
-    paths.sort_by_key(|path| name(path) == last);
-    let line = |path: &PathBuf| Ok(format!("{}  {}\n", hash_file(path)?, name(path)));
-    write_text(&folder.join(SUMS), &paths.iter().map(line).collect::<Result<String>>()?)
+/// Writes the checksums of a folder's files, `last` at the end. The list is written after all
+/// files, so its presence says that the folder is complete.
+pub fn write_checksums(folder: &Path, last: &str) -> Result<()> {
+    let skipped = |n: &str| {
+        n.starts_with('.') || n.starts_with("state-") || ["", SUMS, "log.txt"].contains(&n)
+    };
+    let mut paths = sorted_entries(folder)?;
+    paths.retain(|path| !skipped(file_name(path)) && path.is_file());
+    paths.sort_by_key(|path| file_name(path) == last);
+    let line = |path: &PathBuf| Ok(format!("{}  {}\n", hash_file(path)?, file_name(path)));
+    write_text(
+        &folder.join(SUMS),
+        &paths.iter().map(line).collect::<Result<String>>()?,
+    )
 }
 
-/// Whether a folder has its list.
-pub fn is_sealed(folder: &Path) -> bool {
+/// Whether a folder has its list of checksums: its run is finished.
+pub fn has_checksums(folder: &Path) -> bool {
     folder.join(SUMS).exists()
 }
 
-/// First digits of the hash of a finished run's weights, where its list has them: a run on the shelf has none.
-pub(crate) fn weights_hash(folder: &Path) -> Option<String> {
+/// First digits of the hash of a finished run's weights, if its checksums list any.
+pub fn weights_hash(folder: &Path) -> Option<String> {
     let list = std::fs::read_to_string(folder.join(SUMS)).ok()?;
-    list.lines().find_map(|line| line.strip_suffix("  model.safetensors")).map(|hash| hash.chars().take(16).collect())
+    list.lines()
+        .find_map(|line| line.strip_suffix("  model.safetensors"))
+        .map(|hash| hash.chars().take(16).collect())
 }
 
-/// Refuses a folder where a listed file is not the one that was written (weights may be away), or the list is damaged itself.
-pub fn check_seal(folder: &Path, last: &str) -> Result<()> {
-    let (path, fix) = (folder.join(SUMS), "remove the folder and run its recipe again");
-    let list = String::from_utf8_lossy(&std::fs::read(&path).map_err(Error::io(&path))?).into_owned();
-    let parts: Option<Vec<_>> = list.split_terminator('\n').map(|line| line.split_once("  ")).collect();
-    let whole = parts.filter(|parts| list.ends_with('\n') && parts.last().is_some_and(|part| part.1 == last));
+/// Refuses a folder in which a listed file has other bytes than were written, or whose list is
+/// damaged. The weights may be absent.
+pub fn verify_checksums(folder: &Path, last: &str) -> Result<()> {
+    let (path, fix) = (
+        folder.join(SUMS),
+        "remove the folder and run its recipe again",
+    );
+    let list =
+        String::from_utf8_lossy(&std::fs::read(&path).map_err(Error::io(&path))?).into_owned();
+    let parts: Option<Vec<_>> = list
+        .split_terminator('\n')
+        .map(|line| line.split_once("  "))
+        .collect();
+    let whole = parts
+        .filter(|parts| list.ends_with('\n') && parts.last().is_some_and(|part| part.1 == last));
     for (hash, name) in whole.ok_or_else(|| Error::file(&path, "a damaged list of files", fix))? {
         let file = folder.join(name);
-        let away = name == "model.safetensors" && !file.exists(); // what a run has said teaches without them
+        let away = name == "model.safetensors" && !file.exists(); // cached logits are enough to teach
         if !away && (name.contains('/') || hash_file(&file).ok().as_deref() != Some(hash)) {
-            return Err(Error::file(&file, "damaged: not the bytes that were written", fix));
+            return Err(Error::file(
+                &file,
+                "damaged: not the bytes that were written",
+                fix,
+            ));
         }
     }
     Ok(())
 }
 
-/// Named tensors and the file's own text notes.
+/// Named tensors and the file's text metadata.
 #[derive(Debug, Default)]
 pub struct TensorFile {
     /// Tensors by name, on the CPU.
@@ -145,7 +186,11 @@ impl TensorFile {
     /// Reads a safetensors file; every offset in its header is checked before a byte is used.
     pub fn read(path: &Path) -> Result<TensorFile> {
         let bad = |e: &dyn std::fmt::Display| {
-            Error::file(path, format!("not a sound safetensors file ({e})"), "fetch or make the file again")
+            Error::file(
+                path,
+                format!("not a sound safetensors file ({e})"),
+                "download or create the file again",
+            )
         };
         let file = File::open(path).map_err(Error::io(path))?;
         // SAFETY: the map is read-only and lives for this function alone; our own writers replace files by
@@ -165,80 +210,122 @@ impl TensorFile {
             )?;
             tensors.insert(name.to_owned(), tensor);
         }
-        Ok(TensorFile { tensors, metadata: header.metadata().clone().unwrap_or_default() })
+        Ok(TensorFile {
+            tensors,
+            metadata: header.metadata().clone().unwrap_or_default(),
+        })
     }
 
     /// Takes a tensor out by name; `path` is only for the message.
     pub fn take(&mut self, path: &Path, name: &str) -> Result<Tensor> {
         let fix = "is this a checkpoint of another architecture?";
-        self.tensors.remove(name).ok_or_else(|| Error::file(path, format!("no tensor named {name:?}"), fix))
+        self.tensors
+            .remove(name)
+            .ok_or_else(|| Error::file(path, format!("no tensor named {name:?}"), fix))
     }
 }
 
 /// Writes tensors as one safetensors file, atomically.
-pub fn write_tensors<'a>(path: &Path, tensors: impl IntoIterator<Item = (String, &'a Tensor)>) -> Result<()> {
-    write_atomically(path, tensor_writer(path, tensors, HashMap::new())?)
+pub fn write_tensors<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
+) -> Result<()> {
+    write_tensors_with_metadata(path, tensors, HashMap::new())
 }
 
-/// What fills a file with tensors and notes.
+/// Writes tensors and text metadata as one safetensors file, atomically.
+pub fn write_tensors_with_metadata<'a>(
+    path: &Path,
+    tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
+    metadata: HashMap<String, String>,
+) -> Result<()> {
+    write_atomically(path, tensor_writer(path, tensors, metadata)?)
+}
+
+/// A function that writes tensors and metadata into a file.
 fn tensor_writer<'a>(
     path: &Path,
     tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
     metadata: HashMap<String, String>,
 ) -> Result<impl FnOnce(&Path) -> Result<()>> {
-    let bytes: Vec<_> =
-        tensors.into_iter().map(|(name, tensor)| Ok((name, bytes_of(tensor)?))).collect::<Result<_>>()?;
-    let bad = move |e: SafeTensorError| Error::file(path, e.to_string(), "is the disk full?");
+    let bytes: Vec<_> = tensors
+        .into_iter()
+        .map(|(name, tensor)| Ok((name, bytes_of(tensor)?)))
+        .collect::<Result<_>>()?;
+    let bad = move |e: SafeTensorError| {
+        Error::file(path, e.to_string(), "check that the disk is not full")
+    };
     Ok(move |temporary: &Path| {
         let mut views = Vec::new();
         for (name, (dtype, shape, data)) in &bytes {
-            views.push((name, TensorView::new(*dtype, shape.clone(), data).map_err(bad)?));
+            views.push((
+                name,
+                TensorView::new(*dtype, shape.clone(), data).map_err(bad)?,
+            ));
         }
-        safetensors::serialize_to_file(views, (!metadata.is_empty()).then_some(metadata), temporary).map_err(bad)
+        safetensors::serialize_to_file(views, (!metadata.is_empty()).then_some(metadata), temporary)
+            .map_err(bad)
     })
 }
 
-/// A tensor's type, shape and bytes in the layout that safetensors wants.
+/// A tensor's type, shape and bytes as safetensors stores them.
 fn bytes_of(tensor: &Tensor) -> Result<(Dtype, Vec<usize>, Vec<u8>)> {
     let tensor = tensor.detach().to_device(tch::Device::Cpu).contiguous();
     let dtype = match tensor.kind() {
         Kind::BFloat16 => Dtype::BF16,
         Kind::Double => Dtype::F64,
+        Kind::Half => Dtype::F16,
+        Kind::Uint8 => Dtype::U8,
         Kind::Int64 => Dtype::I64,
         _ => Dtype::F32,
     };
     let tensor = tensor.to_kind(kind_of(dtype).unwrap_or(Kind::Float));
     let mut data = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
     tensor.f_copy_data_u8(&mut data, tensor.numel())?;
-    Ok((dtype, tensor.size().iter().map(|&n| n as usize).collect(), data))
+    Ok((
+        dtype,
+        tensor.size().iter().map(|&n| n as usize).collect(),
+        data,
+    ))
 }
 
-/// Writes tensors under a name that holds the hash of the file's bytes, so that damage shows: `STEM.EXT` becomes
-/// `STEM-HASH.EXT`.
-pub(crate) fn write_sealed_tensors<'a>(
+/// Writes tensors under a name that contains the hash of the file's bytes, so that damage is
+/// detected: `STEM.EXT` becomes `STEM-HASH.EXT`.
+pub fn write_content_addressed<'a>(
     path: &Path,
     tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
     metadata: HashMap<String, String>,
 ) -> Result<()> {
     let hashed = |path: &Path, written: &Path| {
-        let part = |part: Option<&std::ffi::OsStr>| part.unwrap_or_default().to_string_lossy().into_owned();
+        let part = |part: Option<&std::ffi::OsStr>| {
+            part.unwrap_or_default().to_string_lossy().into_owned()
+        };
         let (stem, extension) = (part(path.file_stem()), part(path.extension()));
-        Ok(path.with_file_name(format!("{stem}-{}.{extension}", &hash_file(written)?[..HASH])))
+        Ok(path.with_file_name(format!(
+            "{stem}-{}.{extension}",
+            &hash_file(written)?[..HASH]
+        )))
     };
-    write_named(path, tensor_writer(path, tensors, metadata)?, hashed)
+    write_under_computed_name(path, tensor_writer(path, tensors, metadata)?, hashed)
 }
 
-/// The sealed files of a folder whose names begin with `prefix`, the last name first.
-pub(crate) fn sealed(folder: &Path, prefix: &str) -> Vec<PathBuf> {
-    let paths = listed(folder).unwrap_or_default().into_iter().rev();
-    paths.filter(|path| name(path).starts_with(prefix)).collect()
+/// The content-addressed files of a folder whose names begin with `prefix`, last name first.
+pub fn content_addressed(folder: &Path, prefix: &str) -> Vec<PathBuf> {
+    let paths = sorted_entries(folder).unwrap_or_default().into_iter().rev();
+    paths
+        .filter(|path| file_name(path).starts_with(prefix))
+        .collect()
 }
 
-/// Whether a sealed file's bytes are those that its name says.
-pub(crate) fn is_sound(path: &Path) -> bool {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-    let said = stem.rsplit('-').next().unwrap_or_default();
-    hash_file(path).is_ok_and(|hash| hash.starts_with(said) && said.len() == HASH)
+/// Whether a content-addressed file's bytes match the hash in its name.
+pub fn matches_its_name(path: &Path) -> bool {
+    let stem = path
+        .file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let expected = stem.rsplit('-').next().unwrap_or_default();
+    hash_file(path).is_ok_and(|hash| hash.starts_with(expected) && expected.len() == HASH)
 }
 
 fn kind_of(dtype: Dtype) -> Option<Kind> {
@@ -249,6 +336,7 @@ fn kind_of(dtype: Dtype) -> Option<Kind> {
         Dtype::BF16 => Kind::BFloat16,
         Dtype::I64 => Kind::Int64,
         Dtype::I32 => Kind::Int,
+        Dtype::U8 => Kind::Uint8,
         _ => return None,
     })
 }

@@ -1,59 +1,48 @@
-//! Knowledge distillation for text classification, to be read as a textbook: a BERT teacher, a BiLSTM
-//! student, and the strategies that train them, on libtorch.
+//! Knowledge distillation for text classification, to be read as a textbook: a BERT teacher, a
+//! BiLSTM student, and the strategies that train them, on libtorch.
 //!
-//! Data flows one way, and so does the reading order:
+//! Data flows one way. A module uses only those above it in this list:
 //!
-//! 1. [`data`]: corpus files → examples → ids → batches
-//! 2. [`models`]: batches → logits
-//! 3. [`strategies`], each with a seat of its own in the loop: the loss (objective), in which numbers it is computed
-//!    (precision), which further passes a micro-batch gets (attack)
-//! 4. [`update`]: a window of batches → gradients; [`optim`]: gradients → weights; [`teaching`]: teachers → logits
-//! 5. [`recipe`] says what is wanted, [`plan`] what will happen on which [`device`], [`train`] is the one loop
-//! 6. [`run`]: a directory that holds all that a training run left behind; [`lab`] makes or finds it and tells its
-//!    [`progress`], [`rehearsal`] tries a recipe out
-//! 7. [`metrics`], [`report`] (as a [`grid`]), [`predict`]: finished runs → figures that a person reads, and answers
+//! 1. [`files`], [`device`], [`precision`]: writing files, choosing a device, number formats
+//! 2. [`data`]: corpus files → examples → token ids → batches
+//! 3. [`models`]: batches → logits
+//! 4. [`objectives`]: logits of student and teacher → a loss
+//! 5. [`evaluation`]: logits → scores, calibration, significance
+//! 6. [`training`]: gradients, adversarial passes, the optimizer, the one loop and its saved state
+//! 7. [`store`]: recipes, plans, runs on disk, the cache of teachers' logits, tables, predictions
 //!
-//! Pictures, the published tables, whether a difference is more than noise, and all that knows of Jupyter are in `notebooks/show`.
-//!
-//! What this crate is not: a framework. There is one loop, and no hooks to hang code on.
+//! This crate is not a framework: there is one loop, and there are no hooks. A new network
+//! implements [`models::Architecture`], a new loss [`objectives::Objective`].
 //!
 //! ```
-//! use kd_lib::strategies::Objective;
+//! use kd_lib::objectives::{Kd, loss_of_logits};
 //! use tch::Tensor;
 //!
-//! // Three rows, two classes: the soft loss pulls towards the teacher, the hard one towards the label.
+//! // Three rows, two classes: the soft loss pulls towards the teacher, the hard one to the label.
 //! let student = Tensor::from_slice2(&[[0.2f32, -0.1], [1.5, 0.3], [-0.4, 0.9]]);
 //! let teacher = Tensor::from_slice2(&[[2.0f32, -2.0], [1.0, 0.0], [-3.0, 3.0]]);
 //! let labels = Tensor::from_slice(&[0i64, 0, 1]);
-//! let objective = Objective::Distillation { temperature: 4.0, hard: 0.5, soft: 0.5 };
-//! let loss = objective.loss(&student, &labels, Some(&teacher)).unwrap();
+//! let objective = Kd { temperature: 4.0, hard_weight: 0.5, soft_weight: 0.5 };
+//! let loss = loss_of_logits(&objective, &student, &labels, Some(&teacher)).unwrap();
 //! assert!(loss.total.double_value(&[]) > 0.0);
 //! ```
 
 pub mod data;
 pub mod device;
 mod error;
-mod events;
+pub mod evaluation;
 pub mod files;
-pub mod grid;
-pub mod lab;
-mod layers;
-pub mod metrics;
 pub mod models;
-pub mod optim;
-pub mod plan;
-pub mod predict;
-pub mod progress;
-pub mod recipe;
-pub mod rehearsal;
-pub mod report;
-pub mod run;
-mod state;
-pub mod strategies;
-pub mod teaching;
-pub mod train;
-pub mod update;
+pub mod objectives;
+pub mod precision;
+pub mod store;
+pub mod training;
 
 pub use error::{Error, Result};
-// A cell that needs a tensor or an array takes these, and so the versions that the crate was built with.
+// A notebook cell or another crate takes these, and so the versions that this crate was built with.
 pub use {ndarray, tch};
+
+/// The README's example, compiled as a test.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+pub struct ReadmeDoctests;

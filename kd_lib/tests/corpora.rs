@@ -1,6 +1,9 @@
-//! Corpus folders: the three formats, what hygiene counts, and complaints that name file, line, value and cure.
+//! Corpus folders: the three formats, the counts of data quality, and errors that name the file, the
+//! line, the value and the fix.
 
-use kd_lib::data::{Corpus, Vocabulary, batch};
+use kd_lib::data::batch::epoch_batches;
+use kd_lib::data::data_quality::SplitCounts;
+use kd_lib::data::{Corpus, TokenizedSplit, Vocabulary};
 use std::path::Path;
 
 mod common;
@@ -11,8 +14,8 @@ fn write(folder: &Path, files: &[(&str, &[u8])]) {
     }
 }
 
-/// A folder of `text<TAB>index` lines, with one file replaced.
-fn complaint(name: &str, bytes: &[u8]) -> String {
+/// The error of a folder of `text<TAB>index` lines in which one file is replaced.
+fn error_with(name: &str, bytes: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let good = "甲\t0\n乙\t1\n".as_bytes();
     write(folder.path(), &[("class.txt", b"a\nb\n"), ("train.txt", good), ("dev.txt", good), ("test.txt", good)]);
@@ -21,14 +24,14 @@ fn complaint(name: &str, bytes: &[u8]) -> String {
 }
 
 #[test]
-fn three_formats_read_alike() {
+fn all_three_formats_give_the_same_examples() {
     let folders: Vec<_> = (0..3).map(|_| tempfile::tempdir().unwrap()).collect();
     let index = "\u{feff}足球 赛\t1\r\n房价\t0\r\n\r\n\n".as_bytes();
     write(
         folders[0].path(),
         &[("class.txt", "realty\nsports\n".as_bytes()), ("train.txt", index), ("dev.txt", index), ("test.txt", index)],
     );
-    write(folders[0].path(), &[("a.train.txt", "一份备份\t0\n".as_bytes())]); // the plain name is nearer
+    write(folders[0].path(), &[("a.train.txt", "一份备份\t0\n".as_bytes())]); // the plain name has precedence
     let label = "sports\t足球 赛\nrealty\t房价\n".as_bytes();
     write(
         folders[1].path(),
@@ -39,7 +42,7 @@ fn three_formats_read_alike() {
             ("x.test.txt", label),
         ],
     );
-    let csv = "label,text\nsports,\"足球\n赛\"\nrealty,\"房价\"\n".as_bytes(); // a text of two lines reads as one
+    let csv = "label,text\nsports,\"足球\n赛\"\nrealty,\"房价\"\n".as_bytes(); // a text of two lines becomes one
     write(
         folders[2].path(),
         &[("labels.txt", "realty\nsports\n".as_bytes()), ("train.csv", csv), ("dev.csv", csv), ("test.csv", csv)],
@@ -53,7 +56,7 @@ fn three_formats_read_alike() {
 }
 
 #[test]
-fn complaints_name_line_value_and_cure() {
+fn errors_name_the_line_the_value_and_the_fix() {
     let cases: [(&str, &[u8], &[&str]); 10] = [
         ("train.txt", b"\xff\xfe\t0\n", &["train.txt:1", "not UTF-8", "iconv"]),
         ("train.txt", "甲\t0\n乙 1\n".as_bytes(), &["train.txt:2", "no tab", "乙 1", "text<TAB>class index"]),
@@ -67,15 +70,15 @@ fn complaints_name_line_value_and_cure() {
         ("test.csv", b"text\n\xe7\x94\xb2\n", &["test.csv:1", "no column \"label\""]),
     ];
     for (name, bytes, parts) in cases {
-        let message = complaint(name, bytes);
+        let message = error_with(name, bytes);
         assert!(parts.iter().all(|part| message.contains(part)), "{message}");
     }
-    let message = complaint("train.txt", &vec![b'x'; 10 << 20]);
+    let message = error_with("train.txt", &vec![b'x'; 10 << 20]);
     assert!(message.contains("train.txt:1") && message.contains("split it"), "{message}");
 }
 
 #[test]
-fn hygiene_counts_repeats_leaks_and_contradictions() {
+fn data_quality_counts_repeats_leaks_and_contradictions() {
     let folder = tempfile::tempdir().unwrap();
     let files: [(&str, &str); 4] = [
         ("class.txt", "a\nb\n"),
@@ -85,8 +88,8 @@ fn hygiene_counts_repeats_leaks_and_contradictions() {
     ];
     files.iter().for_each(|(name, text)| write(folder.path(), &[(name, text.as_bytes())]));
     let corpus = Corpus::open(folder.path()).unwrap();
-    let found = corpus.hygiene();
-    assert_eq!(found.repeated, [1, 1, 0]);
+    let found = corpus.data_quality();
+    assert_eq!(found.repeated, SplitCounts { train: 1, dev: 1, test: 0 });
     assert_eq!((found.train_in_dev, found.train_in_test, found.dev_in_test), (1, 1, 2));
     assert_eq!((found.contradictions, found.empty), (1, 1));
     let clean = corpus.without_leaks();
@@ -96,9 +99,9 @@ fn hygiene_counts_repeats_leaks_and_contradictions() {
 #[test]
 fn real_headlines_have_the_known_leaks() {
     // Needs the ten-class headlines: set KD_DATA to the folder that holds thucnews-title.
-    let Some(data) = std::env::var_os("KD_DATA") else { return println!("skipped: KD_DATA is not set") };
+    let Some(data) = std::env::var_os("KD_DATA") else { return println!("not run: KD_DATA is not set") };
     let corpus = Corpus::open(Path::new(&data).join("thucnews-title")).unwrap();
-    let found = corpus.hygiene();
+    let found = corpus.data_quality();
     assert_eq!([corpus.dev.len(), corpus.test.len()], [10_000, 10_000]);
     assert_eq!(found.dev_in_test, 9);
     // 40,000 of the public 180,000 training lines: 42 texts recur in dev and 42 in test, several more than once.
@@ -112,7 +115,7 @@ fn real_headlines_have_the_known_leaks() {
 }
 
 #[test]
-fn a_vocabulary_survives_its_file_and_refuses_one_without_unk() {
+fn a_vocabulary_file_is_read_as_it_was_written_and_refused_without_unk() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vocab.txt");
     let built = Vocabulary::build(["人生 若只如初见"], 100);
@@ -125,21 +128,21 @@ fn a_vocabulary_survives_its_file_and_refuses_one_without_unk() {
 }
 
 #[test]
-fn an_epoch_holds_every_row_once_in_an_order_of_its_own() {
+fn an_epoch_holds_every_row_once_and_each_epoch_and_seed_has_its_own_order() {
     let split =
-        kd_lib::data::Encoded { ids: (0..997).map(|i| vec![1; i % 23 + 1]).collect(), labels: Vec::new(), pad: 0 };
+        TokenizedSplit { ids: (0..997).map(|i| vec![1; i % 23 + 1]).collect(), labels: Vec::new(), pad_id: 0 };
     let orders: Vec<Vec<Vec<usize>>> =
-        [(1, 0), (1, 1), (2, 0)].map(|(seed, epoch)| batch::epoch(&split, 32, true, seed, epoch)).to_vec();
+        [(1, 0), (1, 1), (2, 0)].map(|(seed, epoch)| epoch_batches(&split, 32, true, seed, epoch)).to_vec();
     for order in &orders {
         let mut rows: Vec<usize> = order.iter().flatten().copied().collect();
         rows.sort_unstable();
         assert_eq!(rows, (0..997).collect::<Vec<_>>());
     }
-    assert_eq!(batch::epoch(&split, 32, true, 1, 0), orders[0]);
+    assert_eq!(epoch_batches(&split, 32, true, 1, 0), orders[0]);
     assert!(orders[0] != orders[1] && orders[0] != orders[2]);
     let padding = |order: &[Vec<usize>]| {
         order.iter().map(|b| b.iter().map(|&r| split.ids[r].len()).max().unwrap() * b.len()).sum::<usize>()
     };
     let real: usize = split.ids.iter().map(Vec::len).sum();
-    assert!(padding(&orders[0]) < real * 11 / 10, "rows of like length go together: under a tenth is padding");
+    assert!(padding(&orders[0]) < real * 11 / 10, "texts of similar length share a batch: padding is below a tenth");
 }

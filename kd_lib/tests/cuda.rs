@@ -1,17 +1,18 @@
-//! CUDA stays reachable: the library that the linker drops is in the process once it is asked for, and not
-//! before. On a machine with a GPU, its gradients are the processor's, and runs train on it in every precision.
+//! CUDA can be used although the linker drops its library: it is loaded on request and not before. On
+//! a machine with a GPU, gradients equal those of the CPU, and runs train in every precision.
 
 mod common;
 
-use common::{TINY_STUDENT, recipe, sample, tiny_checkpoint};
-use kd_lib::data::{Corpus, Encoded};
+use common::{TINY_STUDENT, bilstm_settings, recipe, sample, tiny_checkpoint};
+use kd_lib::data::{Corpus, TokenizedSplit};
 use kd_lib::device;
-use kd_lib::lab::Lab;
-use kd_lib::models::{Bert, BertConfig, BiLstm, BiLstmConfig, Classifier, Pooling};
-use kd_lib::progress::silent;
-use kd_lib::run::Run;
-use kd_lib::strategies::{Objective, Precision};
-use kd_lib::update::{Material, Seats, gradients};
+use kd_lib::models::{Bert, BertConfig, BiLstm, Classifier, Pooling};
+use kd_lib::objectives::Kd;
+use kd_lib::precision::Precision;
+use kd_lib::store::{Run, RunStore};
+use kd_lib::training::gradients::group_gradients;
+use kd_lib::training::progress::silent;
+use kd_lib::training::{StepConfig, TrainData};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
@@ -20,17 +21,17 @@ fn loaded() -> bool {
 }
 
 #[test]
-fn libtorch_cuda_is_loaded_when_asked_for_and_a_gpu_trains() {
+fn libtorch_cuda_is_loaded_on_request_and_runs_train_on_a_gpu() {
     if !device::open_cuda_if_present() {
         assert!(!loaded(), "without a driver nothing is loaded");
         device::open_cuda().unwrap();
     }
     assert!(loaded());
     if !tch::Cuda::is_available() {
-        println!("no GPU here: training on one was not tried");
+        println!("not run: no GPU here");
         return;
     }
-    gradients_are_the_processor_s();
+    gradients_equal_those_of_the_cpu();
     let folder = tempfile::tempdir().unwrap();
     tiny_checkpoint(&folder.path().join("tiny"));
     for precision in ["fp32", "bf16", "fp16"] {
@@ -39,7 +40,7 @@ fn libtorch_cuda_is_loaded_when_asked_for_and_a_gpu_trains() {
             println!("{} in {precision} on {}: {point:?}", run.report.id, run.report.environment.processor);
             assert_eq!(run.report.environment.device, "cuda");
             assert!(!run.report.environment.processor.is_empty());
-            assert_eq!(run.report.precision, point.products.unwrap(), "the products were in the numbers asked for");
+            assert_eq!(run.report.precision, point.compute_dtype.unwrap(), "the products had the requested format");
             assert_eq!(point.loss_scale.is_some(), precision == "fp16");
         }
     }
@@ -48,53 +49,65 @@ fn libtorch_cuda_is_loaded_when_asked_for_and_a_gpu_trains() {
 fn student(folder: &Path, precision: &str) -> Run {
     let precision = format!("train.precision={precision}");
     let recipe =
-        recipe("student", &[&TINY_STUDENT[..], &["device=cuda:0", "model.word_vectors=tiny", &precision]].concat());
-    Lab::at(folder).run(&recipe, &Corpus::open(sample()).unwrap(), &mut silent).unwrap()
+        recipe("student", &[&TINY_STUDENT[..], &["device=cuda:0", "model.pretrained_embeddings=tiny", &precision]].concat());
+    RunStore::new(folder).run(&recipe, &Corpus::open(sample()).unwrap(), &mut silent).unwrap()
 }
 
 fn teacher(folder: &Path, precision: &str) -> Run {
     let (precision, weights) =
-        (format!("train.precision={precision}"), format!("model.weights={}", folder.join("tiny").display()));
-    let tiny = ["model.pooling=cls", "model.prefix=", "train.epochs=1", "data.max_tokens=32", "device=cuda:0"];
+        (format!("train.precision={precision}"), format!("model.checkpoint={}", folder.join("tiny").display()));
+    let tiny = ["model.pooling=cls", "model.prefix=", "train.epochs=1", "data.max_length=32", "device=cuda:0"];
     let recipe = recipe("teacher", &[&tiny[..], &[&precision, &weights]].concat());
-    Lab::at(folder).run(&recipe, &Corpus::open(sample()).unwrap(), &mut silent).unwrap()
+    RunStore::new(folder).run(&recipe, &Corpus::open(sample()).unwrap(), &mut silent).unwrap()
 }
 
 /// Student and teacher from the same weights, without dropout, on rows of several lengths.
-fn gradients_are_the_processor_s() {
-    let student =
-        BiLstmConfig { vocabulary: 50, embedding: 24, hidden: 32, classes: 3, dropout: 0.0, pool_padding: false };
+fn gradients_equal_those_of_the_cpu() {
+    let student = bilstm_settings(24, 32, 0.0);
     let teacher: BertConfig = serde_json::from_value(serde_json::json!({
         "vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
         "max_position_embeddings": 16, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
         "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.2
     }))
     .unwrap();
-    let of = |device: Device| {
+    let gradients_on = |device: Device| {
         tch::manual_seed(5);
-        let student: Box<dyn Classifier> = Box::new(BiLstm::new(&student, device));
-        [student, Box::new(Bert::new(&teacher, Pooling::Cls, 3, device))].map(|model| gradients_of(model.as_ref()))
+        let student: Box<dyn Classifier> = Box::new(BiLstm::new(&student, 50, 3, device));
+        let teacher: Box<dyn Classifier> = Box::new(Bert::new(&teacher, Pooling::Cls, 3, device));
+        [student, teacher].map(|model| gradients_of(model.as_ref()))
     };
-    for (name, (here, there)) in
-        ["student", "teacher"].into_iter().zip(of(Device::Cpu).iter().zip(&of(Device::Cuda(0))))
+    for (name, (on_cpu, on_gpu)) in
+        ["student", "teacher"].into_iter().zip(gradients_on(Device::Cpu).iter().zip(&gradients_on(Device::Cuda(0))))
     {
         let largest = |tensors: &[Tensor]| tensors.iter().map(|t| t.abs().max().double_value(&[])).fold(0.0, f64::max);
-        // Against the largest of all: that of a key's bias is zero but for rounding, since softmax does not see it.
-        let differences: Vec<Tensor> = here.iter().zip(there).map(|(a, b)| a - b).collect();
-        let difference = largest(&differences) / largest(here);
+        // Relative to the largest of all: a key's bias has no effect on softmax, so its gradient is
+        // rounding alone.
+        let differences: Vec<Tensor> = on_cpu.iter().zip(on_gpu).map(|(a, b)| a - b).collect();
+        let difference = largest(&differences) / largest(on_cpu);
         println!("{name}: gradients on the GPU differ by {difference:.1e} of the largest");
-        assert!(difference < 2e-3, "TF32, which cuDNN's LSTM uses unless told otherwise, has 10 binary digits");
+        assert!(difference < 2e-3, "cuDNN's LSTM uses TF32 by default, which has 10 binary digits");
     }
 }
 
 fn gradients_of(model: &dyn Classifier) -> Vec<Tensor> {
     let ids: Vec<Vec<i64>> = (0..10).map(|r| (0..3 + r % 4).map(|i| (7 * r + 3 * i) % 50).collect()).collect();
     let teacher = Tensor::arange(30, (Kind::Float, Device::Cpu)).view([10, 3]).sin() * 3;
-    let train = Encoded { ids, labels: (0..10).map(|r| r % 3).collect(), pad: 0 };
-    let material = Material { train, dev: Encoded::default(), teacher: Some(teacher) };
-    let objective = Objective::Distillation { temperature: 4.0, hard: 0.5, soft: 0.5 };
-    let seats = Seats { objective, precision: Precision::Fp32, attack: None, seed: 1 };
-    let window = [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8, 9]];
-    let (_, found) = gradients(&seats, model, &material, &window, 0, 1.0).unwrap();
-    found.iter().map(|gradient| gradient.to_device(Device::Cpu)).collect()
+    let train = TokenizedSplit { ids, labels: (0..10).map(|r| r % 3).collect(), pad_id: 0 };
+    let data = TrainData {
+        train,
+        dev: TokenizedSplit::default(),
+        teacher_logits: Some(teacher),
+        lines: (1..=10).collect(),
+    };
+    let config = StepConfig {
+        objective: &Kd { temperature: 4.0, hard_weight: 0.5, soft_weight: 0.5 },
+        precision: Precision::Fp32,
+        adversarial: None,
+        seed: 1,
+        step: 0,
+        loss_scale: 1.0,
+    };
+    let group = [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8, 9]];
+    let computed = group_gradients(&config, model, &data, &group).unwrap();
+    computed.gradients.iter().map(|gradient| gradient.to_device(Device::Cpu)).collect()
 }

@@ -1,14 +1,15 @@
-//! A hundred updates of a small student, compared with the curve that was once recorded: exactly where the processor,
-//! the threads and libtorch are the same, within a thousandth elsewhere. After a change that is meant to change numbers,
-//! `KD_GOLDEN=write cargo test -p kd_lib --test golden` records it anew.
+//! A hundred updates of a small student, compared with a recorded curve. The comparison is exact if the
+//! processor, the threads and libtorch are the same, and within a thousandth elsewhere. After a change
+//! that is meant to change numbers, `KD_GOLDEN=write cargo test -p kd_lib --test golden` records the
+//! curve again.
 
 mod common;
 
 use common::{TINY_STUDENT, recipe, root, sample};
 use kd_lib::data::Corpus;
 use kd_lib::device::Environment;
-use kd_lib::lab::Lab;
-use kd_lib::progress::silent;
+use kd_lib::store::RunStore;
+use kd_lib::training::progress::silent;
 use serde::{Deserialize, Serialize};
 
 /// Where a curve was recorded, and its losses.
@@ -19,11 +20,11 @@ struct Golden {
 }
 
 #[test]
-fn a_hundred_updates_lose_what_they_lost_when_they_were_recorded() {
-    tch::set_num_threads(1); // this file's only test: no other is disturbed
-    let recipe = recipe("student", &[&TINY_STUDENT[..], &["train.epochs=10", "train.batch=30"]].concat());
+fn the_losses_of_a_hundred_updates_are_the_recorded_ones() {
+    tch::set_num_threads(1); // this file's only test, so no other is affected
+    let recipe = recipe("student", &[&TINY_STUDENT[..], &["train.epochs=10", "train.batch_size=30"]].concat());
     let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
-    let run = Lab::at(folder.path()).run(&recipe, &corpus, &mut silent).unwrap();
+    let run = RunStore::new(folder.path()).run(&recipe, &corpus, &mut silent).unwrap();
     let now = Golden {
         environment: run.report.environment.clone(),
         loss: run.curve().unwrap().iter().map(|p| p.loss).collect(),

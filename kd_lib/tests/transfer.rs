@@ -1,294 +1,424 @@
-//! Texts beside the labelled ones, and what teachers say of them: made once, read once, lost never.
+//! The transfer set, and the cached logits of teachers: a text is augmented once, its logits are
+//! computed once, and nothing is lost.
 
 mod common;
 
-use common::{TINY_STUDENT, recipe, sample, tiny_checkpoint};
-use kd_lib::data::transfer::Way;
-use kd_lib::data::{Corpus, Example, Split, Transfer};
-use kd_lib::lab::Lab;
-use kd_lib::progress::{Tick, silent};
-use kd_lib::recipe::Recipe;
-use kd_lib::run::Run;
-use kd_lib::{Error, files, teaching};
+use common::{TINY_STUDENT, bilstm_settings, distance, recipe, sample, tiny_checkpoint};
+use kd_lib::data::{
+    Augmentation, Corpus, Example, Split, TokenizedSplit, TransferConfig, TransferText,
+};
+use kd_lib::models::BiLstm;
+use kd_lib::objectives::ObjectiveConfig;
+use kd_lib::precision::Precision;
+use kd_lib::store::teacher_logits::{ensemble_logits, teacher_logits};
+use kd_lib::store::{Recipe, Run, RunStore, StoredResults};
+use kd_lib::training::gradients::group_gradients;
+use kd_lib::training::progress::{Progress, silent};
+use kd_lib::training::{AdamW, GradScaler, StepConfig, TrainData, Trainer};
+use kd_lib::{Error, files};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::time::Duration;
+use tch::{Device, Kind, Tensor};
 
-fn transfer(made: usize, ways: &[Way]) -> Transfer {
-    Transfer { file: None, rest: false, made, ways: ways.to_vec(), keep_labels: false }
+/// The transfer set of a corpus: `per_text` augmented texts of each, of these kinds.
+fn augmented(corpus: &Corpus, per_text: usize, kinds: &[Augmentation]) -> Vec<TransferText> {
+    let config = TransferConfig {
+        unlabelled_file: None,
+        unlabelled_train: false,
+        augmentations_per_text: per_text,
+        augmentations: kinds.to_vec(),
+        augmentations_keep_label: false,
+    };
+    config.build(corpus, &[]).unwrap()
 }
 
 #[test]
-fn a_made_text_is_new_and_comes_from_its_source() {
+fn an_augmented_text_is_new_and_comes_from_its_source() {
     let corpus = Corpus::open(sample()).unwrap();
-    let held: HashSet<&str> = [Split::Train, Split::Dev, Split::Test]
+    let of_corpus: HashSet<&str> = [Split::Train, Split::Dev, Split::Test]
         .iter()
         .flat_map(|&s| corpus.split(s))
         .map(|e| e.text.as_str())
         .collect();
-    for way in [Way::Mask, Way::Crop, Way::Splice, Way::Swap, Way::Graft] {
-        let extras = transfer(3, &[way]).gather(&corpus, &[]).unwrap();
-        let texts: HashSet<&str> = extras.iter().map(|e| e.text.as_str()).collect();
-        assert!(extras.len() > 2 * corpus.train.len(), "{way:?} made {} texts", extras.len());
-        assert_eq!(texts.len(), extras.len(), "{way:?}: no text twice");
-        assert!(texts.is_disjoint(&held), "{way:?}: none that the corpus holds");
-        assert!(extras.iter().all(|e| e.made && e.label.is_none()), "labelled by the teacher alone");
-        assert_eq!(extras, transfer(3, &[way]).gather(&corpus, &[]).unwrap(), "the same each time");
+    for kind in [
+        Augmentation::Mask,
+        Augmentation::SpanCrop,
+        Augmentation::Crossover,
+        Augmentation::Rotation,
+        Augmentation::SpanReplacement,
+    ] {
+        let set = augmented(&corpus, 3, &[kind]);
+        let texts: HashSet<&str> = set.iter().map(|t| t.text.as_str()).collect();
+        assert!(set.len() > 2 * corpus.train.len(), "{kind:?}: {} texts", set.len());
+        assert_eq!(texts.len(), set.len(), "{kind:?}: no text occurs twice");
+        assert!(texts.is_disjoint(&of_corpus), "{kind:?}: no text of the corpus");
+        let only_teacher_labels = set.iter().all(|t| t.synthetic && t.label.is_none());
+        assert!(only_teacher_labels, "the teacher alone labels them");
+        assert_eq!(set, augmented(&corpus, 3, &[kind]), "the same texts each time");
     }
     let sources: Vec<&str> = corpus.train.iter().map(|e| e.text.as_str()).collect();
-    let crops = transfer(1, &[Way::Crop]).gather(&corpus, &[]).unwrap();
+    let crops = augmented(&corpus, 1, &[Augmentation::SpanCrop]);
     assert!(crops.iter().all(|crop| sources.iter().any(|s| s.contains(&crop.text))));
-    // A graft replaces at most four characters in a row, by as many that stand in a row elsewhere.
-    for graft in transfer(1, &[Way::Graft]).gather(&corpus, &[]).unwrap() {
-        let text: Vec<char> = graft.text.chars().collect();
-        let from_one = sources.iter().map(|s| s.chars().collect::<Vec<char>>()).any(|source| {
-            let differs: Vec<usize> = (0..text.len()).filter(|&at| source.get(at) != text.get(at)).collect();
-            let span = differs.first().zip(differs.last()).map_or(0, |(first, last)| last - first + 1);
-            let new: String = text[differs.first().copied().unwrap_or(0)..][..span].iter().collect();
-            source.len() == text.len() && span <= 4 && sources.iter().any(|other| other.contains(&new))
+    // Span replacement replaces at most four characters in a row by as many of another text.
+    for replaced in augmented(&corpus, 1, &[Augmentation::SpanReplacement]) {
+        let text: Vec<char> = replaced.text.chars().collect();
+        let characters = sources.iter().map(|s| s.chars().collect::<Vec<char>>());
+        let from_one = characters.into_iter().any(|source| {
+            let differs: Vec<usize> =
+                (0..text.len()).filter(|&at| source.get(at) != text.get(at)).collect();
+            let ends = differs.first().zip(differs.last());
+            let span = ends.map_or(0, |(first, last)| last - first + 1);
+            let start = differs.first().copied().unwrap_or(0);
+            let new: String = text[start..][..span].iter().collect();
+            source.len() == text.len()
+                && span <= 4
+                && sources.iter().any(|other| other.contains(&new))
         });
-        assert!(from_one, "{}", graft.text);
+        assert!(from_one, "{}", replaced.text);
     }
 }
 
 #[test]
-fn a_made_text_is_no_held_out_one_with_a_blank_at_its_end() {
+fn an_augmented_text_is_no_held_out_text_with_a_blank_at_an_end() {
     let mut corpus = Corpus::open(sample()).unwrap();
     let texts = ["甲乙 丙丁", "甲乙", "丙丁", "甲 丁", "丙丁 甲乙"];
-    let examples: Vec<Example> =
-        texts.iter().enumerate().map(|(line, text)| Example { text: (*text).into(), label: 0, line }).collect();
-    (corpus.train, corpus.dev, corpus.test) = (examples[..1].to_vec(), examples[1..3].to_vec(), examples[3..].to_vec());
-    for way in [Way::Crop, Way::Splice, Way::Swap, Way::Graft] {
-        let extras = transfer(50, &[way]).gather(&corpus, &[]).unwrap();
-        assert!(extras.iter().all(|e| !texts.contains(&e.text.trim())), "{way:?}: {extras:?}");
+    let example = |(line, text): (usize, &&str)| Example { text: (*text).into(), label: 0, line };
+    let examples: Vec<Example> = texts.iter().enumerate().map(example).collect();
+    corpus.train = examples[..1].to_vec();
+    corpus.dev = examples[1..3].to_vec();
+    corpus.test = examples[3..].to_vec();
+    for kind in [
+        Augmentation::SpanCrop,
+        Augmentation::Crossover,
+        Augmentation::Rotation,
+        Augmentation::SpanReplacement,
+    ] {
+        let set = augmented(&corpus, 50, &[kind]);
+        assert!(set.iter().all(|t| !texts.contains(&t.text.trim())), "{kind:?}: {set:?}");
     }
 }
 
 #[test]
-fn what_is_left_out_joins_without_labels_and_a_file_line_by_line() {
+fn unused_training_texts_and_a_file_join_the_transfer_set_without_labels() {
     let corpus = Corpus::open(sample()).unwrap();
     let folder = tempfile::tempdir().unwrap();
     let lines = folder.path().join("lines.txt");
     let held_out = corpus.test[0].text.replace(' ', "\t");
     std::fs::write(&lines, format!("从未见过\t的一行\n\n{held_out}\n从未见过 的一行\n")).unwrap();
-    let share = format!("data.labelled={}", 40.0 / corpus.train.len() as f64);
-    let settings = ["transfer.rest=true", &share, "data.drop_leaks=false", "train.epochs=4", "train.stretch=0.5"];
-    let file = format!("transfer.file={}", lines.display());
-    let soft = "objective={kind=\"logit_mse\",hard=0.0,soft=1.0}";
-    let recipe = recipe("student", &[&settings[..], &[&file, soft]].concat());
-    let recipe = Recipe { teacher: pair(&[]).teacher, ..recipe };
-    let plan = lab(folder.path()).plan(&recipe, &corpus).unwrap();
+    let fraction = format!("data.label_fraction={}", 40.0 / corpus.train.len() as f64);
+    let file = format!("transfer.unlabelled_file={}", lines.display());
+    let settings = [
+        "transfer.unlabelled_train=true",
+        &fraction,
+        "data.drop_leaks=false",
+        "train.epochs=2.5",
+        &file,
+        "objective={kind=\"logit_mse\",hard_weight=0.0,soft_weight=1.0}",
+    ];
+    let recipe = Recipe { teacher: pair(&[]).teacher, ..recipe("student", &settings) };
+    let plan = store(folder.path()).plan(&recipe, &corpus).unwrap();
+    let set = &plan.transfer_set;
     assert_eq!(plan.corpus.train.len(), 40);
-    assert_eq!(plan.extras[0].text, "从未见过 的一行", "once, and neither the empty line nor a test text");
-    assert!(plan.extras.iter().all(|e| corpus.test.iter().all(|held_out| held_out.text != e.text)));
-    assert!(plan.extras.iter().all(|e| e.label.is_none() && !e.made));
+    assert_eq!(set[0].text, "从未见过 的一行", "once, and neither the empty line nor a test text");
+    assert!(set.iter().all(|t| corpus.test.iter().all(|held_out| held_out.text != t.text)));
+    assert!(set.iter().all(|t| t.label.is_none() && !t.synthetic));
     let distinct: HashSet<&str> = corpus.train.iter().map(|e| e.text.as_str()).collect();
-    assert!(plan.extras.len() > distinct.len() - 41 - corpus.hygiene().train_in_dev - corpus.hygiene().train_in_test);
-    assert_eq!(plan.steps_per_epoch, (40 + plan.extras.len()).div_ceil(recipe.train.batch));
-    assert_eq!(plan.steps, 2 * plan.steps_per_epoch, "half of four epochs");
+    let quality = corpus.data_quality();
+    let leaks = quality.train_in_dev + quality.train_in_test;
+    assert!(set.len() > distinct.len() - 41 - leaks);
+    let steps_per_epoch = (40 + set.len()).div_ceil(recipe.train.batch_size);
+    assert_eq!(plan.schedule.steps_per_epoch, steps_per_epoch);
+    let expected = (2.5 * steps_per_epoch as f64).round() as usize;
+    assert_eq!(plan.schedule.total_steps, expected, "epochs may be a fraction");
 }
 
-/// A tiny teacher's recipe, and a tiny student's that learns from it.
+/// A tiny student's recipe with a tiny teacher.
 fn pair(settings: &[&str]) -> Recipe {
-    let bert = ["model.weights=tiny", "model.pooling=cls", "model.prefix=", "data.max_tokens=32", "device=cpu"];
-    let brief = ["train.epochs=1", "train.precision=fp32", "data.train_examples=64"];
-    let teacher = recipe("teacher", &[&bert[..], &brief].concat());
-    let soft = ["objective={kind=\"logit_mse\",hard=0.0,soft=1.0}", "data.train_examples=64"];
-    Recipe { teacher: Some(Box::new(teacher)), ..recipe("student", &[&TINY_STUDENT, &soft[..], settings].concat()) }
+    let teacher = [
+        "model.checkpoint=tiny",
+        "model.pooling=cls",
+        "model.prefix=",
+        "data.max_length=32",
+        "device=cpu",
+        "train.epochs=1",
+        "train.precision=fp32",
+        "data.max_train_samples=64",
+    ];
+    let student = [
+        "objective={kind=\"logit_mse\",hard_weight=0.0,soft_weight=1.0}",
+        "data.max_train_samples=64",
+    ];
+    Recipe {
+        teacher: Some(Box::new(recipe("teacher", &teacher))),
+        ..recipe("student", &[&TINY_STUDENT, &student[..], settings].concat())
+    }
 }
 
-fn lab(folder: &Path) -> Lab {
+fn store(folder: &Path) -> RunStore {
     tiny_checkpoint(&folder.join("tiny"));
-    Lab::at(folder)
+    RunStore::new(folder)
 }
 
-fn said(run: &Run) -> Vec<String> {
-    let log = std::fs::read_to_string(run.path.join("log.txt")).unwrap();
-    log.lines().filter(|l| l.contains("asked about")).map(str::to_owned).collect()
+/// Requests for a teacher's logits by its log: texts requested, and texts to compute.
+fn requests(teacher: &Run) -> Vec<(usize, usize)> {
+    let log = std::fs::read_to_string(teacher.folder().unwrap().join("log.txt")).unwrap();
+    let mut requests = Vec::new();
+    for line in log.lines() {
+        let Some((_, rest)) = line.split_once(": logits of ") else { continue };
+        let Some((requested, rest)) = rest.split_once(" texts requested, ") else { continue };
+        let computed = rest.strip_suffix(" to compute").unwrap();
+        requests.push((requested.parse().unwrap(), computed.parse().unwrap()));
+    }
+    requests
+}
+
+fn taught_by(run: &Run) -> String {
+    std::fs::read_to_string(run.folder().unwrap().join("taught_by.json")).unwrap()
 }
 
 #[test]
-fn a_teacher_reads_a_text_once_whoever_asks() {
+fn a_teachers_logits_of_a_text_are_computed_once_for_all_runs() {
     let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
-    let lab = lab(folder.path());
-    let recipes = [pair(&[]), pair(&["transfer.made=2"]), pair(&["transfer.made=2", "seed=5"])];
+    let store = store(folder.path());
+    let twice = "transfer.augmentations_per_text=2";
+    let recipes = [pair(&[]), pair(&[twice]), pair(&[twice, "seed=5"])];
     for recipe in &recipes {
-        lab.run(recipe, &corpus, &mut silent).unwrap();
+        store.run(recipe, &corpus, &mut silent).unwrap();
     }
-    let teacher = lab.run(recipes[0].teacher.as_ref().unwrap(), &corpus, &mut silent).unwrap();
-    let extras = lab.plan(&recipes[1], &corpus).unwrap().extras.len();
-    let counts: Vec<String> =
-        said(&teacher).iter().map(|l| l.split(": ").nth(1).unwrap().replace(" asked about", "")).collect();
-    let all = 64 + extras;
-    assert_eq!(
-        counts,
-        [
-            "64 texts to read of 64".into(),
-            format!("{extras} texts to read of {all}"),
-            format!("0 texts to read of {all}")
-        ]
-    );
-    // One bit of a portion turns: its texts alone are read again, and the answers are the same within rounding.
+    let of_teacher = recipes[0].teacher.as_ref().unwrap();
+    let teacher = store.run(of_teacher, &corpus, &mut silent).unwrap();
+    let augmented = store.plan(&recipes[1], &corpus).unwrap().transfer_set.len();
+    let all = 64 + augmented;
+    assert_eq!(requests(&teacher), [(64, 64), (all, augmented), (all, 0)]);
+
+    // One bit of a part changes: the texts of this part alone are computed again.
     let texts: Vec<&str> = corpus.train.iter().take(50).map(|e| e.text.as_str()).collect();
-    let before = teaching::logits(&teacher, &texts, &mut silent).unwrap();
-    let mut portions = std::fs::read_dir(teacher.path.join("answers")).unwrap().map(|e| e.unwrap().path());
-    let first = portions.find(|p| p.to_string_lossy().contains("-000000-")).unwrap();
+    let before = teacher_logits(&teacher, &texts, &mut silent).unwrap();
+    let cache = teacher.folder().unwrap().join("predictions");
+    let mut parts = std::fs::read_dir(&cache).unwrap().map(|e| e.unwrap().path());
+    let first = parts.find(|p| p.to_string_lossy().contains("-000000-")).unwrap();
     let mut bytes = std::fs::read(&first).unwrap();
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     std::fs::write(&first, bytes).unwrap();
-    let after = teaching::logits(&teacher, &texts, &mut silent).unwrap();
-    assert!(common::distance(&before, &after) < 1e-5);
-    let unread: Vec<usize> =
-        said(&teacher).iter().map(|l| l.split(' ').nth(1).unwrap().parse().unwrap()).skip(3).collect();
-    assert!(unread[1] > 0 && unread.iter().sum::<usize>() == 50, "first those never read, then those lost: {unread:?}");
-    // While another run makes the teacher read, who needs nothing new is answered.
-    let reading = std::fs::File::open(teacher.path.join("answers/.lock")).unwrap();
-    reading.lock().unwrap();
-    let (tell, told) = std::sync::mpsc::channel();
+    let after = teacher_logits(&teacher, &texts, &mut silent).unwrap();
+    assert!(distance(&before, &after) < 1e-5);
+    let computed: Vec<usize> =
+        requests(&teacher).iter().skip(3).map(|(_, computed)| *computed).collect();
+    let in_all: usize = computed.iter().sum();
+    assert!(computed[1] > 0 && in_all == 50, "first the new ones, then the lost ones: {computed:?}");
+
+    // While another run holds the cache's lock, a request whose texts are all cached does not wait.
+    let lock = std::fs::File::open(cache.join(".lock")).unwrap();
+    lock.lock().unwrap();
+    let (sender, receiver) = std::sync::mpsc::channel();
     let texts: Vec<String> = texts.into_iter().map(str::to_owned).collect();
     std::thread::spawn(move || {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        tell.send(teaching::logits(&teacher, &texts, &mut silent)).unwrap();
+        sender.send(teacher_logits(&teacher, &texts, &mut silent)).unwrap();
     });
-    let meanwhile = told.recv_timeout(Duration::from_secs(60)).expect("it waits").unwrap();
+    let meanwhile = receiver.recv_timeout(Duration::from_secs(60)).expect("it waits").unwrap();
     assert_eq!(meanwhile, after);
 }
 
 #[test]
-fn a_teacher_trained_anew_does_not_pass_for_the_one_before() {
+fn a_teacher_that_was_trained_again_is_not_taken_for_the_former_one() {
     let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
-    let lab = lab(folder.path());
-    let [student, half] = ["train.stretch=1.0", "train.stretch=2.0"].map(|setting| pair(&[setting]));
+    let store = store(folder.path());
+    let [student, longer] = ["train.epochs=2", "train.epochs=4"].map(|setting| pair(&[setting]));
     let teacher = *student.teacher.clone().unwrap();
-    let [first, other] =
-        [teacher.clone(), teacher.with_seed(7)].map(|recipe| lab.run(&recipe, &corpus, &mut silent).unwrap());
-    let finished = lab.run(&student, &corpus, &mut silent).unwrap();
-    let told = std::fs::read_to_string(finished.path.join("taught_by.json")).unwrap();
-    assert!(told.contains(&first.report.id));
-    let id = lab.plan(&half, &corpus).unwrap().id;
-    let mut stop = |tick: &Tick| if tick.run == id { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
-    assert!(matches!(lab.run(&half, &corpus, &mut stop), Err(Error::Stopped { .. })));
+    let [first, other] = [teacher.clone(), teacher.with_seed(7)]
+        .map(|recipe| store.run(&recipe, &corpus, &mut silent).unwrap());
+    let finished = store.run(&student, &corpus, &mut silent).unwrap();
+    let taught = taught_by(&finished);
+    assert!(taught.contains(&first.report.id));
+    let id = store.plan(&longer, &corpus).unwrap().id;
+    let mut stop = |progress: &Progress| match progress.run == id {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    };
+    assert!(matches!(store.run(&longer, &corpus, &mut stop), Err(Error::Stopped { .. })));
     let texts = ["基金净值上涨", "球队晋级决赛"];
-    let [said, by_other] = [&first, &other].map(|run| teaching::logits(run, &texts, &mut silent).unwrap());
-    assert!(common::distance(&said, &by_other) > 1e-3);
-    // As if it had been trained again where numbers round otherwise: other weights, the same id.
-    std::fs::copy(other.path.join("model.safetensors"), first.path.join("model.safetensors")).unwrap();
-    files::seal(&first.path, "report.json").unwrap();
-    let again = teaching::logits(&first, &texts, &mut silent).unwrap();
-    assert!(common::distance(&again, &by_other) < 1e-5, "what was said before is not its");
-    for recipe in [&student, &half] {
-        for refused in [lab.run(recipe, &corpus, &mut silent).map(Some), lab.recall(recipe, &corpus)] {
-            let refused = refused.unwrap_err().to_string();
-            assert!(refused.contains("trained anew") && refused.contains(&first.report.id), "{refused}");
+    let [of_first, of_other] =
+        [&first, &other].map(|run| teacher_logits(run, &texts, &mut silent).unwrap());
+    assert!(distance(&of_first, &of_other) > 1e-3);
+
+    // As if it had been trained again where results round otherwise: other weights, the same id.
+    let weights = |run: &Run| run.folder().unwrap().join("model.safetensors");
+    std::fs::copy(weights(&other), weights(&first)).unwrap();
+    files::write_checksums(first.folder().unwrap(), "report.json").unwrap();
+    let again = teacher_logits(&first, &texts, &mut silent).unwrap();
+    assert!(distance(&again, &of_other) < 1e-5, "cached logits are those of the former weights");
+    for recipe in [&student, &longer] {
+        let run = store.run(recipe, &corpus, &mut silent).map(Some);
+        for refused in [run, store.recall(recipe, &corpus)] {
+            let error = refused.unwrap_err().to_string();
+            assert!(error.contains("trained again") && error.contains(&first.report.id), "{error}");
         }
     }
-    // Before its first update a run has learnt nothing of its teacher.
-    for entry in std::fs::read_dir(folder.path().join("runs").join(id)).unwrap().map(Result::unwrap) {
-        let is_state = entry.file_name().to_string_lossy().starts_with("state-");
-        is_state.then(|| std::fs::remove_file(entry.path()).unwrap());
+
+    // A run without a saved state has learned nothing of its teacher.
+    for entry in std::fs::read_dir(store.run_folder(&id)).unwrap().map(Result::unwrap) {
+        if entry.file_name().to_string_lossy().starts_with("state-") {
+            std::fs::remove_file(entry.path()).unwrap();
+        }
     }
-    let anew = lab.run(&half, &corpus, &mut silent).unwrap();
-    assert_ne!(std::fs::read_to_string(anew.path.join("taught_by.json")).unwrap(), told);
-    let shelf = folder.path().join("shelf");
-    let kept = finished.keep(&shelf).and_then(|kept| kept.keep(&shelf)).unwrap(); // a copy may be kept over itself
-    assert_eq!(std::fs::read_to_string(kept.path.join("taught_by.json")).unwrap(), told);
-    assert_eq!(std::fs::read_to_string(finished.path.join("taught_by.json")).unwrap(), told);
+    let from_other = store.run(&longer, &corpus, &mut silent).unwrap();
+    assert_ne!(taught_by(&from_other), taught);
+
+    // Stored results say which weights taught a run. A run may be added twice.
+    let results = folder.path().join("results");
+    for _ in 0..2 {
+        StoredResults::open(&results).unwrap().add("runs", &finished).unwrap();
+    }
+    let stored = StoredResults::open(&results).unwrap().set("runs");
+    assert_eq!(stored.len(), 1);
+    assert_eq!(stored[0].taught_by().unwrap(), finished.taught_by().unwrap());
+    assert_eq!(taught_by(&finished), taught);
 }
 
 #[test]
-fn a_teacher_whose_weights_are_away_teaches_what_it_has_said() {
+fn a_teacher_without_weights_teaches_with_its_cached_logits() {
     let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
-    let lab = lab(folder.path());
+    let store = store(folder.path());
     let student = pair(&[]);
-    let there = lab.run(&student, &corpus, &mut silent).unwrap();
-    let teacher = lab.run(student.teacher.as_ref().unwrap(), &corpus, &mut silent).unwrap();
-    std::fs::remove_file(teacher.path.join("model.safetensors")).unwrap();
-    let longer = lab.run(&pair(&["train.stretch=2.0"]), &corpus, &mut silent).unwrap();
-    let told = |run: &Run| std::fs::read_to_string(run.path.join("taught_by.json")).unwrap();
-    assert_eq!(told(&longer), told(&there));
-    let refused = teaching::logits(&teacher, &["没有见过的一行"], &mut silent).unwrap_err().to_string();
-    assert!(refused.contains("model.safetensors") && refused.contains("No such file"), "{refused}");
+    let finished = store.run(&student, &corpus, &mut silent).unwrap();
+    let teacher = store.run(student.teacher.as_ref().unwrap(), &corpus, &mut silent).unwrap();
+    std::fs::remove_file(teacher.folder().unwrap().join("model.safetensors")).unwrap();
+    let longer = store.run(&pair(&["train.epochs=4"]), &corpus, &mut silent).unwrap();
+    assert_eq!(taught_by(&longer), taught_by(&finished));
+    let error = teacher_logits(&teacher, &["没有见过的一行"], &mut silent).unwrap_err().to_string();
+    assert!(error.contains("model.safetensors") && error.contains("No such file"), "{error}");
 }
 
 #[test]
-fn several_teachers_are_averaged_and_a_fold_is_answered_by_who_did_not_learn_it() {
+fn an_ensemble_gives_mean_logits_or_out_of_fold_logits() {
     let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
-    let lab = lab(folder.path());
-    let averaged = pair(&["teaching={seeds=[1,2]}"]);
-    let mean = lab.run(&averaged, &corpus, &mut silent).unwrap();
-    assert_eq!(mean.report.teacher.unwrap().split('+').count(), 2);
-    let folded = pair(&["teaching={folds=2}"]);
-    lab.run(&folded, &corpus, &mut silent).unwrap();
-    let parts: Vec<HashSet<String>> = folded
-        .teachers()
-        .iter()
-        .map(|t| lab.plan(t, &corpus).unwrap().corpus.train.into_iter().map(|e| e.text).collect())
-        .collect();
-    assert!(parts[0].is_disjoint(&parts[1]) && parts.iter().all(|p| p.len() > 16));
-    let asked: usize = folded
-        .teachers()
-        .iter()
-        .zip(&parts)
-        .map(|(t, learned)| {
-            let teacher = lab.run(t, &corpus, &mut silent).unwrap();
-            let count: usize = said(&teacher)[0].split(' ').nth(1).unwrap().parse().unwrap();
-            assert!(count + learned.len() <= 64, "asked about none that it learned");
-            count
-        })
-        .sum();
-    assert_eq!(asked, parts.iter().map(HashSet::len).sum::<usize>());
-    let texts: Vec<&str> = parts.iter().flatten().map(String::as_str).collect();
-    let says = |recipe: &Recipe, texts: &[&str]| {
-        teaching::logits(&lab.run(recipe, &corpus, &mut silent).unwrap(), texts, &mut silent).unwrap()
+    let store = store(folder.path());
+    let averaged = pair(&["ensemble={seeds=[1,2]}"]);
+    let mean = store.run(&averaged, &corpus, &mut silent).unwrap();
+    assert_eq!(mean.report.teachers.len(), 2);
+    let out_of_fold = pair(&["ensemble={out_of_fold=2}"]);
+    store.run(&out_of_fold, &corpus, &mut silent).unwrap();
+    // The texts that each out-of-fold teacher was trained on.
+    let mut trained_on: Vec<HashSet<String>> = Vec::new();
+    for teacher in out_of_fold.teachers() {
+        let plan = store.plan(&teacher, &corpus).unwrap();
+        trained_on.push(plan.corpus.train.into_iter().map(|e| e.text).collect());
+    }
+    assert!(trained_on[0].is_disjoint(&trained_on[1]));
+    assert!(trained_on.iter().all(|texts| texts.len() > 16));
+    let mut requested_in_all = 0;
+    for (teacher, own) in out_of_fold.teachers().iter().zip(&trained_on) {
+        let teacher = store.run(teacher, &corpus, &mut silent).unwrap();
+        let (requested, computed) = requests(&teacher)[0];
+        assert_eq!(requested, computed);
+        assert!(computed + own.len() <= 64, "no logits of a text that it was trained on");
+        requested_in_all += computed;
+    }
+    assert_eq!(requested_in_all, trained_on.iter().map(HashSet::len).sum::<usize>());
+
+    let texts: Vec<&str> = trained_on.iter().flatten().map(String::as_str).collect();
+    let logits_of = |recipe: &Recipe| {
+        let run = store.run(recipe, &corpus, &mut silent).unwrap();
+        teacher_logits(&run, &texts, &mut silent).unwrap()
     };
-    let taught = |recipe: &Recipe| {
-        let teachers =
-            recipe.teachers().iter().map(|t| lab.run(t, &corpus, &mut silent)).collect::<Result<Vec<_>, _>>();
-        teaching::taught(&recipe.teaching, &teachers.unwrap(), &texts, &mut silent).unwrap()
+    let of_ensemble = |recipe: &Recipe| {
+        let mut teachers = Vec::new();
+        for teacher in recipe.teachers() {
+            teachers.push(store.run(&teacher, &corpus, &mut silent).unwrap());
+        }
+        ensemble_logits(recipe.ensemble.as_ref(), &teachers, &texts, &mut silent).unwrap()
     };
-    let [one, other] = [&averaged, &folded].map(|recipe| [0, 1].map(|k| says(&recipe.teachers()[k], &texts)));
-    assert!(common::distance(&one[0], &one[1]) > 1e-3, "two teachers that say the same prove nothing");
-    assert!(common::distance(&taught(&averaged), &((&one[0] + &one[1]) / 2.0)) < 1e-6);
-    let of_fold = taught(&folded);
+    let [of_seeds, of_folds] = [&averaged, &out_of_fold]
+        .map(|recipe| [0, 1].map(|at| logits_of(&recipe.teachers()[at])));
+    assert!(distance(&of_seeds[0], &of_seeds[1]) > 1e-3, "equal teachers would prove nothing");
+    let expected = (&of_seeds[0] + &of_seeds[1]) / 2.0;
+    assert!(distance(&of_ensemble(&averaged), &expected) < 1e-6);
+    let found = of_ensemble(&out_of_fold);
     for (row, text) in texts.iter().enumerate() {
-        // The k-th teacher was trained without the k-th part.
-        let k = usize::from(parts[0].contains(*text));
-        assert!(common::distance(&of_fold.get(row as i64), &other[k].get(row as i64)) < 1e-6, "{text}");
+        // Teacher k was trained without fold k.
+        let teacher = usize::from(trained_on[0].contains(*text));
+        let expected = of_folds[teacher].get(row as i64);
+        assert!(distance(&found.get(row as i64), &expected) < 1e-6, "{text}");
     }
     let mut few = corpus.clone();
     few.train.truncate(8);
-    let crumbs = pair(&["teaching={folds=8}"]);
-    assert!(lab.run(&crumbs, &few, &mut silent).is_ok(), "a fold may be empty");
+    let many_folds = pair(&["ensemble={out_of_fold=8}"]);
+    assert!(store.run(&many_folds, &few, &mut silent).is_ok(), "a fold may be empty");
 }
 
 #[test]
-fn a_blind_run_never_looks_at_test() {
+fn a_run_that_skips_test_has_no_test_scores() {
     let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
-    let recipe = recipe("student", &[&TINY_STUDENT, &["data.blind=true"][..]].concat());
-    let run = Lab::at(folder.path()).run(&recipe, &corpus, &mut silent).unwrap();
-    let report = std::fs::read_to_string(run.path.join("report.json")).unwrap();
+    let recipe = recipe("student", &[&TINY_STUDENT, &["data.skip_test=true"][..]].concat());
+    let run = RunStore::new(folder.path()).run(&recipe, &corpus, &mut silent).unwrap();
+    let report = std::fs::read_to_string(run.folder().unwrap().join("report.json")).unwrap();
     assert!(report.contains("\"dev\": {") && !report.contains("\"test\""), "{report}");
-    assert!(!run.path.join("test.safetensors").exists() && run.logits(Split::Dev).is_ok());
-    let kept = run.keep(&folder.path().join("shelf")).unwrap();
-    assert!(kept.report == run.report && !kept.path.join("test.csv").exists());
-    let kd = |verb: &[&str]| {
-        let mut kd = std::process::Command::new(env!("CARGO_BIN_EXE_kd"));
-        let output = kd.arg("--checkpoints").arg(folder.path()).args(verb).output().unwrap();
-        String::from_utf8(output.stdout).unwrap() + &String::from_utf8(output.stderr).unwrap()
-    };
-    assert!(kd(&["list"]).contains("dev accuracy") && kd(&["test", &run.report.id]).contains("left test alone"));
-    assert!(kd(&["test", &run.report.id, "--dev"]).contains("accuracy"));
+    assert!(!run.folder().unwrap().join("test.safetensors").exists());
+    assert!(run.logits(Split::Dev).is_ok());
+    let results = folder.path().join("results");
+    StoredResults::open(&results).unwrap().add("runs", &run).unwrap();
+    let stored = StoredResults::open(&results).unwrap().set("runs").remove(0);
+    assert!(stored.report == run.report && stored.predictions(Split::Test).is_err());
 }
 
 #[test]
-fn the_temperature_goes_to_its_last_value_in_a_straight_line() {
+fn the_temperature_moves_linearly_to_its_final_value() {
     let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
-    let settings =
-        ["objective={kind=\"distillation\",temperature=8.0,hard=0.5,soft=0.5}", "train.final_temperature=2.0"];
-    let plan = lab(folder.path()).plan(&pair(&settings), &corpus).unwrap();
-    let at = |step: usize| plan.seats(step).objective.temperature();
-    assert_eq!((at(0), at(plan.steps / 2), at(plan.steps)), (8.0, 5.0, 2.0));
-    assert!(lab(folder.path()).plan(&pair(&[settings[0], "train.final_temperature=0.0"]), &corpus).is_err());
+    let objective = "objective={kind=\"kd\",temperature=8.0,hard_weight=0.5,soft_weight=0.5}";
+    let store = store(folder.path());
+    let recipe = pair(&[objective, "train.final_temperature=2.0"]);
+    let plan = store.plan(&recipe, &corpus).unwrap();
+    let total = plan.schedule.total_steps;
+    assert!(total.is_multiple_of(2));
+
+    let ids: Vec<Vec<i64>> = (0..8).map(|row| (0..3 + row % 4).map(|i| 7 * row + i).collect()).collect();
+    let labels = (0..8).map(|row| row % 3).collect();
+    let logits = Tensor::arange(24, (Kind::Float, Device::Cpu)).view([8, 3]).sin() * 3;
+    let data = TrainData {
+        train: TokenizedSplit { ids, labels, pad_id: 0 },
+        dev: TokenizedSplit::default(),
+        teacher_logits: Some(logits),
+        lines: (1..=8).collect(),
+    };
+    let group = [(0..8).collect::<Vec<usize>>()];
+    for (step, temperature) in [(0, 8.0), (total / 2, 5.0), (total, 2.0)] {
+        tch::manual_seed(3);
+        let model = BiLstm::new(&bilstm_settings(8, 8, 0.0), 60, 3, Device::Cpu);
+        let fixed: ObjectiveConfig = recipe.objective.clone().with_temperature(temperature);
+        let config = StepConfig {
+            objective: fixed.objective().unwrap(),
+            precision: Precision::Fp32,
+            adversarial: None,
+            seed: recipe.seed,
+            step,
+            loss_scale: 1.0,
+        };
+        let expected = group_gradients(&config, &model, &data, &group).unwrap().metrics;
+        let trainer = Trainer {
+            run: "run",
+            model: &model,
+            data: &data,
+            objective: &recipe.objective,
+            final_temperature: recipe.train.final_temperature,
+            adversarial: None,
+            precision: Precision::Fp32,
+            seed: recipe.seed,
+            batch_size: 8,
+            gradient_accumulation_steps: 1,
+            group_by_length: true,
+            eval_every_samples: 8,
+            schedule: plan.schedule,
+            optimizer: recipe.optimizer,
+        };
+        let mut optimizer = AdamW::new(recipe.optimizer, kd_lib::models::Classifier::params(&model));
+        let mut scaler = GradScaler::new(Precision::Fp32);
+        let found = trainer.update(&mut optimizer, &mut scaler, &group, step).unwrap();
+        assert_eq!(found.soft_loss, expected.soft_loss, "step {step}");
+    }
+    let refused = pair(&[objective, "train.final_temperature=0.0"]);
+    assert!(store.plan(&refused, &corpus).is_err());
 }

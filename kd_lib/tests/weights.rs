@@ -1,5 +1,5 @@
-//! Weight files: the registry's archive and safetensors, sound and broken. Whatever the bytes are, the answer is
-//! a tensor or a sentence, never a panic.
+//! Weight files: the package's archive and safetensors, valid and damaged. Whatever the bytes are, the
+//! result is a tensor or an error, never a panic.
 
 #[path = "../examples/convert_e5.rs"]
 #[allow(dead_code)] // its main
@@ -62,30 +62,30 @@ fn an_archive_becomes_bert_tensors() {
 }
 
 #[test]
-fn no_cut_and_no_changed_byte_of_an_archive_panics() {
-    let sound = archive();
-    for cut in 0..sound.len() {
-        assert!(e5::parse(&sound[..cut]).is_err(), "cut at {cut}");
+fn a_truncated_or_changed_archive_does_not_panic() {
+    let valid = archive();
+    for length in 0..valid.len() {
+        assert!(e5::parse(&valid[..length]).is_err(), "{length} bytes");
     }
     for at in 0..700 {
         for value in [0, 1, 0x7f, 0xff] {
-            let mut broken = sound.clone();
+            let mut broken = valid.clone();
             broken[at] = value;
-            let _ = e5::parse(&broken); // an error or another number, not a panic
+            let _ = e5::parse(&broken); // an error or another value, no panic
         }
     }
 }
 
 #[test]
-fn a_broken_safetensors_file_is_refused_with_its_name() {
+fn the_error_of_a_damaged_safetensors_file_names_it() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     let ones = Tensor::ones([4, 3], (tch::Kind::Float, tch::Device::Cpu));
     write_tensors(&path, [("a".to_owned(), &ones)]).unwrap();
-    let sound = std::fs::read(&path).unwrap();
-    let huge_header = [&u64::MAX.to_le_bytes(), &sound[8..]].concat();
-    let beyond = String::from_utf8_lossy(&sound).replacen("[0,48]", "[8,56]", 1).into_bytes();
-    for bytes in [&sound[..sound.len() / 2], &sound[..4], &huge_header, &beyond] {
+    let valid = std::fs::read(&path).unwrap();
+    let huge_header = [&u64::MAX.to_le_bytes(), &valid[8..]].concat();
+    let beyond = String::from_utf8_lossy(&valid).replacen("[0,48]", "[8,56]", 1).into_bytes();
+    for bytes in [&valid[..valid.len() / 2], &valid[..4], &huge_header, &beyond] {
         std::fs::write(&path, bytes).unwrap();
         let message = TensorFile::read(&path).unwrap_err().to_string();
         assert!(message.contains("model.safetensors") && message.contains("not a sound safetensors file"), "{message}");

@@ -1,10 +1,10 @@
-"""Finds or fetches a corpus and prints its folder last.
+"""Finds or downloads a corpus and prints its folder last.
 
     corpus.py auto|titles|reviews|FOLDER
 
-`auto` takes the ten-class headlines where they lie (data/thucnews-title, or under the folder that KD_DATA
-names), else fetches them where there is a network, else falls back to two-class reviews, which a package
-of the virtual environment carries. Every fetched file is checked against its git blob id.
+`auto` takes the ten-class headlines if they are here (data/thucnews-title, or in the folder that KD_DATA
+names), else downloads them if there is a network, else takes two-class reviews, which a package of the
+virtual environment carries. Every downloaded file is verified by its git blob id.
 """
 
 import hashlib
@@ -29,9 +29,9 @@ def find_titles():
     return next((p for p in places if all((p / f"{name}.txt").exists() for name in ["class", "train", "dev", "test"])), None)
 
 
-def fetch_titles():
-    """By the crate's own fetcher, which verifies every file."""
-    done = subprocess.run([ROOT / "target/debug/kd", "fetch", TITLES, "--into", DATA], capture_output=True, text=True)
+def download_titles():
+    """Downloads by `kd`, which verifies every file."""
+    done = subprocess.run([ROOT / "target/debug/kd", "download", TITLES, "--into", DATA], capture_output=True, text=True)
     if done.returncode:
         raise OSError(done.stderr.partition("\nStack backtrace")[0].strip())
     return DATA / TITLES
@@ -50,7 +50,7 @@ def place(name, files):
 
 
 def make_reviews():
-    """The package's reviews without repeats and contradictions, split 80 / 10 / 10 in the order of their hashes."""
+    """The package's reviews without duplicates and contradictions, split 80 / 10 / 10 by their hashes."""
     folder = DATA / "reviews"
     if (folder / "labels.txt").exists():
         return folder
@@ -74,7 +74,7 @@ def auto():
     if found:
         return found
     try:
-        return fetch_titles()
+        return download_titles()
     except OSError as error:
         say(f"corpus: no ten-class headlines here ({error}); using two-class reviews, which show no dark knowledge")
         return make_reviews()
@@ -84,7 +84,7 @@ def folder_of(choice):
     if choice == "auto":
         return auto()
     if choice == "titles":
-        return find_titles() or fetch_titles()
+        return find_titles() or download_titles()
     if choice == "reviews":
         return make_reviews()
     if not Path(choice).is_dir():

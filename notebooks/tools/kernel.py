@@ -1,13 +1,13 @@
 """Registers and starts the Rust kernel of this project.
 
     kernel.py install            write the kernel's description into the virtual environment
-    kernel.py warm               build both crates once the way a notebook cell does, into .evcxr/warm
+    kernel.py warm               build both crates once as a notebook cell does, into .evcxr/warm
     kernel.py start CONNECTION   what Jupyter runs: a private copy of .evcxr/warm, then evcxr on it
 
-Left alone, every notebook would build the stack for minutes in its first cell. A copy shares the large
-files with the warm one (hard links: compilers replace them, never write into them) and owns the small
-ones, which cargo does write into. Two thousand small files take a second or two, so a copy for the next kernel is laid out
-while the reader of this one reads.
+Without the warm folder, every notebook would build the stack for minutes in its first cell. A copy
+shares the large files with the warm folder (hard links: compilers replace them, never write into
+them) and owns the small ones, which cargo does write into. Copying two thousand small files takes
+a second or two, so a copy for the next kernel is made while this one is in use.
 """
 
 import json
@@ -78,8 +78,8 @@ def copy_of_warm():
     return folder
 
 
-def lay_out_spare():
-    """A copy for the next kernel, where there is none; it stands under its name whole or not at all."""
+def make_spare_copy():
+    """Makes a copy for the next kernel if there is none; it is complete under its name or absent."""
     if not SPARE.exists():
         folder = copy_of_warm()
         try:
@@ -89,7 +89,7 @@ def lay_out_spare():
 
 
 def private_copy():
-    """A copy of the warm folder for one kernel, the spare one where it is there, after those of kernels that died are swept."""
+    """A copy of the warm folder for one kernel: the spare one if there is one. Removes the copies of dead kernels first."""
     KERNELS.mkdir(parents=True, exist_ok=True)
     for old in KERNELS.iterdir():
         if not Path("/proc", old.name.split("-")[0]).exists():
@@ -103,11 +103,11 @@ def private_copy():
         return copy_of_warm()
 
 
-def stand_between(connection, folder):
-    """Takes evcxr's place at its control port; returns a connection file that names another port for it.
+def route_control_port(connection, folder):
+    """Routes evcxr's control port; returns a connection file that names another port for evcxr.
 
-    Jupyter's server asks a kernel that is not ready yet again and again, and hangs up at the first answer. evcxr then ends
-    while it answers the next question. A router between them drops what nobody waits for.
+    Jupyter's server asks a kernel that is not ready yet again and again, and disconnects at the first reply. evcxr then
+    ends while it sends the next reply. The router drops replies that nobody waits for.
     """
     import zmq
 
@@ -134,7 +134,7 @@ def below(process):
 
 
 def end_with(parent):
-    """Ends what runs below this process once the program that started the kernel is gone; a killed one tells nobody."""
+    """Ends all child processes once the program that started the kernel is gone: a killed program sends no signal."""
     while os.getppid() == parent:
         time.sleep(1)
     for process in below(os.getpid()):
@@ -147,12 +147,12 @@ def start(connection):
     if "EVCXR_TMPDIR" in os.environ:  # the folder is given: it is being warmed
         os.execv(EVCXR, [str(EVCXR), "--control_file", connection])
     folder = private_copy()
-    later = threading.Timer(SETTLED, lay_out_spare)
+    later = threading.Timer(SETTLED, make_spare_copy)
     later.daemon = True
     later.start()
     threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
     try:
-        connection = stand_between(Path(connection), folder)
+        connection = route_control_port(Path(connection), folder)
         code = subprocess.call([EVCXR, "--control_file", connection], env=os.environ | {"EVCXR_TMPDIR": str(folder)})
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -172,18 +172,18 @@ def warm():
     os.environ["EVCXR_TMPDIR"] = str(fresh)
     manager, client = start_new_kernel(kernel_name="kd_rust", cwd=str(ROOT / "notebooks"), startup_timeout=120)
     try:
-        cell = ':dep kd_lib = { path = "../kd_lib" }\n:dep kd_show = { path = "show" }\nkd_show::check("the kernel sees both", true);'
+        cell = ':dep kd_lib = { path = "../kd_lib" }\n:dep kd_notebook = { path = "support" }\nprintln!("both crates: {}", !kd_notebook::plot::side_by_side(&[]).is_empty());'
         printed = []
         client.execute_interactive(cell, timeout=1800, output_hook=lambda m: printed.append(m["content"].get("text", str(m["content"]))))
-        if not any("✓" in text for text in printed):
-            sys.exit("the notebook kernel could not build kd_lib and kd_show:\n" + "".join(printed))
+        if not any("both crates: true" in text for text in printed):
+            sys.exit("the notebook kernel could not build kd_lib and kd_notebook:\n" + "".join(printed))
     finally:
         client.stop_channels()
         manager.shutdown_kernel()
     for old in (SPARE, WARM):
         shutil.rmtree(old, ignore_errors=True)
     fresh.rename(WARM)
-    lay_out_spare()
+    make_spare_copy()
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 Ours compiles two `:dep` lines and calls the crate; Python's imports torch. One at a time, three at once, and after an
 edit of the crate (a comment at the end of lib.rs, taken out again). A kernel stays open for half a minute, as a reader's
-would: meanwhile the launcher lays out the next one's folder. Three at once find that folder for one of them.
+would: meanwhile the launcher makes the next kernel's folder. Three at once find that folder for one of them.
 """
 
 import os
@@ -15,7 +15,7 @@ from jupyter_client.manager import start_new_kernel
 
 from kernel import ROOT, SETTLED
 
-OURS = ':dep kd_lib = { path = "../kd_lib" }\n:dep kd_show = { path = "show" }\nprintln!("{}", kd_lib::tch::Tensor::from_slice(&[1i64]).numel());'
+OURS = ':dep kd_lib = { path = "../kd_lib" }\n:dep kd_notebook = { path = "support" }\nprintln!("{}", kd_lib::tch::Tensor::from_slice(&[1i64]).numel());'
 PYTHON = "import torch\nprint(torch.tensor([1]).numel())"
 
 

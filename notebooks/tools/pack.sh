@@ -1,18 +1,18 @@
 #!/bin/sh
-# pack.sh CORPUS [RUN...]: checkpoints/pack.tar, with all that a machine without a Rust toolchain needs to train: `kd`, the
-# recipes, the corpus, the default teacher, and what these runs have said as teachers, without their weights.
+# pack.sh CORPUS [RUN...]: checkpoints/pack.tar, with all that a machine without a Rust toolchain needs for training: `kd`, the
+# recipes, the corpus, the default teacher, and the logits of these runs as teachers, without their weights.
 # There: a driver, Python with the torch that is pinned here, and
-#   tar xf pack.tar && sh pack/go.sh run pack/notebooks/recipes/bert.toml --data pack/thucnews-title
+#   tar xf pack.tar && sh pack/go.sh train pack/notebooks/recipes/bert.toml --data pack/thucnews-title
 set -e
 corpus=${1:?say which corpus: pack.sh data/thucnews-title}
 shift
 for run in "$@"; do
-  [ -f "checkpoints/runs/$run/b3sums" ] || { echo "checkpoints/runs/$run: no finished run; \`kd list\` names them" >&2; exit 1; }
+  [ -f "checkpoints/runs/$run/b3sums" ] || { echo "checkpoints/runs/$run: no finished run; \`kd runs\` names them" >&2; exit 1; }
 done
 site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 pack=checkpoints/pack
-cargo build --quiet --locked -p kd_lib --bin kd --example convert_e5
-rm -rf "$pack" && mkdir -p "$pack/checkpoints" "$pack/notebooks/results/runs"
+cargo build --quiet --locked --workspace --bins --examples
+rm -rf "$pack" && mkdir -p "$pack/checkpoints" "$pack/notebooks/results"
 strip -o "$pack/kd" target/debug/kd
 strip -o "$pack/convert_e5" target/debug/examples/convert_e5
 cp -rL "$corpus" "$pack/$(basename "$(realpath "$corpus")")"

@@ -2,7 +2,7 @@
 
     run.py [--profile smoke|quick|full] [--data FOLDER] [NOTEBOOK ...]
 
-The kernel is configured as for people: a panic leaves their variables alive, and Jupyter calls the cell a success.
+The kernel is configured as for people: a panic keeps their variables, and Jupyter reports the cell as a success.
 The executed copies go to notebooks/out/PROFILE, never over the sources. A cell fails the run when it
 panics, prints an error on stderr, shows `()`, exceeds its time, or is tagged `figure` and shows no SVG. A notebook
 whose inputs (its text, the crate, the recipes, the corpus, the profile) have not changed since it last
@@ -39,8 +39,8 @@ def fingerprint(notebook, corpus, profile):
     """A hash of all that decides what a notebook shows; outputs that it already holds do not."""
     cells = [cell.source for cell in nbformat.read(notebook, as_version=4).cells]
     digest = hashlib.sha256(f"{profile}\n{os.environ.get('KD_SEEDS')}\n{cells}\n".encode())
-    crates = [path for crate in [ROOT / "kd_lib", NOTEBOOKS / "show"] for path in [crate / "Cargo.toml", *sorted(crate.rglob("src/**/*.rs"))]]
-    sources = [ROOT / "Cargo.lock", *crates, NOTEBOOKS / "published.csv", NOTEBOOKS / "search.csv", NOTEBOOKS / "ladder.csv", *sorted((NOTEBOOKS / "recipes").rglob("*.toml"))]
+    crates = [path for crate in [ROOT / "kd_lib", NOTEBOOKS / "support"] for path in [crate / "Cargo.toml", *sorted(crate.rglob("src/**/*.rs"))]]
+    sources = [ROOT / "Cargo.lock", *crates, NOTEBOOKS / "published.csv", NOTEBOOKS / "search.csv", NOTEBOOKS / "ablation.csv", *sorted((NOTEBOOKS / "recipes").rglob("*.toml"))]
     for path in [*sources, *sorted(p for p in corpus.glob("*.*") if p.is_file())]:
         digest.update(f"{path.name}\n".encode() + hashlib.sha256(path.read_bytes()).digest())
     return digest.hexdigest()

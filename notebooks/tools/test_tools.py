@@ -1,6 +1,6 @@
 """The notebook runner fails where Jupyter would stay green, cells reach CUDA, and set-up says what it lacks.
 
-The real kernel runs; only the network is played.
+The real kernel runs; only the network is mocked.
 """
 
 import json
@@ -82,9 +82,9 @@ class RunnerFailsLoudly(Cell):
 
 class CudaIsReachable(Cell):
     def test_a_cell_can_load_the_library_that_the_linker_drops(self):
-        load = ':dep kd_lib = { path = "../kd_lib" }\n:dep kd_show = { path = "show" }\nkd_lib::device::open_cuda().unwrap();\n'
+        load = ':dep kd_lib = { path = "../kd_lib" }\n:dep kd_notebook = { path = "support" }\nkd_lib::device::open_cuda().unwrap();\n'
         look = 'std::fs::read_to_string("/proc/self/maps").unwrap().contains("libtorch_cuda")'
-        self.execute(f'{load}kd_show::check("libtorch_cuda is in the process", {look});', seconds=300)
+        self.execute(f'{load}assert!({look});', seconds=300)
 
 
 class SetUpSaysWhatItLacks(unittest.TestCase):
@@ -147,18 +147,18 @@ class KernelsHaveFoldersOfTheirOwn(unittest.TestCase):
         self.root = Path(tempfile.mkdtemp())
         self.addCleanup(shutil.rmtree, self.root)
         for name in ["WARM", "SPARE", "KERNELS"]:
-            played = patch.object(kernel, name, self.root / name.lower())
-            played.start()
-            self.addCleanup(played.stop)
+            mocked = patch.object(kernel, name, self.root / name.lower())
+            mocked.start()
+            self.addCleanup(mocked.stop)
         kernel.WARM.mkdir()
         (kernel.WARM / "small").write_text("warm")
         (kernel.WARM / "large").write_bytes(bytes(kernel.LINKED_FROM))
 
     def test_the_spare_folder_goes_to_one_kernel_and_the_next_one_copies(self):
-        kernel.lay_out_spare()
-        laid_out = (kernel.SPARE / "small").stat().st_ino
+        kernel.make_spare_copy()
+        spare = (kernel.SPARE / "small").stat().st_ino
         first, second = kernel.private_copy(), kernel.private_copy()
-        self.assertEqual((first / "small").stat().st_ino, laid_out)
+        self.assertEqual((first / "small").stat().st_ino, spare)
         self.assertFalse(kernel.SPARE.exists())
         (first / "small").write_text("written by one kernel")
         for other in [second, kernel.WARM]:
@@ -241,23 +241,24 @@ class PackedForAGpu(unittest.TestCase):
             self.assertEqual(done.returncode, 0, done.stderr)
             return Path(done.stdout.strip())
 
-        trained = go("run", pack / "notebooks/recipes/student.toml", "--data", pack / "sample", "--profile", "smoke")
-        kept = go("keep", trained.name)
-        report = json.loads((kept / "report.json").read_text())
+        trained = go("train", pack / "notebooks/recipes/student.toml", "--data", pack / "sample", "--profile", "smoke")
+        added = go("results", "add", trained.name)
+        self.assertLess(added.stat().st_size, 250_000)
+        report = json.loads((trained / "report.json").read_text())
         self.assertEqual(report["commit"], (pack / "checkpoints" / "commit").read_text().strip())
 
-    def test_a_teacher_s_answers_are_packed_without_its_weights(self):
+    def test_a_teacher_s_logits_are_packed_without_its_weights(self):
         root = run.NOTEBOOKS.parent
         (root / "checkpoints" / "runs").mkdir(parents=True, exist_ok=True)
         teacher = Path(tempfile.mkdtemp(prefix="packed-", dir=root / "checkpoints" / "runs"))
         self.addCleanup(shutil.rmtree, teacher)
-        (teacher / "answers").mkdir()
-        for name in ["b3sums", "model.safetensors", "answers/part-0.safetensors"]:
+        (teacher / "predictions").mkdir()
+        for name in ["b3sums", "model.safetensors", "predictions/part-0.safetensors"]:
             (teacher / name).write_text(name)
         subprocess.run(["sh", "notebooks/tools/pack.sh", "data/sample", teacher.name], cwd=root, check=True, capture_output=True)
         packed = root / "checkpoints" / "pack" / "checkpoints" / "runs" / teacher.name
         found = {str(path.relative_to(packed)) for path in packed.rglob("*") if path.is_file()}
-        self.assertEqual(found, {"b3sums", "answers/part-0.safetensors"})
+        self.assertEqual(found, {"b3sums", "predictions/part-0.safetensors"})
         refused = subprocess.run(["sh", "notebooks/tools/pack.sh", "data/sample", "no-such-run"], cwd=root, capture_output=True, text=True)
         self.assertEqual(refused.returncode, 1)
         self.assertIn("no-such-run: no finished run", refused.stderr)
@@ -270,7 +271,7 @@ class CorpusIsFound(unittest.TestCase):
 
     def test_without_a_network_the_reviews_stand_in(self):
         with tempfile.TemporaryDirectory() as folder:
-            with patch.object(corpus, "DATA", Path(folder)), patch.dict("os.environ", {"KD_DATA": ""}), patch.object(corpus, "fetch_titles", side_effect=OSError("no route")):
+            with patch.object(corpus, "DATA", Path(folder)), patch.dict("os.environ", {"KD_DATA": ""}), patch.object(corpus, "download_titles", side_effect=OSError("no route")):
                 found = corpus.auto()
             sizes = {name: len((found / f"{name}.txt").read_text(encoding="utf8").splitlines()) for name in ["train", "dev", "test"]}
         self.assertEqual(sizes, {"train": 13889, "dev": 1736, "test": 1736})

@@ -1,12 +1,12 @@
-//! Our side of the race.
+//! kd_lib's side of the comparison.
 
-use super::Answer;
-use super::common::{lab, peak, recipe};
-use super::works::{self, WORKS, Work};
+use super::RoundResult;
+use super::common::{peak_memory, recipe, store};
+use super::works::{self, Opened, WORKS, Work};
 use anyhow::{Context, Result};
-use kd_lib::data::{Corpus, Encoder};
-use kd_lib::models::{BiLstmConfig, Blueprint, Pooling};
-use kd_lib::strategies::Precision;
+use kd_lib::data::{Batch, Corpus};
+use kd_lib::models::Mode;
+use kd_lib::precision::Precision;
 use std::io::BufRead;
 use std::path::Path;
 use std::process::Command;
@@ -20,14 +20,15 @@ pub fn command(work: &Work, corpus: &Path, precision: &str) -> Result<Command> {
     Ok(command)
 }
 
-/// Answers each line of standard input with a round of work.
+/// For each line of standard input, a round of work; prints what it took.
 pub fn contend(name: &str, corpus: &Path, precision: &str) -> Result<()> {
     let work = WORKS.iter().find(|work| work.name == name).context("no such work")?;
     let mut round: Box<dyn FnMut(usize) -> Result<(f64, usize)>> =
-        if work.evaluate { reads(work, corpus, precision)? } else { steps(work, corpus, precision)? };
+        if work.evaluate { predictions(work, corpus, precision)? } else { steps(work, corpus, precision)? };
     for line in std::io::stdin().lock().lines() {
         let (seconds, texts) = round(line?.trim().parse()?)?;
-        println!("{}", serde_json::to_string(&Answer { seconds, texts, peak: peak()? })?);
+        let result = RoundResult { seconds, texts, peak: peak_memory()? };
+        println!("{}", serde_json::to_string(&result)?);
     }
     Ok(())
 }
@@ -36,44 +37,22 @@ type Round = Box<dyn FnMut(usize) -> Result<(f64, usize)>>;
 
 fn steps(work: &Work, corpus: &Path, precision: &str) -> Result<Round> {
     let recipe = recipe(work.recipe, &[&format!("train.precision={precision}")])?;
-    let mut rehearsal = lab().rehearse(&recipe, &Corpus::open(corpus)?)?;
+    let mut timer = store().step_timer(&recipe, &Corpus::open(corpus)?)?;
     Ok(Box::new(move |batches| {
         let (start, mut texts) = (Instant::now(), 0);
         for _ in 0..batches {
-            texts += rehearsal.update()?.1;
+            texts += timer.time_step()?.texts;
         }
-        finish(rehearsal.plan.device);
+        finish(timer.plan.device);
         Ok((start.elapsed().as_secs_f64(), texts))
     }))
 }
 
-fn reads(work: &'static Work, corpus: &Path, precision: &str) -> Result<Round> {
-    let (plan, encoder) = works::open(work, corpus, precision)?;
-    let classes = plan.corpus.labels.len() as i64;
-    let blueprint = match (&encoder, &plan.checkpoint) {
-        (Encoder::Pieces(pieces), Some((_, config))) => {
-            let mut config = config.clone();
-            config.vocab_size = pieces.kept().map_or(config.vocab_size, |kept| kept.len() as i64);
-            Blueprint::Bert { config, pooling: Pooling::Mean, classes }
-        }
-        (Encoder::Characters { vocabulary, .. }, _) => {
-            let vocabulary = vocabulary.entries().len() as i64;
-            Blueprint::Bilstm {
-                config: BiLstmConfig {
-                    vocabulary,
-                    embedding: 300,
-                    hidden: 384,
-                    classes,
-                    dropout: 0.3,
-                    pool_padding: false,
-                },
-            }
-        }
-        _ => anyhow::bail!("no checkpoint"),
-    };
-    let model = blueprint.build(plan.device);
+fn predictions(work: &'static Work, corpus: &Path, precision: &str) -> Result<Round> {
+    let Opened { plan, tokenizer } = works::open(work, corpus, precision)?;
+    let model = works::build(&plan, &tokenizer)?;
     model.params().round(plan.precision);
-    let split = encoder.encode_split(&plan.corpus.train)?;
+    let split = tokenizer.encode_split(&plan.corpus.train)?;
     let all = work.chosen(&split, true);
     let mut done = 0;
     Ok(Box::new(move |batches| {
@@ -82,22 +61,22 @@ fn reads(work: &'static Work, corpus: &Path, precision: &str) -> Result<Round> {
         let start = Instant::now();
         let _guard = tch::no_grad_guard();
         for rows in &chosen {
-            let batch = kd_lib::data::Batch::collate(&split, rows, plan.device);
-            let _ = model.logits(&batch, kd_lib::models::Mode::Eval, plan.precision).argmax(-1, false);
+            let batch = Batch::collate(&split, rows, plan.device);
+            let _ = model.logits(&batch, Mode::Eval, plan.precision).argmax(-1, false);
         }
         finish(plan.device);
         Ok((start.elapsed().as_secs_f64(), chosen.iter().map(Vec::len).sum()))
     }))
 }
 
-/// Waits until a GPU has done what it was given.
+/// Waits until a GPU has finished.
 fn finish(device: Device) {
     if let Device::Cuda(index) = device {
         tch::Cuda::synchronize(index as i64);
     }
 }
 
-/// What a plain matrix product of 2048 × 768 × 3072 reaches here in fp32 and in 16 bits, operations a second.
+/// Operations a second of a matrix product of 2048 × 768 × 3072, in fp32 and in 16 bits.
 pub fn matrix_products(device: Device, precision: Precision) -> [f64; 2] {
     const TIMES: usize = 8;
     let half = if precision == Precision::Fp16 { Kind::Half } else { Kind::BFloat16 };

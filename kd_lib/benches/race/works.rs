@@ -1,15 +1,16 @@
-//! The works that are raced, and the inputs that all contenders share.
+//! The kinds of work that are timed, and the inputs that all programs share.
 
-use super::common::{lab, recipe};
-use anyhow::Result;
-use kd_lib::data::{Corpus, Encoded, Encoder, Pieces, Vocabulary, batch};
-use kd_lib::plan::Plan;
-use kd_lib::recipe::Model;
+use super::common::{recipe, store};
+use anyhow::{Context, Result};
+use kd_lib::data::batch::epoch_batches;
+use kd_lib::data::{Corpus, Example, TokenizedSplit, Tokenizer};
+use kd_lib::models::{Classifier, ModelSizes, TokenizerTexts};
+use kd_lib::store::Plan;
 use serde_json::json;
 use std::path::Path;
 
-/// Batches that are kept for the peers; enough for all rounds.
-const KEPT: usize = 256;
+/// Batches that are written for the peers; enough for all rounds.
+const BATCHES: usize = 256;
 
 /// One kind of work.
 pub struct Work {
@@ -19,7 +20,7 @@ pub struct Work {
     pub recipe: &'static str,
     /// The peer that does the same.
     pub script: &'static str,
-    /// Whether texts are only read.
+    /// Whether logits are computed and nothing is trained.
     pub evaluate: bool,
     /// Batches of a round.
     pub batches: usize,
@@ -49,7 +50,7 @@ pub const WORKS: [Work; 4] = [
         flops: 3.0 * TEACHER,
     },
     Work {
-        name: "student reads",
+        name: "student predicts",
         recipe: "student",
         script: "student.py",
         evaluate: true,
@@ -57,7 +58,7 @@ pub const WORKS: [Work; 4] = [
         flops: STUDENT,
     },
     Work {
-        name: "teacher reads",
+        name: "teacher predicts",
         recipe: "teacher",
         script: "teacher.py",
         evaluate: true,
@@ -77,25 +78,26 @@ impl Work {
         if self.evaluate { 128 } else { 32 }
     }
 
-    /// Writes the batches as ids; returns the floating-point operations of a text, padding left out.
+    /// Writes the batches as ids; returns the floating-point operations of a text, without padding.
     pub fn write_inputs(&self, corpus: &Path, precision: &str, path: &Path) -> Result<f64> {
-        let (plan, encoder) = open(self, corpus, precision)?;
-        let split = encoder.encode_split(&plan.corpus.train)?;
-        let kept = match &encoder {
-            Encoder::Pieces(pieces) => pieces.kept().unwrap_or_default().to_vec(),
-            Encoder::Characters { .. } => Vec::new(),
+        let Opened { plan, tokenizer } = open(self, corpus, precision)?;
+        let split = tokenizer.encode_split(&plan.corpus.train)?;
+        let kept = match &tokenizer {
+            Tokenizer::Subword(tokenizer) => tokenizer.kept_ids().unwrap_or_default().to_vec(),
+            Tokenizer::Char(_) => Vec::new(),
         };
-        let vocabulary = match &encoder {
-            Encoder::Pieces(pieces) => pieces.kept().map_or(0, <[u32]>::len),
-            Encoder::Characters { vocabulary, .. } => vocabulary.entries().len(),
+        let vocabulary = tokenizer.vocab_size().unwrap_or(0);
+        let batches = |group_by_length: bool| -> Vec<serde_json::Value> {
+            let batches = self.chosen(&split, group_by_length);
+            let batch = |rows: Vec<usize>| {
+                let ids: Vec<&Vec<i64>> = rows.iter().map(|&row| &split.ids[row]).collect();
+                let labels: Vec<i64> = rows.iter().map(|&row| split.labels[row]).collect();
+                json!({ "ids": ids, "labels": labels })
+            };
+            batches.into_iter().map(batch).collect()
         };
-        let batches = |bucketed: bool| -> Vec<serde_json::Value> {
-            let batches = self.chosen(&split, bucketed);
-            let of = |rows: Vec<usize>| json!({ "ids": rows.iter().map(|&r| &split.ids[r]).collect::<Vec<_>>(), "labels": rows.iter().map(|&r| split.labels[r]).collect::<Vec<_>>() });
-            batches.into_iter().map(of).collect()
-        };
-        let checkpoint = plan.checkpoint.as_ref().map(|(folder, _)| folder.clone());
-        let inputs = json!({ "vocabulary": vocabulary, "classes": plan.corpus.labels.len(), "pad": encoder.pad(), "kept": kept,
+        let checkpoint = plan.checkpoint.as_ref().map(|checkpoint| checkpoint.folder.clone());
+        let inputs = json!({ "vocabulary": vocabulary, "classes": plan.corpus.labels.len(), "pad": tokenizer.pad_id(), "kept": kept,
             "checkpoint": checkpoint, "precision": plan.precision, "bucketed": batches(true), "shuffled": batches(false) });
         std::fs::write(path, inputs.to_string())?;
         let (tokens, texts) =
@@ -103,28 +105,43 @@ impl Work {
         Ok(self.flops * tokens as f64 / texts as f64)
     }
 
-    /// The batches that every contender works through.
-    pub fn chosen(&self, split: &Encoded, bucketed: bool) -> Vec<Vec<usize>> {
-        batch::epoch(split, self.rows(), bucketed, 123, 0).into_iter().take(KEPT).collect()
+    /// The batches of every program.
+    pub fn chosen(&self, split: &TokenizedSplit, group_by_length: bool) -> Vec<Vec<usize>> {
+        epoch_batches(split, self.rows(), group_by_length, 123, 0).into_iter().take(BATCHES).collect()
     }
 }
 
-/// A work's plan on a corpus, and its encoder.
-pub fn open(work: &Work, corpus: &Path, precision: &str) -> Result<(Plan, Encoder)> {
-    let (lab, recipe) = (lab(), recipe(work.recipe, &[&format!("train.precision={precision}")])?);
-    let plan = lab.plan(&recipe, &Corpus::open(corpus)?)?;
-    let texts: Vec<&str> = plan.corpus.train.iter().map(|e| e.text.as_str()).collect();
-    let (max_tokens, cut) = (recipe.data.max_tokens, recipe.data.cut);
-    let encoder = match (&recipe.model, &plan.checkpoint) {
-        (Model::Bert { prefix, .. }, Some((folder, _))) => {
-            let whole: Vec<&str> = [&plan.whole.train, &plan.whole.dev, &plan.whole.test]
-                .into_iter()
-                .flatten()
-                .map(|e| e.text.as_str())
-                .collect();
-            Encoder::Pieces(Box::new(Pieces::open(folder, prefix, max_tokens, cut)?.keep_only(&whole)?))
-        }
-        _ => Encoder::Characters { vocabulary: Vocabulary::build(texts, 5000), max_tokens, cut },
+/// A work's plan on a corpus, and its tokenizer.
+pub struct Opened {
+    pub plan: Plan,
+    pub tokenizer: Tokenizer,
+}
+
+/// Opens a work on a corpus.
+pub fn open(work: &Work, corpus: &Path, precision: &str) -> Result<Opened> {
+    let recipe = recipe(work.recipe, &[&format!("train.precision={precision}")])?;
+    let plan = store().plan(&recipe, &Corpus::open(corpus)?)?;
+    let texts = |examples: &[Example]| -> Vec<String> {
+        examples.iter().map(|example| example.text.clone()).collect()
     };
-    Ok((plan, encoder))
+    let (train, full) = (texts(&plan.corpus.train), &plan.full_corpus);
+    let full = [texts(&full.train), texts(&full.dev), texts(&full.test)].concat();
+    let train: Vec<&str> = train.iter().map(String::as_str).collect();
+    let full_corpus: Vec<&str> = full.iter().map(String::as_str).collect();
+    let texts = TokenizerTexts { train: &train, unlabelled: &[], full_corpus: &full_corpus };
+    let architecture = recipe.model.architecture()?;
+    let tokenizer = architecture.tokenizer(&recipe.data, &texts, plan.checkpoint.as_ref())?;
+    Ok(Opened { plan, tokenizer })
+}
+
+/// The work's model with random weights.
+pub fn build(plan: &Plan, tokenizer: &Tokenizer) -> Result<Box<dyn Classifier>> {
+    let config = plan.checkpoint.as_ref().map(|checkpoint| checkpoint.config.clone());
+    let of_checkpoint = config.as_ref().map(|config| config.vocab_size);
+    let sizes = ModelSizes {
+        vocab_size: tokenizer.vocab_size().or(of_checkpoint).context("no vocabulary size")?,
+        num_labels: plan.corpus.labels.len() as i64,
+        checkpoint: config,
+    };
+    Ok(plan.recipe.model.architecture()?.build(&sizes, plan.device)?)
 }

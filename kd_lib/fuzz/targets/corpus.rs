@@ -1,7 +1,7 @@
-//! A corpus's files, whatever they hold: examples or a sentence, never a panic.
+//! The files of a corpus, of any bytes: examples or an error, never a panic.
 #![no_main]
 
-use kd_lib::data::format::{Format, read_examples, read_labels};
+use kd_lib::data::text_files::{FileFormat, read_examples, read_labels};
 use kd_lib::data::{Corpus, Vocabulary};
 use libfuzzer_sys::fuzz_target;
 
@@ -14,14 +14,14 @@ fuzz_target!(|bytes: &[u8]| {
     ["train.txt", "dev.txt", "test.txt"].iter().for_each(|name| write(name, lines));
     let path = folder.path().join("train.txt");
     let labels = read_labels(&folder.path().join("class.txt")).unwrap_or_else(|_| vec!["a".into(), "b".into()]);
-    for format in [Format::LabelText, Format::TextIndex, Format::Csv] {
+    for format in [FileFormat::LabelText, FileFormat::TextIndex, FileFormat::Csv] {
         for example in read_examples(&path, format, &labels).into_iter().flatten() {
             assert!(example.label < labels.len() && example.line > 0);
         }
     }
     let _ = Vocabulary::read(&path);
     if let Ok(corpus) = Corpus::open(folder.path()) {
-        let found = corpus.hygiene();
-        assert!(corpus.without_leaks().train.len() <= found.repeated[0] + lines.len());
+        let found = corpus.data_quality();
+        assert!(corpus.without_leaks().train.len() <= found.repeated.train + lines.len());
     }
 });

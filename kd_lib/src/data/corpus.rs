@@ -6,22 +6,11 @@
 //! | `labels.txt` or `NAME.labels` + `train.txt`, … (or `NAME.train.txt`, …) | `label<TAB>text` |
 //! | `labels.txt` + `train.csv`, `dev.csv`, `test.csv` | CSV with the columns `text` and `label` |
 //!
-//! `val` is read where `dev` is missing. This module holds texts; ids are [`super::encoder`]'s business.
+//! `val` is read where `dev` is missing. This module holds texts; token ids are [`super::tokenizer`]'s business.
 
-use super::format::{Format, read_examples, read_labels};
+use super::text_files::{Example, FileFormat, read_examples, read_labels};
 use crate::{Error, Result, files};
 use std::path::{Path, PathBuf};
-
-/// One labelled text and where it stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Example {
-    /// The text, trimmed; it may be empty.
-    pub text: String,
-    /// Index into [`Corpus::labels`].
-    pub label: usize,
-    /// Line in its file, from 1.
-    pub line: usize,
-}
 
 /// The three parts of a corpus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -29,9 +18,9 @@ pub struct Example {
 pub enum Split {
     /// Trained on.
     Train,
-    /// Looked at while training, to choose weights and settings.
+    /// Evaluated while training, to choose weights and settings.
     Dev,
-    /// Looked at once, at the end.
+    /// Evaluated once, at the end.
     Test,
 }
 
@@ -57,7 +46,7 @@ impl Corpus {
     pub fn open(folder: impl AsRef<Path>) -> Result<Corpus> {
         let folder = folder.as_ref();
         if !folder.is_dir() {
-            let fix = "name a corpus, or run `make corpus`, which lays data/default";
+            let fix = "name a corpus folder, or run `make corpus`, which creates data/default";
             return Err(Error::file(folder, "no such folder", fix));
         }
         let label_file = find_label_file(folder)?;
@@ -67,17 +56,26 @@ impl Corpus {
         let mut read = |names: &[&str]| -> Result<Vec<Example>> {
             let (path, csv) = find_split(folder, names)?;
             let format = match (csv, label_file.ends_with("class.txt")) {
-                (true, _) => Format::Csv,
-                (_, true) => Format::TextIndex,
-                _ => Format::LabelText,
+                (true, _) => FileFormat::Csv,
+                (_, true) => FileFormat::TextIndex,
+                _ => FileFormat::LabelText,
             };
             hasher.update(files::hash_file(&path)?.as_bytes());
             read_examples(&path, format, &labels)
         };
         let (train, dev, test) = (read(&["train"])?, read(&["dev", "val"])?, read(&["test"])?);
         let full = folder.canonicalize().map_err(Error::io(folder))?;
-        let name = full.file_name().map_or_else(|| "corpus".into(), |n| n.to_string_lossy().into_owned());
-        let corpus = Corpus { name, labels, train, dev, test, fingerprint: hasher.finalize().to_hex().to_string() };
+        let name = full
+            .file_name()
+            .map_or_else(|| "corpus".into(), |n| n.to_string_lossy().into_owned());
+        let corpus = Corpus {
+            name,
+            labels,
+            train,
+            dev,
+            test,
+            fingerprint: hasher.finalize().to_hex().to_string(),
+        };
         corpus.refuse_missing_class(folder)?;
         Ok(corpus)
     }
@@ -93,51 +91,76 @@ impl Corpus {
 
     /// The corpus without the training texts that recur in dev or test.
     pub fn without_leaks(mut self) -> Corpus {
-        let held_out: std::collections::HashSet<&str> =
-            self.dev.iter().chain(&self.test).map(|e| e.text.as_str()).collect();
+        let held_out: std::collections::HashSet<&str> = self
+            .dev
+            .iter()
+            .chain(&self.test)
+            .map(|e| e.text.as_str())
+            .collect();
         self.train.retain(|e| !held_out.contains(e.text.as_str()));
         self
     }
 
     fn refuse_missing_class(&self, folder: &Path) -> Result<()> {
-        let absent = (0..self.labels.len()).find(|class| self.train.iter().all(|e| e.label != *class));
+        let absent =
+            (0..self.labels.len()).find(|class| self.train.iter().all(|e| e.label != *class));
         let fix = "add some, or remove the class from the file of class names";
         absent.map_or(Ok(()), |class| {
-            Err(Error::file(folder, format!("class {:?} has no training example", self.labels[class]), fix))
+            Err(Error::file(
+                folder,
+                format!("class {:?} has no training example", self.labels[class]),
+                fix,
+            ))
         })
     }
 }
 
 /// 128 bits of a text's hash.
-pub(crate) fn key(text: &str) -> [i64; 2] {
+pub fn text_key(text: &str) -> [i64; 2] {
     let hash = blake3::hash(text.as_bytes());
     [0, 8].map(|at| i64::from_le_bytes(std::array::from_fn(|i| hash.as_bytes()[at + i])))
 }
 
-/// The part of the texts, of n, that a text belongs to.
-pub(crate) fn fold(text: &str, folds: usize) -> usize {
-    key(text)[0].rem_euclid(folds.max(1) as i64) as usize
+/// The fold, of `folds`, that a text belongs to: a function of the text alone.
+pub fn fold_of(text: &str, folds: usize) -> usize {
+    text_key(text)[0].rem_euclid(folds.max(1) as i64) as usize
 }
 
 fn find_label_file(folder: &Path) -> Result<PathBuf> {
-    let mut candidates = files::listed(folder)?;
-    let named = |p: &PathBuf| ["class.txt", "labels.txt"].iter().any(|name| p.ends_with(name));
+    let mut candidates = files::sorted_entries(folder)?;
+    let named = |p: &PathBuf| {
+        ["class.txt", "labels.txt"]
+            .iter()
+            .any(|name| p.ends_with(name))
+    };
     candidates.retain(|p| named(p) || p.extension().is_some_and(|x| x == "labels"));
     let fix = match candidates.as_slice() {
         [only] => return Ok(only.clone()),
         [] => "add class.txt (for lines text<TAB>index) or labels.txt (for lines label<TAB>text)",
         _ => "keep one of class.txt, labels.txt, NAME.labels",
     };
-    Err(Error::file(folder, format!("{} files of class names", candidates.len()), fix))
+    Err(Error::file(
+        folder,
+        format!("{} files of class names", candidates.len()),
+        fix,
+    ))
 }
 
 /// The file of a split, and whether it is CSV.
 fn find_split(folder: &Path, names: &[&str]) -> Result<(PathBuf, bool)> {
-    let paths = files::listed(folder)?;
-    let endings = |name: &&str| [("csv", true), ("txt", false)].map(|(ending, csv)| (format!("{name}.{ending}"), csv));
+    let paths = files::sorted_entries(folder)?;
+    let endings = |name: &&str| {
+        [("csv", true), ("txt", false)].map(|(ending, csv)| (format!("{name}.{ending}"), csv))
+    };
     for (wanted, csv) in names.iter().flat_map(endings) {
-        let fits = |p: &&PathBuf| files::name(p) == wanted || files::name(p).ends_with(&format!(".{wanted}"));
-        if let Some(path) = paths.iter().filter(fits).min_by_key(|path| files::name(path).len()) {
+        let fits = |p: &&PathBuf| {
+            files::file_name(p) == wanted || files::file_name(p).ends_with(&format!(".{wanted}"))
+        };
+        if let Some(path) = paths
+            .iter()
+            .filter(fits)
+            .min_by_key(|path| files::file_name(path).len())
+        {
             return Ok((path.clone(), csv));
         }
     }

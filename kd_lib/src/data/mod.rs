@@ -1,19 +1,25 @@
-//! From files to tensors: [`corpus`] (and its [`transfer`] set) → [`encoder`] (characters or word pieces) → [`batch`].
-//! Nothing here knows a model or a loss.
+//! From files to tensors: [`corpus`] → [`config`] (the selection of examples) and the
+//! [`transfer_set`] → [`tokenizer`] (characters or subwords) → [`batch`]. Nothing here knows a
+//! model or a loss.
 
 pub mod batch;
+pub mod char_tokenizer;
+pub mod config;
 pub mod corpus;
-pub mod encoder;
-pub mod format;
-pub mod hygiene;
-pub mod pieces;
-pub mod transfer;
-pub mod vocabulary;
+pub mod data_quality;
+pub mod subword_tokenizer;
+pub mod text_files;
+pub mod tokenizer;
+pub mod transfer_set;
+pub mod truncation;
 
-pub use batch::{Batch, Encoded};
-pub use corpus::{Corpus, Example, Split};
-pub use encoder::{Cut, Encoder};
-pub use hygiene::Hygiene;
-pub use pieces::Pieces;
-pub use transfer::{Extra, Transfer};
-pub use vocabulary::Vocabulary;
+pub use batch::{Batch, TokenizedSplit};
+pub use char_tokenizer::{CharTokenizer, Vocabulary};
+pub use config::{DataConfig, Selection};
+pub use corpus::{Corpus, Split};
+pub use data_quality::DataQuality;
+pub use subword_tokenizer::SubwordTokenizer;
+pub use text_files::Example;
+pub use tokenizer::Tokenizer;
+pub use transfer_set::{Augmentation, TransferConfig, TransferText};
+pub use truncation::Truncation;

@@ -1,18 +1,142 @@
-//! The teacher: a BERT encoder (Devlin et al. 2019, post-layer-norm) with a classification head, written
-//! after the reference implementation's parameter names, so that any BERT checkpoint folder loads.
+//! The teacher: a BERT encoder (Devlin et al. 2019, post-layer-norm) with a classification head.
+//! Parameters have the reference implementation's names, so that any BERT checkpoint loads.
 //! Dropout acts on embeddings, attention weights, both residual branches and the pooled vector.
 
-use super::{Classifier, Mode, Params, linear, words};
-use crate::data::{Batch, Pieces};
-use crate::files::{TensorFile, read_json};
-use crate::strategies::{Perturbation, Precision, precision};
+use super::checkpoint::Checkpoint;
+use super::layers::{LayerNorm, Linear, Mode, embed_tokens, mean_over_tokens};
+use super::{
+    Architecture, Classifier, ForwardPass, ModelOutput, ModelSizes, Params, Perturbation,
+    TokenizerTexts,
+};
+use crate::data::{Batch, DataConfig, SubwordTokenizer, Tokenizer};
+use crate::files::read_json;
+use crate::precision::{self, Precision};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_inline_default::serde_inline_default;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
-const WORDS: &str = "embeddings.word_embeddings.weight";
+pub(crate) const WORD_EMBEDDINGS: &str = "embeddings.word_embeddings.weight";
+
+/// A BERT's `[model]` settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BertSettings {
+    /// Checkpoint folder: a name under `checkpoints/`, or a path.
+    pub checkpoint: String,
+    /// How token states become one vector.
+    pub pooling: Pooling,
+    /// Text put before every input, as the checkpoint was trained with.
+    #[serde(default)]
+    pub prefix: String,
+    /// Keep only the embedding rows that the corpus uses.
+    #[serde(default = "yes")]
+    pub prune_vocab: bool,
+    /// Begin from the checkpoint's weights. `false` takes only its sizes, as the published teacher
+    /// did.
+    #[serde(default = "yes", skip_serializing_if = "bool::clone")]
+    pub pretrained: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// How token states become one vector.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Pooling {
+    /// tanh of a linear map of the first token's state, as BERT was trained.
+    Cls,
+    /// Mean over real tokens, as sentence encoders are trained.
+    Mean,
+}
+
+/// A BERT's special tokens and prefix need this many tokens.
+const SHORTEST: usize = 8;
+
+impl Architecture for BertSettings {
+    fn validate(&self, data: &DataConfig) -> Result<()> {
+        if data.max_length < SHORTEST {
+            let problem = data.max_length.to_string();
+            let fix = "a BERT's special tokens and prefix need 8 or more";
+            return Err(Error::recipe("data.max_length", problem, fix));
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&self) -> Option<&str> {
+        Some(&self.checkpoint)
+    }
+
+    fn tokenizer(
+        &self,
+        data: &DataConfig,
+        texts: &TokenizerTexts,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Tokenizer> {
+        let checkpoint = required(checkpoint)?;
+        let longest = checkpoint.config.max_position_embeddings;
+        if data.max_length as i64 > longest {
+            let fix = format!("the checkpoint has {longest} positions: choose that or less");
+            return Err(Error::recipe(
+                "data.max_length",
+                data.max_length.to_string(),
+                fix,
+            ));
+        }
+        let (folder, prefix) = (&checkpoint.folder, &self.prefix);
+        let tokenizer = SubwordTokenizer::open(folder, prefix, data.max_length, data.truncation)?;
+        let tokenizer = match self.prune_vocab {
+            true => tokenizer.keep_only(texts.full_corpus)?,
+            false => tokenizer,
+        };
+        Ok(Tokenizer::Subword(Box::new(tokenizer)))
+    }
+
+    fn build(&self, sizes: &ModelSizes, device: Device) -> Result<Box<dyn Classifier>> {
+        let config = sizes.checkpoint.clone().ok_or_else(no_checkpoint)?;
+        let config = BertConfig {
+            vocab_size: sizes.vocab_size,
+            ..config
+        };
+        Ok(Box::new(Bert::new(
+            &config,
+            self.pooling,
+            sizes.num_labels,
+            device,
+        )))
+    }
+
+    fn initialize(
+        &self,
+        model: &dyn Classifier,
+        tokenizer: &Tokenizer,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<()> {
+        if !self.pretrained {
+            return Ok(());
+        }
+        let kept_ids = match tokenizer {
+            Tokenizer::Subword(tokenizer) => tokenizer.kept_ids(),
+            Tokenizer::Char(_) => None,
+        };
+        required(checkpoint)?.assign(model.params(), "classifier.", kept_ids)
+    }
+}
+
+fn required(checkpoint: Option<&Checkpoint>) -> Result<&Checkpoint> {
+    checkpoint.ok_or_else(no_checkpoint)
+}
+
+fn no_checkpoint() -> Error {
+    Error::recipe(
+        "model.checkpoint",
+        "no checkpoint",
+        "name a BERT checkpoint folder",
+    )
+}
 
 /// A checkpoint's `config.json`, as far as the encoder needs it.
 #[serde_inline_default]
@@ -35,32 +159,33 @@ pub struct BertConfig {
     pub initializer_range: f64,
 }
 
-/// How token states become one vector.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Pooling {
-    /// tanh of a linear map of the first token's state, as BERT was trained.
-    Cls,
-    /// Mean over real tokens, as sentence encoders are trained.
-    Mean,
-}
-
 impl BertConfig {
     /// Reads and checks a checkpoint's `config.json`.
     pub fn read(path: &Path) -> Result<BertConfig> {
         let stated: serde_json::Value = read_json(path)?;
-        // What this encoder does not compute would load all the same and be silently wrong.
-        for (key, known) in [("model_type", "bert"), ("hidden_act", "gelu"), ("position_embedding_type", "absolute")] {
-            if let Some(other) = stated[key].as_str().filter(|&value| value != known) {
-                let fix = format!("this encoder needs {key} {known:?}; choose another checkpoint");
+        // The encoder does not compute other values of these keys: such a checkpoint would load
+        // and give wrong outputs.
+        let supported = [
+            ("model_type", "bert"),
+            ("hidden_act", "gelu"),
+            ("position_embedding_type", "absolute"),
+        ];
+        for (key, value) in supported {
+            if let Some(other) = stated[key].as_str().filter(|&stated| stated != value) {
+                let fix = format!("this encoder needs {key} {value:?}; choose another checkpoint");
                 return Err(Error::file(path, format!("{key} is {other:?}"), fix));
             }
         }
         let config: BertConfig = read_json(path)?;
         let (width, heads) = (config.hidden_size, config.num_attention_heads);
         if heads < 1 || width % heads != 0 {
-            let problem = format!("hidden_size {width} does not divide by num_attention_heads {heads}");
-            return Err(Error::file(path, problem, "is this a BERT checkpoint's config.json?"));
+            let problem =
+                format!("hidden_size {width} does not divide by num_attention_heads {heads}");
+            return Err(Error::file(
+                path,
+                problem,
+                "use a BERT checkpoint's config.json",
+            ));
         }
         Ok(config)
     }
@@ -68,14 +193,14 @@ impl BertConfig {
 
 #[derive(Debug)]
 struct Layer {
-    query: [Tensor; 2],
-    key: [Tensor; 2],
-    value: [Tensor; 2],
-    attention_out: [Tensor; 2],
-    attention_norm: [Tensor; 2],
-    up: [Tensor; 2],
-    down: [Tensor; 2],
-    norm: [Tensor; 2],
+    query: Linear,
+    key: Linear,
+    value: Linear,
+    attention_output: Linear,
+    attention_norm: LayerNorm,
+    intermediate: Linear,
+    output: Linear,
+    output_norm: LayerNorm,
 }
 
 /// The teacher network.
@@ -86,158 +211,215 @@ pub struct Bert {
     word: Tensor,
     position: Tensor,
     token_type: Tensor,
-    norm: [Tensor; 2],
+    norm: LayerNorm,
     layers: Vec<Layer>,
-    pooler: Option<[Tensor; 2]>,
-    classifier: [Tensor; 2],
+    pooler: Option<Linear>,
+    classifier: Linear,
 }
 
-/// Makes parameters with BERT's own first values.
-struct Maker {
+/// Creates parameters with BERT's initial values.
+struct ParamInit<'a> {
     params: Params,
-    spread: f64,
+    config: &'a BertConfig,
 }
 
-impl Maker {
+impl ParamInit<'_> {
     fn normal(&mut self, name: &str, size: &[i64]) -> Tensor {
-        let values = Tensor::randn(size, (Kind::Float, Device::Cpu)) * self.spread;
+        let std = self.config.initializer_range;
+        let values = Tensor::randn(size, (Kind::Float, Device::Cpu)) * std;
         self.params.add(name, values, true)
     }
 
-    fn linear(&mut self, name: &str, outputs: i64, inputs: i64) -> [Tensor; 2] {
-        let weight = self.normal(&format!("{name}.weight"), &[outputs, inputs]);
-        [weight, self.params.add(format!("{name}.bias"), Tensor::zeros([outputs], (Kind::Float, Device::Cpu)), false)]
+    fn linear(&mut self, name: &str, outputs: i64, inputs: i64) -> Linear {
+        let zeros = Tensor::zeros([outputs], (Kind::Float, Device::Cpu));
+        Linear {
+            weight: self.normal(&format!("{name}.weight"), &[outputs, inputs]),
+            bias: self.params.add(format!("{name}.bias"), zeros, false),
+        }
     }
 
-    fn norm(&mut self, name: &str, width: i64) -> [Tensor; 2] {
+    fn layer_norm(&mut self, name: &str) -> LayerNorm {
         let options = (Kind::Float, Device::Cpu);
-        let weight = self.params.add(format!("{name}.weight"), Tensor::ones([width], options), false);
-        [weight, self.params.add(format!("{name}.bias"), Tensor::zeros([width], options), false)]
+        let (ones, zeros) = (
+            Tensor::ones([self.config.hidden_size], options),
+            Tensor::zeros([self.config.hidden_size], options),
+        );
+        LayerNorm {
+            weight: self.params.add(format!("{name}.weight"), ones, false),
+            bias: self.params.add(format!("{name}.bias"), zeros, false),
+            eps: self.config.layer_norm_eps,
+        }
     }
 
-    fn layer(&mut self, at: usize, width: i64, inner: i64) -> Layer {
+    fn layer(&mut self, at: usize) -> Layer {
+        let (width, inner) = (self.config.hidden_size, self.config.intermediate_size);
         let name = |part: &str| format!("encoder.layer.{at}.{part}");
         Layer {
             query: self.linear(&name("attention.self.query"), width, width),
             key: self.linear(&name("attention.self.key"), width, width),
             value: self.linear(&name("attention.self.value"), width, width),
-            attention_out: self.linear(&name("attention.output.dense"), width, width),
-            attention_norm: self.norm(&name("attention.output.LayerNorm"), width),
-            up: self.linear(&name("intermediate.dense"), inner, width),
-            down: self.linear(&name("output.dense"), width, inner),
-            norm: self.norm(&name("output.LayerNorm"), width),
+            attention_output: self.linear(&name("attention.output.dense"), width, width),
+            attention_norm: self.layer_norm(&name("attention.output.LayerNorm")),
+            intermediate: self.linear(&name("intermediate.dense"), inner, width),
+            output: self.linear(&name("output.dense"), width, inner),
+            output_norm: self.layer_norm(&name("output.LayerNorm")),
         }
     }
 }
 
 impl Bert {
     /// A teacher with random weights: BERT's architecture alone.
-    pub fn new(config: &BertConfig, pooling: Pooling, classes: i64, device: Device) -> Bert {
-        let mut make = Maker { params: Params::on(device), spread: config.initializer_range };
-        let width = config.hidden_size;
-        let word = make.normal(WORDS, &[config.vocab_size, width]);
-        let position = make.normal("embeddings.position_embeddings.weight", &[config.max_position_embeddings, width]);
-        let token_type = make.normal("embeddings.token_type_embeddings.weight", &[config.type_vocab_size, width]);
-        let norm = make.norm("embeddings.LayerNorm", width);
-        let layers = (0..config.num_hidden_layers).map(|at| make.layer(at, width, config.intermediate_size)).collect();
-        let pooler = (pooling == Pooling::Cls).then(|| make.linear("pooler.dense", width, width));
-        let classifier = make.linear("classifier", classes, width);
-        make.params.mark_products(|name| name.starts_with("encoder.") && !name.contains("LayerNorm"));
-        let (params, config) = (make.params, config.clone());
-        Bert { params, config, word, position, token_type, norm, layers, pooler, classifier }
-    }
-
-    /// A teacher on a checkpoint's encoder, with a fresh head. Where `pieces` dropped tokenizer ids, their
-    /// embedding rows are dropped too, and `config.vocab_size` must be the number of rows kept.
-    pub fn pretrained(
-        folder: &Path,
-        config: &BertConfig,
-        pooling: Pooling,
-        classes: i64,
-        pieces: &Pieces,
-        device: Device,
-    ) -> Result<Bert> {
-        let model = Bert::new(config, pooling, classes, device);
-        let (path, mut file, prefix) = open(folder)?;
-        // The first BERT checkpoints say gamma and beta.
-        let modern = |name: String| {
-            name.replace("LayerNorm.gamma", "LayerNorm.weight").replace("LayerNorm.beta", "LayerNorm.bias")
+    pub fn new(config: &BertConfig, pooling: Pooling, num_labels: i64, device: Device) -> Bert {
+        let mut init = ParamInit {
+            params: Params::on(device),
+            config,
         };
-        file.tensors = file.tensors.into_iter().map(|(name, tensor)| (modern(name), tensor)).collect();
-        for name in ["classifier.weight", "classifier.bias"] {
-            file.tensors.remove(name);
-            file.tensors.insert(format!("{prefix}{name}"), find(&model.params, name));
+        let width = config.hidden_size;
+        let positions = [config.max_position_embeddings, width];
+        let types = [config.type_vocab_size, width];
+        let word = init.normal(WORD_EMBEDDINGS, &[config.vocab_size, width]);
+        let position = init.normal("embeddings.position_embeddings.weight", &positions);
+        let token_type = init.normal("embeddings.token_type_embeddings.weight", &types);
+        let norm = init.layer_norm("embeddings.LayerNorm");
+        let layers = (0..config.num_hidden_layers)
+            .map(|at| init.layer(at))
+            .collect();
+        let pooler = match pooling {
+            Pooling::Cls => Some(init.linear("pooler.dense", width, width)),
+            Pooling::Mean => None,
+        };
+        let classifier = init.linear("classifier", num_labels, width);
+        let mut params = init.params;
+        params.mark_products(|name| name.starts_with("encoder.") && !name.contains("LayerNorm"));
+        Bert {
+            params,
+            config: config.clone(),
+            word,
+            position,
+            token_type,
+            norm,
+            layers,
+            pooler,
+            classifier,
         }
-        let word = format!("{prefix}{WORDS}");
-        let rows = file.take(&path, &word)?;
-        file.tensors.insert(word, keep_rows(&path, rows, pieces.kept())?);
-        model.params.assign(&path, &mut file, prefix)?;
-        Ok(model)
     }
 
-    /// Token states `[batch, seq, hidden]` of the last layer, from rounded inputs.
-    pub fn states(&self, inputs: &Tensor, batch: &Batch, mode: Mode, precision: Precision) -> Tensor {
-        let kind = inputs.kind();
-        let blocked = batch.mask.logical_not().unsqueeze(1).unsqueeze(2);
-        let bias = Tensor::zeros(blocked.size(), (kind, inputs.device())).masked_fill(&blocked, f64::NEG_INFINITY);
-        let in_parts = inputs.size()[2] != self.config.hidden_size;
-        let mut states =
-            if in_parts { precision::value(inputs, self.config.hidden_size) } else { inputs.shallow_clone() };
+    /// Token states `[batch, seq, width]` after each layer, from rounded inputs; `visit` gets the
+    /// layer's number, from 1, and its states. Returns the last states.
+    pub fn encode(
+        &self,
+        inputs: &Tensor,
+        batch: &Batch,
+        pass: &ForwardPass,
+        visit: &mut dyn FnMut(usize, &Tensor),
+    ) -> Tensor {
+        let ForwardPass {
+            mode, precision, ..
+        } = *pass;
+        let dropout = self.config.hidden_dropout_prob;
+        let padding = batch.mask.logical_not().unsqueeze(1).unsqueeze(2);
+        let attention_bias = Tensor::zeros(padding.size(), (inputs.kind(), inputs.device()))
+            .masked_fill(&padding, f64::NEG_INFINITY);
+        let width = self.config.hidden_size;
+        let mut states = match inputs.size()[2] == width {
+            true => inputs.shallow_clone(),
+            false => precision::combine_parts(inputs, width),
+        };
         for (at, layer) in self.layers.iter().enumerate() {
-            let from = if at == 0 { inputs } else { &states };
-            let mixed = self.attend(layer, from, &bias, mode, precision);
-            states = precision.cast(&self.layer_norm(&(mixed + &states), &layer.attention_norm));
-            let inner = linear(&states, &layer.up, precision).gelu("none");
-            let inner = mode.dropout(&linear(&inner, &layer.down, precision), self.config.hidden_dropout_prob);
-            states = precision.cast(&self.layer_norm(&(inner + &states), &layer.norm));
+            // The first layer's products read inputs that may have two parts.
+            let layer_input = if at == 0 { inputs } else { &states };
+            let attended = self.attend(layer, layer_input, &attention_bias, pass);
+            states = precision.cast(&layer.attention_norm.forward(&(attended + &states)));
+            let inner = layer.intermediate.forward(&states, precision).gelu("none");
+            let inner = mode.dropout(&layer.output.forward(&inner, precision), dropout);
+            states = precision.cast(&layer.output_norm.forward(&(inner + &states)));
+            visit(at + 1, &states);
         }
         states
     }
 
-    /// Self-attention over `inputs`, which may be in two parts.
-    fn attend(&self, layer: &Layer, inputs: &Tensor, bias: &Tensor, mode: Mode, precision: Precision) -> Tensor {
-        let [rows, seq] = [inputs.size()[0], inputs.size()[1]];
+    /// Self-attention over `inputs`, which may have two parts.
+    fn attend(&self, layer: &Layer, inputs: &Tensor, bias: &Tensor, pass: &ForwardPass) -> Tensor {
+        let ForwardPass {
+            mode, precision, ..
+        } = *pass;
+        let (rows, seq) = (inputs.size()[0], inputs.size()[1]);
         let (width, heads) = (self.config.hidden_size, self.config.num_attention_heads);
-        let split = |weights: &[Tensor; 2]| {
-            linear(inputs, weights, precision).view([rows, seq, heads, width / heads]).transpose(1, 2)
+        let head_width = width / heads;
+        let per_head = |linear: &Linear| {
+            linear
+                .forward(inputs, precision)
+                .view([rows, seq, heads, head_width])
+                .transpose(1, 2)
         };
-        let (query, key, value) = (split(&layer.query), split(&layer.key), split(&layer.value));
-        let mixed = match mode {
-            Mode::Eval => {
-                Tensor::scaled_dot_product_attention(&query, &key, &value, Some(bias), 0.0, false, None, false)
-            }
+        let query = per_head(&layer.query);
+        let key = per_head(&layer.key);
+        let value = per_head(&layer.value);
+        let attended = match mode {
+            Mode::Eval => Tensor::scaled_dot_product_attention(
+                &query,
+                &key,
+                &value,
+                Some(bias),
+                0.0,
+                false,
+                None,
+                false,
+            ),
             Mode::Train => {
-                let scores = query.matmul(&key.transpose(2, 3)) / ((width / heads) as f64).sqrt() + bias;
-                let shares = scores.softmax(-1, None::<Kind>);
-                mode.dropout(&shares, self.config.attention_probs_dropout_prob).matmul(&value)
+                let scale = (head_width as f64).sqrt();
+                let scores = query.matmul(&key.transpose(2, 3)) / scale + bias;
+                let weights = scores.softmax(-1, None::<Kind>);
+                mode.dropout(&weights, self.config.attention_probs_dropout_prob)
+                    .matmul(&value)
             }
         };
-        let joined = mixed.transpose(1, 2).contiguous().view([rows, seq, width]);
-        mode.dropout(&linear(&joined, &layer.attention_out, precision), self.config.hidden_dropout_prob)
-    }
-
-    /// In fp32 whatever comes in: GPUs refuse bf16 input beside fp32 weights.
-    fn layer_norm(&self, x: &Tensor, [weight, bias]: &[Tensor; 2]) -> Tensor {
-        let (width, epsilon) = ([self.config.hidden_size], self.config.layer_norm_eps);
-        x.to_kind(Kind::Float).layer_norm(width, Some(weight), Some(bias), epsilon, false)
+        let joined = attended
+            .transpose(1, 2)
+            .contiguous()
+            .view([rows, seq, width]);
+        let output = layer.attention_output.forward(&joined, precision);
+        mode.dropout(&output, self.config.hidden_dropout_prob)
     }
 }
 
 impl Classifier for Bert {
     fn embed(&self, batch: &Batch, mode: Mode, perturbation: Option<&Perturbation>) -> Tensor {
-        let words = words(&self.word, &batch.ids, perturbation);
-        let summed = words + self.position.narrow(0, 0, batch.ids.size()[1]) + self.token_type.get(0);
-        mode.dropout(&self.layer_norm(&summed, &self.norm), self.config.hidden_dropout_prob)
+        let words = embed_tokens(&self.word, &batch.ids, perturbation);
+        let positions = self.position.narrow(0, 0, batch.ids.size()[1]);
+        let summed = words + positions + self.token_type.get(0);
+        mode.dropout(&self.norm.forward(&summed), self.config.hidden_dropout_prob)
     }
 
-    fn classify(&self, inputs: &Tensor, batch: &Batch, mode: Mode, precision: Precision) -> Tensor {
-        let states = self.states(inputs, batch, mode, precision);
+    fn forward(&self, inputs: &Tensor, batch: &Batch, pass: &ForwardPass) -> ModelOutput {
+        let mut pooled_layers = Vec::new();
+        let mut visit = |layer: usize, states: &Tensor| {
+            if pass.hidden_layers.contains(&layer) {
+                pooled_layers.push((layer, mean_over_tokens(states, &batch.mask)));
+            }
+        };
+        if pass.hidden_layers.contains(&0) {
+            let embedded = precision::combine_parts(inputs, self.config.hidden_size);
+            visit(0, &embedded);
+        }
+        let states = self.encode(inputs, batch, pass, &mut visit);
         let pooled = match &self.pooler {
-            Some(pooler) => linear(&states.select(1, 0).to_kind(Kind::Float), pooler, Precision::Fp32).tanh(),
+            Some(pooler) => {
+                let first_token = states.select(1, 0).to_kind(Kind::Float);
+                pooler.forward(&first_token, Precision::Fp32).tanh()
+            }
             None => mean_over_tokens(&states, &batch.mask),
         };
-        let pooled = mode.dropout(&pooled, self.config.hidden_dropout_prob);
-        linear(&pooled, &self.classifier, Precision::Fp32)
+        let pooled = pass.mode.dropout(&pooled, self.config.hidden_dropout_prob);
+        let logits = self.classifier.forward(&pooled, Precision::Fp32);
+        let hidden = pass.hidden_layers.iter().filter_map(|layer| {
+            let (_, pooled) = pooled_layers.iter().find(|(at, _)| at == layer)?;
+            Some(pooled.shallow_clone())
+        });
+        ModelOutput {
+            logits,
+            hidden: hidden.collect(),
+        }
     }
 
     fn word_embedding(&self) -> &Tensor {
@@ -247,42 +429,4 @@ impl Classifier for Bert {
     fn params(&self) -> &Params {
         &self.params
     }
-}
-
-/// Mean of the real tokens' states in fp32, `[batch, seq, hidden]` → `[batch, hidden]`.
-pub fn mean_over_tokens(states: &Tensor, mask: &Tensor) -> Tensor {
-    let (states, weights) = (states.to_kind(Kind::Float), mask.to_kind(Kind::Float).unsqueeze(2));
-    (states * &weights).sum_dim_intlist([1i64].as_slice(), false, None)
-        / weights.sum_dim_intlist([1i64].as_slice(), false, None)
-}
-
-/// A checkpoint's word vectors `[ids, hidden]`.
-pub(crate) fn word_vectors(folder: &Path, ids: &[u32]) -> Result<Tensor> {
-    let (path, mut file, prefix) = open(folder)?;
-    keep_rows(&path, file.take(&path, &format!("{prefix}{WORDS}"))?, Some(ids))
-}
-
-/// A checkpoint's weights, and what stands before the encoder's names in it.
-fn open(folder: &Path) -> Result<(PathBuf, TensorFile, &'static str)> {
-    let path = folder.join("model.safetensors");
-    let file = TensorFile::read(&path)?;
-    let prefix = if file.tensors.keys().any(|k| k.starts_with("bert.")) { "bert." } else { "" };
-    Ok((path, file, prefix))
-}
-
-fn find(params: &Params, name: &str) -> Tensor {
-    let param = params.iter().find(|p| p.name == name);
-    param.map_or_else(Tensor::new, |p| p.tensor.detach().copy())
-}
-
-fn keep_rows(path: &Path, rows: Tensor, kept: Option<&[u32]>) -> Result<Tensor> {
-    let Some(kept) = kept else { return Ok(rows) };
-    let available = rows.size()[0];
-    if let Some(beyond) = kept.iter().find(|&&id| i64::from(id) >= available) {
-        let fix = "use the tokenizer that the checkpoint came with";
-        let problem = format!("the tokenizer knows id {beyond}, the embedding has {available} rows");
-        return Err(Error::file(path, problem, fix));
-    }
-    let index: Vec<i64> = kept.iter().map(|&id| id.into()).collect();
-    Ok(rows.index_select(0, &Tensor::from_slice(&index)))
 }

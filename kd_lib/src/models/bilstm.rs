@@ -1,139 +1,331 @@
 //! The student: characters → embedding → one bidirectional LSTM → max over time → linear.
 //!
-//! Padding is exact: each direction is a unidirectional pass over right-padded rows, the backward one over
-//! the row reversed *within its length*, and pooling sees real positions only. That keeps libtorch on its
-//! fused LSTM, which packed sequences leave, and makes a text's logits independent of its batch-mates.
+//! Padding is exact. Each direction is a unidirectional pass over right-padded rows; the backward
+//! one reads each row reversed *within its length*, and pooling ignores padding. libtorch then uses
+//! its fused LSTM, which it does not for packed sequences, and a text's logits do not depend on its
+//! neighbours in the batch.
 
-use super::bert::word_vectors;
-use super::{Classifier, Mode, Params, for_parts, linear, words};
-use crate::Result;
-use crate::data::{Batch, Cut, Pieces, Vocabulary};
-use crate::strategies::{Perturbation, Precision};
+use super::checkpoint::Checkpoint;
+use super::layers::{
+    Linear, Mode, embed_tokens, mean_over_tokens, new_linear, repeat_for_parts, uniform,
+};
+use super::{
+    Architecture, Classifier, ForwardPass, ModelOutput, ModelSizes, Params, Perturbation,
+    TokenizerTexts,
+};
+use crate::data::{Batch, CharTokenizer, DataConfig, Tokenizer, Vocabulary};
+use crate::precision::{self, Precision};
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
-/// Sizes of the student.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+/// Widest layer: a larger number is a typing error.
+const MAX_WIDTH: i64 = 10_000;
+
+/// A BiLSTM's `[model]` settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct BiLstmConfig {
-    /// Vocabulary entries.
-    pub vocabulary: i64,
-    /// Embedding width.
-    pub embedding: i64,
+pub struct BiLstmSettings {
+    /// Width of a character's vector.
+    pub embedding_dim: i64,
     /// Hidden width of each direction.
-    pub hidden: i64,
-    /// Number of classes.
-    pub classes: i64,
-    /// Dropout on the embedded characters and on the pooled features.
+    pub hidden_size: i64,
+    /// Dropout on embedded characters and pooled features.
     pub dropout: f64,
-    /// Let the maximum see a zero for each padding position, as the published student does: the logits of a text
-    /// then depend on its batch-mates.
+    /// Entries of the vocabulary that is built from the training texts.
+    pub vocab_size: usize,
+    /// Read the vocabulary from this file instead: `<PAD>`, `<UNK>`, then one character a line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocab_file: Option<PathBuf>,
+    /// Let the maximum over time include a zero for each padding position, as the published
+    /// student does. A text's logits then depend on its neighbours in the batch.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub pool_padding: bool,
+    /// Standard deviation of the initial word vectors; 1, as in PyTorch, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding_init_std: Option<f64>,
+    /// Checkpoint folder whose vectors of single characters the embedding begins with, projected on
+    /// their principal components.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretrained_embeddings: Option<String>,
+}
+
+impl Architecture for BiLstmSettings {
+    fn validate(&self, _: &DataConfig) -> Result<()> {
+        for (key, width) in [
+            ("model.embedding_dim", self.embedding_dim),
+            ("model.hidden_size", self.hidden_size),
+        ] {
+            if !(1..=MAX_WIDTH).contains(&width) {
+                return Err(Error::recipe(key, width.to_string(), "choose 1 to 10,000"));
+            }
+        }
+        if self.vocab_size < 3 {
+            let fix = "choose 3 or more: padding and unknown characters take two entries";
+            return Err(Error::recipe(
+                "model.vocab_size",
+                self.vocab_size.to_string(),
+                fix,
+            ));
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            let fix = "choose 0 or more, below 1";
+            return Err(Error::recipe(
+                "model.dropout",
+                self.dropout.to_string(),
+                fix,
+            ));
+        }
+        let std = self.embedding_init_std.unwrap_or(1.0);
+        if !(std > 0.0 && std.is_finite()) {
+            let fix = "choose a number above 0";
+            return Err(Error::recipe(
+                "model.embedding_init_std",
+                std.to_string(),
+                fix,
+            ));
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&self) -> Option<&str> {
+        self.pretrained_embeddings.as_deref()
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.vocab_file.iter().cloned().collect()
+    }
+
+    fn tokenizer(
+        &self,
+        data: &DataConfig,
+        texts: &TokenizerTexts,
+        _: Option<&Checkpoint>,
+    ) -> Result<Tokenizer> {
+        let vocabulary = match &self.vocab_file {
+            Some(path) => Vocabulary::read(path)?,
+            None => {
+                let texts = texts.train.iter().chain(texts.unlabelled).copied();
+                Vocabulary::build(texts, self.vocab_size)
+            }
+        };
+        Ok(Tokenizer::Char(CharTokenizer {
+            vocabulary,
+            max_length: data.max_length,
+            truncation: data.truncation,
+        }))
+    }
+
+    fn build(&self, sizes: &ModelSizes, device: Device) -> Result<Box<dyn Classifier>> {
+        Ok(Box::new(BiLstm::new(
+            self,
+            sizes.vocab_size,
+            sizes.num_labels,
+            device,
+        )))
+    }
+
+    fn initialize(
+        &self,
+        model: &dyn Classifier,
+        tokenizer: &Tokenizer,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<()> {
+        let embedding = model.word_embedding();
+        if let (Some(checkpoint), Tokenizer::Char(tokenizer)) = (checkpoint, tokenizer) {
+            init_embeddings(embedding, checkpoint, &tokenizer.vocabulary)?;
+        }
+        let _guard = tch::no_grad_guard();
+        let std = self.embedding_init_std.unwrap_or(1.0);
+        let _ = embedding.shallow_clone().g_mul_scalar_(std);
+        Ok(())
+    }
+}
+
+/// Sets word vectors to a checkpoint's vectors of the same characters, projected on their first
+/// principal components and scaled to a standard deviation of 1. Dimensions without a component and
+/// characters that the checkpoint does not know stay random.
+fn init_embeddings(
+    embedding: &Tensor,
+    checkpoint: &Checkpoint,
+    vocabulary: &Vocabulary,
+) -> Result<()> {
+    let known = checkpoint.char_embeddings(vocabulary)?;
+    let vectors = known.vectors.to_kind(Kind::Double);
+    let centred = &vectors - vectors.mean_dim([0i64].as_slice(), true, Kind::Double);
+    let (_, _, components) = centred.f_svd(true, true)?;
+    let width = embedding.size()[1].min(components.size()[1]);
+    let projected = centred.matmul(&components.narrow(1, 0, width));
+    let scaled = (&projected / projected.std(false)).to_kind(Kind::Float);
+    let rows = Tensor::from_slice(&known.rows).to_device(embedding.device());
+    let _guard = tch::no_grad_guard();
+    let _ =
+        embedding
+            .narrow(1, 0, width)
+            .index_copy_(0, &rows, &scaled.to_device(embedding.device()));
+    Ok(())
 }
 
 /// The student network.
 #[derive(Debug)]
 pub struct BiLstm {
     params: Params,
-    config: BiLstmConfig,
+    dropout: f64,
+    hidden_size: i64,
+    pool_padding: bool,
     embedding: Tensor,
-    /// `[w_ih, w_hh, b_ih, b_hh]` of the forward and of the backward direction.
-    directions: [[Tensor; 4]; 2],
-    classifier: [Tensor; 2],
+    forward: LstmWeights,
+    backward: LstmWeights,
+    classifier: Linear,
+}
+
+/// One direction's parameters, named as in PyTorch.
+#[derive(Debug)]
+struct LstmWeights {
+    /// `[4 · hidden, embedding]`.
+    weight_ih: Tensor,
+    /// `[4 · hidden, hidden]`.
+    weight_hh: Tensor,
+    /// `[4 · hidden]`.
+    bias_ih: Tensor,
+    /// `[4 · hidden]`.
+    bias_hh: Tensor,
+}
+
+/// Hidden states `[batch, seq, hidden]` of both directions, undefined past a row's length.
+pub struct BiLstmStates {
+    /// In text order.
+    pub forward: Tensor,
+    /// In the order in which the backward direction reads: from a row's last character to its
+    /// first.
+    pub backward: Tensor,
+}
+
+impl LstmWeights {
+    fn new(params: &mut Params, suffix: &str, inputs: i64, hidden: i64) -> LstmWeights {
+        let bound = 1.0 / (hidden as f64).sqrt();
+        let mut add = |name: &str, size: &[i64], decay: bool| {
+            params.add(
+                format!("lstm.{name}_l0{suffix}"),
+                uniform(size, bound),
+                decay,
+            )
+        };
+        LstmWeights {
+            weight_ih: add("weight_ih", &[4 * hidden, inputs], true),
+            weight_hh: add("weight_hh", &[4 * hidden, hidden], true),
+            bias_ih: add("bias_ih", &[4 * hidden], false),
+            bias_hh: add("bias_hh", &[4 * hidden], false),
+        }
+    }
 }
 
 impl BiLstm {
-    /// A fresh student, initialised like PyTorch's modules: embedding N(0, 1), LSTM U(±1/√hidden), linear
-    /// U(±1/√fan-in). Draws come from libtorch's generator.
-    pub fn new(config: &BiLstmConfig, device: Device) -> BiLstm {
+    /// A new student with PyTorch's initial values: embedding N(0, 1), LSTM U(±1/√hidden), linear
+    /// U(±1/√inputs), from libtorch's generator.
+    pub fn new(
+        settings: &BiLstmSettings,
+        vocab_size: i64,
+        num_labels: i64,
+        device: Device,
+    ) -> BiLstm {
+        let BiLstmSettings {
+            embedding_dim,
+            hidden_size,
+            dropout,
+            pool_padding,
+            ..
+        } = *settings;
         let mut params = Params::on(device);
-        let uniform =
-            |size: &[i64], bound: f64| Tensor::empty(size, (Kind::Float, Device::Cpu)).uniform_(-bound, bound);
-        let (inner, gates) = (config.hidden, 4 * config.hidden);
-        let vectors = Tensor::randn([config.vocabulary, config.embedding], (Kind::Float, Device::Cpu));
+        let vectors = Tensor::randn([vocab_size, embedding_dim], (Kind::Float, Device::Cpu));
         let embedding = params.add("embedding.weight", vectors, true);
-        let bound = 1.0 / (inner as f64).sqrt();
-        let directions = ["", "_reverse"].map(|suffix| {
-            [
-                params.add(format!("lstm.weight_ih_l0{suffix}"), uniform(&[gates, config.embedding], bound), true),
-                params.add(format!("lstm.weight_hh_l0{suffix}"), uniform(&[gates, inner], bound), true),
-                params.add(format!("lstm.bias_ih_l0{suffix}"), uniform(&[gates], bound), false),
-                params.add(format!("lstm.bias_hh_l0{suffix}"), uniform(&[gates], bound), false),
-            ]
-        });
-        let bound = 1.0 / (2.0 * inner as f64).sqrt();
-        let classifier = [
-            params.add("classifier.weight", uniform(&[config.classes, 2 * inner], bound), true),
-            params.add("classifier.bias", uniform(&[config.classes], bound), false),
-        ];
+        let forward = LstmWeights::new(&mut params, "", embedding_dim, hidden_size);
+        let backward = LstmWeights::new(&mut params, "_reverse", embedding_dim, hidden_size);
+        let classifier = new_linear(&mut params, "classifier", num_labels, 2 * hidden_size);
         params.mark_products(|name| name.starts_with("lstm."));
-        BiLstm { params, config: *config, embedding, directions, classifier }
+        BiLstm {
+            params,
+            dropout,
+            hidden_size,
+            pool_padding,
+            embedding,
+            forward,
+            backward,
+            classifier,
+        }
     }
 
-    /// Begins with a checkpoint's vectors of single characters, on their first principal components, at a standard
-    /// deviation of 1. What there is no component for stays random, and so does a character that the checkpoint's
-    /// tokenizer does not know.
-    pub fn begin_with(&self, folder: &Path, vocabulary: &Vocabulary) -> Result<()> {
-        let pieces = Pieces::open(folder, "", 8, Cut::Head)?;
-        let known = |(row, entry): (usize, &String)| Some((row as i64, pieces.of_character(entry)?));
-        let known = vocabulary.entries().iter().enumerate().skip(2).filter_map(known);
-        let (rows, ids): (Vec<i64>, Vec<u32>) = known.unzip();
-        let vectors = word_vectors(folder, &ids)?.to_kind(Kind::Double);
-        let centred = &vectors - vectors.mean_dim([0i64].as_slice(), true, Kind::Double);
-        let (_, _, components) = centred.f_svd(true, true)?;
-        let width = self.embedding.size()[1].min(components.size()[1]);
-        let projected = centred.matmul(&components.narrow(1, 0, width));
-        let scaled = (&projected / projected.std(false)).to_kind(Kind::Float);
-        let [rows, scaled] = [Tensor::from_slice(&rows), scaled].map(|t| t.to_device(self.embedding.device()));
-        let _guard = tch::no_grad_guard();
-        let _ = self.embedding.narrow(1, 0, width).index_copy_(0, &rows, &scaled);
-        Ok(())
+    /// Hidden states of each direction, from rounded inputs.
+    pub fn states(&self, inputs: &Tensor, batch: &Batch, precision: Precision) -> BiLstmStates {
+        let reversed = reverse_within_length(inputs, batch);
+        BiLstmStates {
+            forward: self.run_direction(&self.forward, inputs, precision),
+            backward: self.run_direction(&self.backward, &reversed, precision),
+        }
     }
 
-    /// Hidden states of each direction from rounded inputs, `[batch, seq, hidden]`: the first in text order, the
-    /// second in the order in which it read, from the row's last character to its first. Past a row's length
-    /// undefined.
-    pub fn states(&self, inputs: &Tensor, batch: &Batch, precision: Precision) -> [Tensor; 2] {
-        [self.direction(0, inputs, precision), self.direction(1, &reversed(inputs, batch), precision)]
+    fn run_direction(&self, lstm: &LstmWeights, inputs: &Tensor, precision: Precision) -> Tensor {
+        let weight_ih = repeat_for_parts(&lstm.weight_ih, inputs);
+        let weights = [&weight_ih, &lstm.weight_hh, &lstm.bias_ih, &lstm.bias_hh];
+        let mut weights: Vec<Tensor> = weights
+            .iter()
+            .map(|w| precision.cast(w).to_kind(inputs.kind()))
+            .collect();
+        if inputs.device().is_cuda() {
+            weights = in_one_memory(&weights);
+        }
+        let options = (inputs.kind(), inputs.device());
+        let zero = Tensor::zeros([1, inputs.size()[0], self.hidden_size], options);
+        let initial = [zero.shallow_clone(), zero];
+        let (states, _, _) = inputs.lstm(&initial, &weights, true, 1, 0.0, true, false, true);
+        precision.cast(&states)
     }
 
-    fn direction(&self, which: usize, inputs: &Tensor, precision: Precision) -> Tensor {
-        let [input, hidden, bias_ih, bias_hh] = &self.directions[which];
-        let weights = [&for_parts(input, inputs), hidden, bias_ih, bias_hh];
-        let weights = weights.map(|w| precision.cast(w).to_kind(inputs.kind()));
-        let weights = if inputs.device().is_cuda() { in_one_memory(&weights) } else { weights.into() };
-        let zero = Tensor::zeros([1, inputs.size()[0], self.config.hidden], (inputs.kind(), inputs.device()));
-        precision.cast(&inputs.lstm(&[zero.shallow_clone(), zero], &weights, true, 1, 0.0, true, false, true).0)
-    }
-
-    /// The maximum over time of `states [batch, seq, hidden]`, `[batch, hidden]`. libtorch's own for one dimension goes
-    /// value by value; that for pictures, here one row of `seq` with `hidden` channels, takes many channels at once.
-    fn pooled(&self, states: &Tensor, batch: &Batch) -> Tensor {
-        let mask = batch.mask.unsqueeze(2);
-        let states = match self.config.pool_padding {
-            true => states * mask.to_kind(states.kind()),
-            false => states + mask.to_kind(states.kind()).log(),
+    /// Maximum over time of `states [batch, seq, hidden]` → `[batch, hidden]`. libtorch's maximum
+    /// over one dimension computes value by value. Its pooling for pictures computes many channels
+    /// at once: here a text is a picture of height 1, width `seq` and `hidden` channels.
+    fn max_over_time(&self, states: &Tensor, batch: &Batch) -> Tensor {
+        let mask = batch.mask.unsqueeze(2).to_kind(states.kind());
+        let states = match self.pool_padding {
+            true => states * mask,
+            false => states + mask.log(),
         };
-        let (seq, stride) = (states.size()[1], [1i64; 0]);
+        let (seq, no_stride) = (states.size()[1], [1i64; 0]);
         let channels = states.contiguous().transpose(1, 2).unsqueeze(2);
-        channels.max_pool2d([1, seq], stride, [0, 0], [1, 1], false).flatten(1, -1)
+        channels
+            .max_pool2d([1, seq], no_stride, [0, 0], [1, 1], false)
+            .flatten(1, -1)
     }
 }
 
 impl Classifier for BiLstm {
     fn embed(&self, batch: &Batch, mode: Mode, perturbation: Option<&Perturbation>) -> Tensor {
-        mode.dropout(&words(&self.embedding, &batch.ids, perturbation), self.config.dropout)
+        let words = embed_tokens(&self.embedding, &batch.ids, perturbation);
+        mode.dropout(&words, self.dropout)
     }
 
-    fn classify(&self, inputs: &Tensor, batch: &Batch, mode: Mode, precision: Precision) -> Tensor {
-        // A maximum over time does not ask for an order, so the backward states need no turning back.
-        let states = self.states(inputs, batch, precision);
-        let pooled = states.map(|states| self.pooled(&states, batch));
-        let pooled = Tensor::cat(&pooled, 1).to_kind(Kind::Float);
-        let pooled = mode.dropout(&pooled, self.config.dropout);
-        linear(&pooled, &self.classifier, Precision::Fp32)
+    /// Hidden layer 0 is the mean of the embedded characters, layer 1 the pooled LSTM states.
+    fn forward(&self, inputs: &Tensor, batch: &Batch, pass: &ForwardPass) -> ModelOutput {
+        // The maximum over time does not depend on the order of the backward states.
+        let states = self.states(inputs, batch, pass.precision);
+        let forward = self.max_over_time(&states.forward, batch);
+        let backward = self.max_over_time(&states.backward, batch);
+        let pooled = Tensor::cat(&[forward, backward], 1).to_kind(Kind::Float);
+        let features = pass.mode.dropout(&pooled, self.dropout);
+        let logits = self.classifier.forward(&features, Precision::Fp32);
+        let hidden = pass.hidden_layers.iter().filter_map(|layer| match layer {
+            0 => {
+                let embedded = precision::combine_parts(inputs, self.embedding.size()[1]);
+                Some(mean_over_tokens(&embedded, &batch.mask))
+            }
+            1 => Some(pooled.shallow_clone()),
+            _ => None,
+        });
+        ModelOutput {
+            logits,
+            hidden: hidden.collect(),
+        }
     }
 
     fn word_embedding(&self) -> &Tensor {
@@ -145,18 +337,27 @@ impl Classifier for BiLstm {
     }
 }
 
-/// The same weights one behind another, as cuDNN reads them: else it puts them so at each call, and says so each time.
+/// The same weights one behind another in one memory, as cuDNN reads them. Otherwise cuDNN copies
+/// them at each call and prints a warning each time.
 fn in_one_memory(weights: &[Tensor]) -> Vec<Tensor> {
     let sizes: Vec<i64> = weights.iter().map(|w| w.numel() as i64).collect();
-    let joined = Tensor::cat(&weights.iter().map(|w| w.flatten(0, -1)).collect::<Vec<_>>(), 0);
-    joined.split_with_sizes(&sizes, 0).iter().zip(weights).map(|(part, w)| part.view_as(w)).collect()
+    let flat: Vec<Tensor> = weights.iter().map(|w| w.flatten(0, -1)).collect();
+    let parts = Tensor::cat(&flat, 0).split_with_sizes(&sizes, 0);
+    parts
+        .iter()
+        .zip(weights)
+        .map(|(part, w)| part.view_as(w))
+        .collect()
 }
 
-/// Each row of `x [batch, seq, width]` reversed within its length; padding stays where it is.
-fn reversed(x: &Tensor, batch: &Batch) -> Tensor {
+/// Each row of `x [batch, seq, width]` reversed within its length; padding stays in place.
+fn reverse_within_length(x: &Tensor, batch: &Batch) -> Tensor {
     let (rows, seq) = (x.size()[0], x.size()[1]);
     let range = |n: i64| Tensor::arange(n, (Kind::Int64, x.device()));
-    let turned = (batch.lengths.unsqueeze(1) - 1 - range(seq)).where_self(&batch.mask, &range(seq));
-    let within_all = turned + range(rows).unsqueeze(1) * seq;
-    x.flatten(0, 1).index_select(0, &within_all.flatten(0, 1)).view_as(x)
+    let reversed =
+        (batch.lengths.unsqueeze(1) - 1 - range(seq)).where_self(&batch.mask, &range(seq));
+    let flat_index = reversed + range(rows).unsqueeze(1) * seq;
+    x.flatten(0, 1)
+        .index_select(0, &flat_index.flatten(0, 1))
+        .view_as(x)
 }

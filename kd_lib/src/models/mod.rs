@@ -1,113 +1,228 @@
-//! Two classifiers behind one trait: [`bert`] (the teacher) and [`bilstm`] (the student), their parameters
-//! by name, and pretrained weights in and out. Nothing here knows a loss, a corpus or a run.
+//! Networks: tokens in, [`ModelOutput`] out. A network is one file ([`bert`], [`bilstm`]): its
+//! settings, their validation, its tokenizer, its construction and its forward pass. The settings
+//! implement [`Architecture`], the network implements [`Classifier`]. Nothing here knows a loss, a
+//! run or a recipe's file.
 
 pub mod bert;
 pub mod bilstm;
+pub mod checkpoint;
+pub mod layers;
 pub mod params;
+pub mod perturbation;
 
-pub use bert::{Bert, BertConfig, Pooling};
-pub use bilstm::{BiLstm, BiLstmConfig};
+pub use bert::{Bert, BertConfig, BertSettings, Pooling};
+pub use bilstm::{BiLstm, BiLstmSettings};
+pub use checkpoint::Checkpoint;
+pub use layers::{Mode, embed_tokens};
 pub use params::{Param, Params};
+pub use perturbation::{NormOver, Perturbation};
 
-use crate::data::Batch;
-use crate::strategies::{Perturbation, Precision};
+use crate::data::{Batch, DataConfig, Tokenizer};
+use crate::precision::{Parts, Precision};
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use tch::{Device, Kind, Tensor};
+use std::fmt::Debug;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tch::{Device, Tensor};
 
-/// Whether dropout acts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Mode {
-    /// Dropout acts; draws come from libtorch's generator, which the loop seeds before every pass.
-    Train,
-    /// No dropout.
-    Eval,
+/// What a network computes of a batch.
+#[derive(Debug)]
+pub struct ModelOutput {
+    /// `[batch, classes]`, fp32.
+    pub logits: Tensor,
+    /// One pooled vector `[batch, width]` for each requested layer, in the order of the request.
+    pub hidden: Vec<Tensor>,
 }
 
-impl Mode {
-    /// Dropout with probability `p`, to 1 / 65536, under [`Mode::Train`]; the input itself under [`Mode::Eval`]. A
-    /// draw of 64 bits decides on four values: libtorch's own dropout draws for each, on one thread.
-    pub fn dropout(self, x: &Tensor, p: f64) -> Tensor {
-        if self == Mode::Eval || p == 0.0 {
-            return x.shallow_clone();
+/// How a forward pass is computed.
+#[derive(Debug, Clone, Copy)]
+pub struct ForwardPass<'a> {
+    /// Whether dropout acts.
+    pub mode: Mode,
+    /// Number format of the encoder's products.
+    pub precision: Precision,
+    /// Layers whose pooled states are wanted: 0 is the embedding, 1 the first layer. No pooled
+    /// state is computed if none is wanted.
+    pub hidden_layers: &'a [usize],
+}
+
+impl ForwardPass<'_> {
+    /// A pass without dropout that gives logits alone.
+    pub fn evaluation(precision: Precision) -> ForwardPass<'static> {
+        ForwardPass {
+            mode: Mode::Eval,
+            precision,
+            hidden_layers: &[],
         }
-        let draws = Tensor::empty([(x.numel() as i64 + 3) / 4], (Kind::Int64, x.device()));
-        let bits = draws.shallow_clone().random_from_(i64::MIN, None).view_dtype(Kind::Int16);
-        let kept = bits.narrow(0, 0, x.numel() as i64).view_as(x).ge((p * 65536.0).round() as i64 - 32768);
-        // A product with 0 or 1 takes half the time of filling, which asks of each value anew.
-        x * kept.to_kind(x.kind()) / (1.0 - p)
     }
 }
 
-/// A text classifier: ids in, logits out, in two halves with the rounding to a precision between them.
-pub trait Classifier: std::fmt::Debug + Send {
-    /// What the first product reads, before any rounding: fp32 `[batch, seq, width]`. A perturbation is added to
-    /// the word vectors.
+/// A text classifier in two halves: the embedding, and everything after it. Inputs are rounded to
+/// the precision between the halves, and an adversarial perturbation acts in the first.
+pub trait Classifier: Debug + Send {
+    /// What the first matrix product reads, before rounding: fp32 `[batch, seq, width]`. A
+    /// perturbation is added to the word vectors.
     fn embed(&self, batch: &Batch, mode: Mode, perturbation: Option<&Perturbation>) -> Tensor;
 
-    /// Logits `[batch, classes]`, always in fp32, from embedded tokens that [`Precision::round`] has rounded; the
-    /// encoder's products are computed in the same precision.
-    fn classify(&self, inputs: &Tensor, batch: &Batch, mode: Mode, precision: Precision) -> Tensor;
+    /// Logits (always fp32) and pooled hidden states from embedded tokens that
+    /// [`Precision::round_inputs`] has rounded.
+    fn forward(&self, inputs: &Tensor, batch: &Batch, pass: &ForwardPass) -> ModelOutput;
 
-    /// The parameter that an attack moves, `[vocabulary, width]`.
+    /// The parameter that adversarial training perturbs, `[vocab, width]`.
     fn word_embedding(&self) -> &Tensor;
 
-    /// All parameters, by the name that the reference implementation gives them.
+    /// All parameters.
     fn params(&self) -> &Params;
 
-    /// Logits `[batch, classes]`: both halves in a row.
+    /// Logits `[batch, classes]`: both halves, without a perturbation.
     fn logits(&self, batch: &Batch, mode: Mode, precision: Precision) -> Tensor {
-        self.classify(&precision.round(&self.embed(batch, mode, None), false), batch, mode, precision)
+        let embedded = self.embed(batch, mode, None);
+        let inputs = precision.round_inputs(&embedded, Parts::One);
+        let pass = ForwardPass {
+            mode,
+            precision,
+            hidden_layers: &[],
+        };
+        self.forward(&inputs, batch, &pass).logits
     }
 }
 
-/// The vectors `[batch, seq, width]` of `ids [batch, seq]` in `table [vocabulary, width]`, a perturbation added.
-pub fn words(table: &Tensor, ids: &Tensor, perturbation: Option<&Perturbation>) -> Tensor {
-    let words = Tensor::embedding(table, ids, -1, false, false);
-    perturbation.map_or_else(|| words.shallow_clone(), |p| &words + p.rows(ids))
+/// The texts that a tokenizer may be built from.
+#[derive(Debug, Clone, Copy)]
+pub struct TokenizerTexts<'a> {
+    /// Labelled training texts of the run.
+    pub train: &'a [&'a str],
+    /// Real texts of the transfer set (no augmented ones).
+    pub unlabelled: &'a [&'a str],
+    /// All texts of the corpus: train, dev and test.
+    pub full_corpus: &'a [&'a str],
 }
 
-/// `x · wᵀ + b` in a precision: the fp32 weights are cast inside the graph, so gradients arrive in fp32. Where `x`
-/// is in two parts (see [`Precision::round`]), both meet the same weights.
-pub(crate) fn linear(x: &Tensor, [weight, bias]: &[Tensor; 2], precision: Precision) -> Tensor {
-    let x = precision.cast(x);
-    let [weight, bias] = [&for_parts(weight, &x), bias].map(|w| precision.cast(w).to_kind(x.kind()));
-    precision.cast(&x.linear(&weight, Some(bias)))
-}
-
-/// `weight [outputs, inputs]`, once for each part of `x [.., parts · inputs]`.
-pub(crate) fn for_parts(weight: &Tensor, x: &Tensor) -> Tensor {
-    match x.size().last().map_or(1, |width| width / weight.size()[1]) {
-        1 => weight.shallow_clone(),
-        parts => weight.repeat([1, parts]),
-    }
-}
-
-/// All that is needed to build a model again: what stands in a run's `model.json`.
+/// Sizes that a network gets from its data: with these and its settings it can be built again.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Blueprint {
-    /// The teacher.
-    Bert {
-        /// Sizes; `vocab_size` is the number of embedding rows kept.
-        config: BertConfig,
-        /// How token states become one vector.
-        pooling: Pooling,
-        /// Number of classes.
-        classes: i64,
-    },
-    /// The student.
-    Bilstm {
-        /// Sizes.
-        config: BiLstmConfig,
-    },
+#[serde(deny_unknown_fields)]
+pub struct ModelSizes {
+    /// Rows of the word embedding.
+    pub vocab_size: i64,
+    /// Number of classes.
+    pub num_labels: i64,
+    /// The sizes of the checkpoint that the network begins from, if it begins from one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub checkpoint: Option<BertConfig>,
 }
 
-impl Blueprint {
-    /// The model with random first values, drawn from libtorch's generator.
-    pub fn build(&self, device: Device) -> Box<dyn Classifier> {
+/// The settings of one kind of network, and all that the rest of the crate needs of it. To add a
+/// network, implement this and [`Classifier`], and add a variant to [`ModelConfig`]; a network of a
+/// notebook or of another crate uses [`CustomModel`].
+pub trait Architecture: Debug + Send + Sync {
+    /// Refuses settings without a meaning.
+    fn validate(&self, data: &DataConfig) -> Result<()>;
+
+    /// Name of the checkpoint folder that the network needs.
+    fn checkpoint(&self) -> Option<&str> {
+        None
+    }
+
+    /// Other files that decide the result.
+    fn files(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
+
+    /// The tokenizer for a run's texts. `checkpoint` is the one that
+    /// [`Architecture::checkpoint`] names.
+    fn tokenizer(
+        &self,
+        data: &DataConfig,
+        texts: &TokenizerTexts,
+        checkpoint: Option<&Checkpoint>,
+    ) -> Result<Tokenizer>;
+
+    /// The network with random initial values from libtorch's generator.
+    fn build(&self, sizes: &ModelSizes, device: Device) -> Result<Box<dyn Classifier>>;
+
+    /// Replaces random initial values by pretrained ones, if the settings ask for that.
+    fn initialize(
+        &self,
+        _model: &dyn Classifier,
+        _tokenizer: &Tokenizer,
+        _checkpoint: Option<&Checkpoint>,
+    ) -> Result<()> {
+        Ok(())
+    }
+}
+
+/// Which network: `[model]` in a recipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ModelConfig {
+    /// A BERT checkpoint with a new classification head.
+    Bert(BertSettings),
+    /// Characters → embedding → bidirectional LSTM → max over time → linear.
+    Bilstm(BiLstmSettings),
+    /// A network that a notebook or another crate defines.
+    Custom(CustomModel),
+}
+
+impl ModelConfig {
+    /// The settings as an architecture.
+    ///
+    /// # Errors
+    /// If the network is a custom one that this program does not have.
+    pub fn architecture(&self) -> Result<&dyn Architecture> {
         match self {
-            Blueprint::Bert { config, pooling, classes } => Box::new(Bert::new(config, *pooling, *classes, device)),
-            Blueprint::Bilstm { config } => Box::new(BiLstm::new(config, device)),
+            ModelConfig::Bert(settings) => Ok(settings),
+            ModelConfig::Bilstm(settings) => Ok(settings),
+            ModelConfig::Custom(custom) => custom.architecture(),
         }
+    }
+}
+
+/// A network of a notebook or of another crate. Its name, version and settings enter the run's id;
+/// raise the version when the code changes, so that the run of the older code is not found.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CustomModel {
+    /// The network's name.
+    pub name: String,
+    /// Version of its code.
+    pub version: u32,
+    /// Its settings.
+    pub settings: serde_json::Value,
+    #[serde(skip)]
+    architecture: Option<Arc<dyn Architecture>>,
+}
+
+impl CustomModel {
+    /// A recipe's model with an architecture of one's own. `settings` are stored in the recipe.
+    pub fn new(
+        name: &str,
+        version: u32,
+        settings: serde_json::Value,
+        architecture: impl Architecture + 'static,
+    ) -> ModelConfig {
+        ModelConfig::Custom(CustomModel {
+            name: name.to_owned(),
+            version,
+            settings,
+            architecture: Some(Arc::new(architecture)),
+        })
+    }
+
+    fn architecture(&self) -> Result<&dyn Architecture> {
+        self.architecture.as_deref().ok_or_else(|| {
+            let problem = format!(
+                "{:?}, version {}, is not in this program",
+                self.name, self.version
+            );
+            let fix = "open the run in the notebook or program that defines the model";
+            Error::recipe("model.name", problem, fix)
+        })
+    }
+}
+
+impl PartialEq for CustomModel {
+    fn eq(&self, other: &CustomModel) -> bool {
+        (&self.name, self.version, &self.settings) == (&other.name, other.version, &other.settings)
     }
 }

@@ -1,8 +1,9 @@
-//! A model's parameters: fp32 leaves (f64 where they were made so) with their reference names and their weight-decay group, in the
-//! order in which they were made.
+//! A model's parameters: fp32 leaves (f64 if they were created so) with their reference names and
+//! their weight-decay group, in the order in which they were created. How they are updated is the
+//! optimizer's business.
 
 use crate::files::{TensorFile, write_tensors};
-use crate::strategies::Precision;
+use crate::precision::Precision;
 use crate::{Error, Result};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -14,7 +15,8 @@ pub struct Param {
     pub name: String,
     /// The leaf that the model computes with.
     pub tensor: Tensor,
-    /// What is trained and saved: the same memory, or fp32 beside a rounded leaf (see [`Params::round`]).
+    /// What is trained and saved: the same memory, or fp32 beside a rounded leaf (see
+    /// [`Params::round`]).
     pub master: Tensor,
     product: bool,
     /// Whether weight decay applies; biases and layer norms are spared.
@@ -22,9 +24,12 @@ pub struct Param {
 }
 
 impl Param {
-    /// Lets the weights live at `place`, which holds them already, flat; their leaf too, unrounded until the next rounding.
+    /// Moves the weights to `place`, which already holds the same values, flat. The leaf moves too,
+    /// unrounded until the next rounding.
     pub(crate) fn move_to(&self, place: &Tensor) {
-        [&self.master, &self.tensor].into_iter().for_each(|x| x.shallow_clone().set_data(&place.view_as(&self.master)));
+        [&self.master, &self.tensor]
+            .into_iter()
+            .for_each(|x| x.shallow_clone().set_data(&place.view_as(&self.master)));
     }
 }
 
@@ -36,17 +41,20 @@ pub struct Params {
 }
 
 impl Params {
-    /// No parameters yet, to be made on `device`.
+    /// No parameters yet; they will be created on `device`.
     pub fn on(device: Device) -> Params {
-        Params { device, entries: Vec::new() }
+        Params {
+            device,
+            entries: Vec::new(),
+        }
     }
 
-    /// Where they live.
+    /// Their device.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// All of them, in the order made.
+    /// All parameters, in order of creation.
     pub fn iter(&self) -> impl Iterator<Item = &Param> {
         self.entries.iter()
     }
@@ -56,26 +64,50 @@ impl Params {
         self.iter().map(|p| p.master.numel()).sum()
     }
 
-    /// Adds a leaf with these first values; returns a handle that shares its memory.
+    /// Adds a leaf with these initial values; returns a handle that shares its memory.
     pub fn add(&mut self, name: impl Into<String>, values: Tensor, decay: bool) -> Tensor {
-        let kind = if values.kind() == Kind::Double { Kind::Double } else { Kind::Float };
-        let tensor = values.to_device(self.device).to_kind(kind).contiguous().set_requires_grad(true);
+        let kind = if values.kind() == Kind::Double {
+            Kind::Double
+        } else {
+            Kind::Float
+        };
+        let tensor = values
+            .to_device(self.device)
+            .to_kind(kind)
+            .contiguous()
+            .set_requires_grad(true);
         let (handle, master) = (tensor.shallow_clone(), tensor.detach());
-        self.entries.push(Param { name: name.into(), tensor, master, product: false, decay });
+        self.entries.push(Param {
+            name: name.into(),
+            tensor,
+            master,
+            product: false,
+            decay,
+        });
         handle
     }
 
     /// Marks, by their names, the parameters that are factors of the encoder's products.
     pub fn mark_products(&mut self, is_product: impl Fn(&str) -> bool) {
-        self.entries.iter_mut().for_each(|p| p.product = is_product(&p.name));
+        self.entries
+            .iter_mut()
+            .for_each(|p| p.product = is_product(&p.name));
     }
 
-    /// Rounds the leaves of products to a precision, once for all passes until the weights change: gradients then come in
-    /// the same numbers. Without it each pass rounds for itself, to the same result.
+    /// Rounds the leaves of products to a precision, once for all passes until the weights change.
+    /// Their gradients then come in that precision. Without this each pass rounds for itself, with
+    /// the same result.
     pub fn round(&self, precision: Precision) {
         let _guard = tch::no_grad_guard();
-        for param in self.entries.iter().filter(|p| p.product && precision != Precision::Fp32) {
-            param.tensor.shallow_clone().set_data(&precision.cast(&param.master));
+        for param in self
+            .entries
+            .iter()
+            .filter(|p| p.product && precision != Precision::Fp32)
+        {
+            param
+                .tensor
+                .shallow_clone()
+                .set_data(&precision.cast(&param.master));
         }
     }
 
@@ -95,9 +127,17 @@ impl Params {
         for param in self.iter() {
             let value = file.take(path, &format!("{prefix}{}", param.name))?;
             if value.size() != param.master.size() {
-                let problem =
-                    format!("{:?} has shape {:?}, the model's is {:?}", param.name, value.size(), param.master.size());
-                return Err(Error::file(path, problem, "is this a checkpoint of another size or class count?"));
+                let problem = format!(
+                    "{:?} has shape {:?}, the model's is {:?}",
+                    param.name,
+                    value.size(),
+                    param.master.size()
+                );
+                return Err(Error::file(
+                    path,
+                    problem,
+                    "use a checkpoint of the same sizes and class count",
+                ));
             }
             values.push(value);
         }

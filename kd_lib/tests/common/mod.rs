@@ -1,24 +1,32 @@
-//! What several test files need: the project's folders, and Python references run for real.
+//! What several test files need: the project's folders, small recipes and models, and Python
+//! references.
 #![allow(dead_code)] // each test file uses its own part
 
-pub mod program;
-
+use kd_lib::data::{Batch, SubwordTokenizer, Tokenizer, TokenizedSplit};
+use kd_lib::models::{
+    Architecture, Bert, BertConfig, BertSettings, BiLstmSettings, Checkpoint, Classifier,
+    ModelSizes, Pooling,
+};
+use kd_lib::store::Recipe;
+use kd_lib::tch::{Device, Kind, Tensor};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard};
 
-/// libtorch's random generator is one for the process: runs that are compared bit by bit take turns with all that draws
-/// from it.
+/// libtorch has one random generator for the process. Tests that compare runs bit by bit hold this
+/// lock, and so do tests that draw random numbers beside them.
 static GENERATOR: Mutex<()> = Mutex::new(());
 
-/// Waits for one's turn.
-pub fn turn() -> MutexGuard<'static, ()> {
+/// Waits until no other test uses the random generator.
+pub fn lock_generator() -> MutexGuard<'static, ()> {
     GENERATOR.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
-/// The project's root.
+/// The project's root: the folder of `Cargo.lock` above the tested package.
 pub fn root() -> &'static Path {
-    Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."))
+    let package = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let is_workspace = |folder: &&Path| folder.join("Cargo.lock").exists();
+    package.ancestors().find(is_workspace).expect("a workspace")
 }
 
 /// The hand-written corpus.
@@ -26,7 +34,7 @@ pub fn sample() -> PathBuf {
     root().join("data/sample")
 }
 
-/// The default teacher's weights, which set-up converts.
+/// The default teacher's weights, which `make setup` converts.
 pub fn teacher_weights() -> PathBuf {
     let folder = root().join("checkpoints/e5-small");
     assert!(
@@ -43,42 +51,84 @@ pub fn reference(script: &str, arguments: &[&Path]) {
     assert!(python.exists(), "no virtual environment: run `make setup` first");
     let script = root().join("kd_lib/tests/reference").join(script);
     let output = Command::new(python).arg(&script).args(arguments).output().expect("python starts");
-    assert!(output.status.success(), "{}:\n{}", script.display(), String::from_utf8_lossy(&output.stderr));
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{}:\n{errors}", script.display());
 }
 
 /// Largest absolute difference of two tensors.
-pub fn distance(a: &tch::Tensor, b: &tch::Tensor) -> f64 {
+pub fn distance(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.size(), b.size());
-    (a.to_kind(tch::Kind::Double) - b.to_kind(tch::Kind::Double)).abs().max().double_value(&[])
+    (a.to_kind(Kind::Double) - b.to_kind(Kind::Double)).abs().max().double_value(&[])
 }
 
 /// A batch of these ids, padded with 0.
-pub fn batch(ids: &[Vec<i64>]) -> kd_lib::data::Batch {
-    let split = kd_lib::data::Encoded { ids: ids.to_vec(), labels: Vec::new(), pad: 0 };
-    kd_lib::data::Batch::collate(&split, &(0..ids.len()).collect::<Vec<_>>(), tch::Device::Cpu)
+pub fn batch(ids: &[Vec<i64>]) -> Batch {
+    let split = TokenizedSplit { ids: ids.to_vec(), labels: Vec::new(), pad_id: 0 };
+    Batch::collate(&split, &(0..ids.len()).collect::<Vec<_>>(), Device::Cpu)
 }
 
-/// A recipe file of the project with settings laid over it.
-pub fn recipe(name: &str, settings: &[&str]) -> kd_lib::recipe::Recipe {
-    let path = root().join("notebooks/recipes").join(name).with_extension("toml");
+/// A recipe file of the project with settings that override its keys.
+pub fn recipe(name: &str, settings: &[&str]) -> Recipe {
+    let path = root().join("notebooks/recipes").join(format!("{name}.toml"));
     let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
-    kd_lib::recipe::Recipe::read(path, "full", &settings).unwrap()
+    Recipe::read(path, "full", &settings).unwrap()
 }
 
 /// Settings that make the student small enough for a test.
 pub const TINY_STUDENT: [&str; 7] = [
-    "model.embedding=12",
-    "model.hidden=8",
+    "model.embedding_dim=12",
+    "model.hidden_size=8",
     "train.epochs=2",
-    "train.evaluate_every=200",
-    "data.max_tokens=32",
+    "train.eval_every_samples=200",
+    "data.max_length=32",
     "device=cpu",
     "train.precision=fp32",
 ];
 
-/// A BERT checkpoint folder in bert-base-chinese's layout, tiny and random, over the sample's characters.
+/// A BiLSTM's settings for tests of the network itself.
+pub fn bilstm_settings(embedding_dim: i64, hidden_size: i64, dropout: f64) -> BiLstmSettings {
+    BiLstmSettings {
+        embedding_dim,
+        hidden_size,
+        dropout,
+        vocab_size: 60,
+        vocab_file: None,
+        pool_padding: false,
+        embedding_init_std: None,
+        pretrained_embeddings: None,
+    }
+}
+
+/// The BERT of a checkpoint folder with a new head of `num_labels` classes. It keeps the embedding
+/// rows that the tokenizer keeps.
+pub fn pretrained_bert(
+    folder: &Path,
+    pooling: Pooling,
+    num_labels: i64,
+    tokenizer: &SubwordTokenizer,
+) -> Box<dyn Classifier> {
+    let settings = BertSettings {
+        checkpoint: folder.display().to_string(),
+        pooling,
+        prefix: String::new(),
+        prune_vocab: tokenizer.kept_ids().is_some(),
+        pretrained: true,
+    };
+    let checkpoint = Checkpoint::open(folder, &settings.checkpoint).unwrap();
+    let tokenizer = Tokenizer::Subword(Box::new(tokenizer.clone()));
+    let sizes = ModelSizes {
+        vocab_size: tokenizer.vocab_size().unwrap_or(checkpoint.config.vocab_size),
+        num_labels,
+        checkpoint: Some(checkpoint.config.clone()),
+    };
+    let model = settings.build(&sizes, Device::Cpu).unwrap();
+    settings.initialize(model.as_ref(), &tokenizer, Some(&checkpoint)).unwrap();
+    model
+}
+
+/// A BERT checkpoint folder in bert-base-chinese's layout: tiny and random, over the sample's
+/// characters.
 pub fn tiny_checkpoint(folder: &Path) {
-    use kd_lib::models::{Bert, BertConfig, Classifier, Pooling};
     let corpus = kd_lib::data::Corpus::open(sample()).unwrap();
     let characters: std::collections::BTreeSet<String> = corpus
         .train
@@ -87,10 +137,11 @@ pub fn tiny_checkpoint(folder: &Path) {
         .filter(|c| !c.is_whitespace())
         .map(|c| c.to_lowercase().to_string())
         .collect();
-    let mut pieces: Vec<String> = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"].map(str::to_owned).to_vec();
-    pieces.extend(characters);
+    let special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"];
+    let mut subwords: Vec<String> = special.map(str::to_owned).to_vec();
+    subwords.extend(characters);
     let config = BertConfig {
-        vocab_size: pieces.len() as i64,
+        vocab_size: subwords.len() as i64,
         hidden_size: 16,
         num_hidden_layers: 2,
         num_attention_heads: 2,
@@ -103,7 +154,8 @@ pub fn tiny_checkpoint(folder: &Path) {
         initializer_range: 0.02,
     };
     std::fs::create_dir_all(folder).unwrap();
-    std::fs::write(folder.join("vocab.txt"), pieces.join("\n") + "\n").unwrap();
+    std::fs::write(folder.join("vocab.txt"), subwords.join("\n") + "\n").unwrap();
     kd_lib::files::write_json(&folder.join("config.json"), &config).unwrap();
-    Bert::new(&config, Pooling::Cls, 2, tch::Device::Cpu).params().write(&folder.join("model.safetensors")).unwrap();
+    let model = Bert::new(&config, Pooling::Cls, 2, Device::Cpu);
+    model.params().write(&folder.join("model.safetensors")).unwrap();
 }

@@ -122,9 +122,9 @@ async function again(page, name, before) {
 
 /** A notebook of its own: a student that trains long enough to be interrupted after it has looked at dev twice. */
 const LONG = [
-  ':dep kd_lib = { path = "../kd_lib" }\n:dep kd_show = { path = "show" }\nuse kd_show::Study;',
-  "let study = Study::open();\nstudy.watch();",
-  'let mut recipe = study.recipe("bilstm");\nrecipe.train.epochs = 30;\nlet run = study.run(&recipe);',
+  ':dep kd_lib = { path = "../kd_lib" }\n:dep kd_notebook = { path = "support" }\nuse kd_notebook::Session;',
+  "let session = Session::open();\nsession.live_plot();",
+  'let mut recipe = session.recipe("bilstm");\nrecipe.train.epochs = 30.0;\nlet run = session.run(&recipe);',
 ];
 
 function writeLong(path) {

@@ -1,0 +1,167 @@
+//! What `kd` can be asked for, as clap reads and explains it. Verbs and options that version 0.1
+//! had are refused with their replacement.
+
+use clap::{Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+
+/// Knowledge distillation for text classification: BERT teacher, BiLSTM student.
+#[derive(Parser)]
+#[command(
+    version,
+    after_help = "First steps:\n  \
+        kd distill data/sample --profile smoke\n  \
+        kd train notebooks/recipes/distilled.toml --profile smoke --data data/sample\n  \
+        kd table\n  \
+        kd predict RUN 文本\n\n\
+        RUN is a run's folder, or its name under checkpoints/runs.\n\n\
+        Interrupted (Ctrl-C, SIGTERM, SIGUSR1), `train` and `distill` save their state and exit \
+        with code 75; the same command continues."
+)]
+pub struct Arguments {
+    /// Folder of checkpoints and runs; by default the project's own.
+    #[arg(long, global = true, env = "KD_CHECKPOINTS")]
+    pub checkpoints: Option<PathBuf>,
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Subcommand)]
+pub enum Verb {
+    /// Train a recipe, or find its finished run; prints the run's folder last.
+    Train {
+        /// The recipe, for example notebooks/recipes/student.toml.
+        recipe: PathBuf,
+        /// Corpus folder; `make corpus` creates data/default, data/sample is a toy.
+        #[arg(long, default_value = "data/default")]
+        data: PathBuf,
+        /// Size of the experiment: smoke, quick or full (a file under profiles/ beside the recipe).
+        #[arg(long, default_value = "full")]
+        profile: String,
+        /// Override a setting, for example optimizer.learning_rate=2e-5 or teacher.train.epochs=1.
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// Another seed; a teacher keeps its own.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Print what would happen, time a few updates, and write nothing.
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// From a folder of texts to a distilled student: teacher, student without distillation,
+    /// distilled student, and their table.
+    Distill {
+        /// Corpus folder.
+        data: PathBuf,
+        /// Size of the experiment.
+        #[arg(long, default_value = "full")]
+        profile: String,
+        /// Override a setting of the students, or with `teacher.` in front one of the teacher
+        /// (teacher.model.checkpoint=my-bert). `data.` and `device` settings go to all three;
+        /// `objective`, `ensemble` and `transfer` go to the distilled student alone.
+        #[arg(long, value_name = "KEY=VALUE")]
+        set: Vec<String>,
+        /// Another seed for both students.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Print a run's scores per class, on a split or on a file of labelled texts.
+    Evaluate {
+        /// A run's folder or name.
+        run: PathBuf,
+        /// The split.
+        #[arg(long, value_enum, default_value_t = SplitName::Test, conflicts_with = "data")]
+        split: SplitName,
+        /// Labelled texts to score instead.
+        #[arg(long)]
+        data: Option<PathBuf>,
+    },
+    /// Classify texts: one JSON line each, in order; "-" reads them from standard input, one a
+    /// line.
+    Predict {
+        /// A run's folder or name.
+        run: PathBuf,
+        /// Texts, or "-".
+        #[arg(required = true)]
+        texts: Vec<String>,
+    },
+    /// The table of all finished runs, mean ± sd over seeds.
+    Table,
+    /// The finished runs.
+    Runs,
+    /// The stored results that tables are made of.
+    Results {
+        #[command(subcommand)]
+        verb: ResultsVerb,
+    },
+    /// Download a public corpus (thucnews-title), or a BERT checkpoint of a hub (OWNER/NAME).
+    Download {
+        /// Its name, for example thucnews-title or google-bert/bert-base-chinese.
+        name: String,
+        /// The checkpoint's revision: a branch, a tag or a commit.
+        #[arg(long, default_value = "main")]
+        revision: String,
+        /// The hub that has the checkpoint, or a mirror of it.
+        #[arg(long, default_value = "https://huggingface.co")]
+        hub: String,
+        /// Folder of corpora.
+        #[arg(long, default_value = "data")]
+        into: PathBuf,
+    },
+    /// Convert recipes (.toml) and run folders of version 0.1 in place; the old files are kept
+    /// beside the new ones with the ending .0.1.
+    Convert {
+        /// Recipes, and run folders.
+        #[arg(required = true)]
+        paths: Vec<PathBuf>,
+    },
+}
+
+#[derive(Subcommand)]
+pub enum ResultsVerb {
+    /// Add finished runs: report, curve and test logits, one file a run.
+    Add {
+        /// Folders or names of runs.
+        #[arg(required = true)]
+        runs: Vec<PathBuf>,
+    },
+}
+
+/// A split that can be scored.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum SplitName {
+    /// The development split, which chose the checkpoint.
+    Dev,
+    /// The test split.
+    Test,
+}
+
+/// Verbs and options of version 0.1, and what replaces each.
+const RETIRED: [(&str, &str); 6] = [
+    ("run", "kd train RECIPE"),
+    ("test", "kd evaluate RUN"),
+    ("list", "kd runs"),
+    ("keep", "kd results add RUN…"),
+    ("fetch", "kd download NAME"),
+    ("--dev", "--split dev"),
+];
+
+/// The replacement of a retired verb or option among a command's arguments, as a sentence. Options
+/// count only where a verb of this version stands, and verbs only in first place.
+pub fn retired(arguments: &[String]) -> Option<String> {
+    let mut rest = arguments.iter().skip(1).peekable();
+    while let Some(argument) = rest.next() {
+        if argument == "--checkpoints" {
+            rest.next();
+            continue;
+        }
+        if argument.starts_with("--checkpoints=") {
+            continue;
+        }
+        let is_option = |name: &str| name == "--dev" && argument == "evaluate";
+        let found = RETIRED.iter().find(|(old, _)| {
+            old == argument || (is_option(old) && arguments.iter().any(|a| a == old))
+        });
+        return found.map(|(old, new)| format!("`{old}` is a name of version 0.1: write `{new}`"));
+    }
+    None
+}

@@ -1,0 +1,56 @@
+//! `kd distill`: the recipes of the teacher, the student without distillation and the distilled
+//! student, from one list of settings.
+
+use kd_lib::Result;
+use kd_lib::store::Recipe;
+use std::path::Path;
+
+/// Settings that go to all three recipes: there is one corpus, and one machine.
+const SHARED: [&str; 2] = ["data.", "device="];
+
+/// Settings that go to the distilled student alone.
+const DISTILLED_ONLY: [&str; 4] = [
+    "objective",
+    "ensemble",
+    "transfer",
+    "train.final_temperature",
+];
+
+/// The three recipes of a distillation.
+pub struct Recipes {
+    pub teacher: Recipe,
+    pub student: Recipe,
+    pub distilled: Recipe,
+}
+
+/// Reads the three recipes of a folder with the settings that concern each.
+pub fn recipes(folder: &Path, profile: &str, set: &[String], seed: Option<u64>) -> Result<Recipes> {
+    let (mut teacher, mut student, mut distilled) = (Vec::new(), Vec::new(), Vec::new());
+    for setting in set {
+        let begins_with = |prefixes: &[&str]| prefixes.iter().any(|p| setting.starts_with(p));
+        if let Some(of_teacher) = setting.strip_prefix("teacher.") {
+            teacher.push(of_teacher.to_owned());
+            distilled.push(setting.clone());
+        } else if begins_with(&SHARED) {
+            teacher.push(setting.clone());
+            student.push(setting.clone());
+            distilled.push(setting.clone());
+            distilled.push(format!("teacher.{setting}"));
+        } else if begins_with(&DISTILLED_ONLY) {
+            distilled.push(setting.clone());
+        } else {
+            student.push(setting.clone());
+            distilled.push(setting.clone());
+        }
+    }
+    if let Some(seed) = seed {
+        student.push(format!("seed={seed}"));
+        distilled.push(format!("seed={seed}"));
+    }
+    let read = |name: &str, set: &[String]| Recipe::read(folder.join(name), profile, set);
+    Ok(Recipes {
+        teacher: read("teacher.toml", &teacher)?,
+        student: read("student.toml", &student)?,
+        distilled: read("distilled.toml", &distilled)?,
+    })
+}

@@ -1,0 +1,226 @@
+//! `kd`: the library's verbs on the command line. Each arm reads its arguments and calls the
+//! library. Signals, the allocator and printing live here; the library knows none of them.
+
+mod arguments;
+mod convert;
+mod distill;
+mod download;
+mod dry_run;
+mod memory;
+mod predict;
+mod project;
+
+use anyhow::{Result, bail, ensure};
+use arguments::{Arguments, ResultsVerb, SplitName, Verb};
+use clap::Parser;
+use kd_lib::data::Corpus;
+use kd_lib::evaluation::Scores;
+use kd_lib::store::{Recipe, Run, RunStore, table};
+use kd_lib::training::progress::{Progress, print_lines};
+use project::{find_run, open_store, recipes_folder};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+/// Exit code of a run that a signal stopped: its state is saved, the same command continues
+/// (EX_TEMPFAIL).
+const STOPPED: u8 = 75;
+
+fn main() -> ExitCode {
+    memory::keep_freed_memory();
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("Error: {error:#}");
+            match error.downcast_ref() {
+                Some(kd_lib::Error::Stopped { .. }) => ExitCode::from(STOPPED),
+                _ => ExitCode::FAILURE,
+            }
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    if let Some(replacement) = arguments::retired(&std::env::args().collect::<Vec<_>>()) {
+        bail!(replacement);
+    }
+    let arguments = Arguments::parse();
+    let store = open_store(arguments.checkpoints);
+    match arguments.verb {
+        Verb::Train {
+            recipe,
+            data,
+            profile,
+            mut set,
+            seed,
+            dry_run,
+        } => {
+            set.extend(seed.map(|seed| format!("seed={seed}")));
+            let recipe = Recipe::read(recipe, &profile, &set)?;
+            let corpus = Corpus::open(data)?;
+            if dry_run {
+                return print(dry_run::describe(&store?, &recipe, &corpus)?);
+            }
+            let run = train(&store?, &recipe, &corpus, &*stop_on_signal()?)?;
+            eprintln!(
+                "{}",
+                table::table(&table::rows(std::slice::from_ref(&run))).text()
+            );
+            print(run.folder()?.display())
+        }
+        Verb::Distill {
+            data,
+            profile,
+            set,
+            seed,
+        } => {
+            let (store, corpus) = (store?, Corpus::open(data)?);
+            let folder = recipes_folder(&store)?;
+            let recipes = distill::recipes(&folder, &profile, &set, seed)?;
+            distill(&store, &recipes, &corpus)
+        }
+        Verb::Evaluate { run, split, data } => {
+            let run = find_run(&store?, &run)?;
+            let scores = match data {
+                Some(file) => predict::score_file(&run, &file)?,
+                None => stored_scores(&run, split)?,
+            };
+            print(table::per_class(&scores, &run.labels).text().trim_end())
+        }
+        Verb::Predict { run, texts } => predict::predict(&find_run(&store?, &run)?, &texts),
+        Verb::Table => {
+            let rows = table::rows(&readable_runs(&store?)?);
+            print(table::table(&rows).text().trim_end())
+        }
+        Verb::Runs => readable_runs(&store?)?.iter().try_for_each(print_run),
+        Verb::Results {
+            verb: ResultsVerb::Add { runs },
+        } => {
+            let store = store?;
+            for run in runs {
+                print(store.add_to_results(&find_run(&store, &run)?)?.display())?;
+            }
+            Ok(())
+        }
+        Verb::Download {
+            name,
+            revision,
+            hub,
+            into,
+        } => {
+            let folder = match name.contains('/') {
+                true => {
+                    let store = store?;
+                    download::download_checkpoint(&name, &revision, &hub, store.checkpoints())?
+                }
+                false => download::download_corpus(&name, &into)?,
+            };
+            print(folder.display())
+        }
+        Verb::Convert { paths } => {
+            let checkpoints = store.ok().map(|store| store.checkpoints().to_path_buf());
+            let checkpoints = checkpoints.unwrap_or_default();
+            paths
+                .iter()
+                .try_for_each(|path| print(convert::convert(path, &checkpoints)?))
+        }
+    }
+}
+
+fn distill(store: &RunStore, recipes: &distill::Recipes, corpus: &Corpus) -> Result<()> {
+    let in_order = [&recipes.teacher, &recipes.student, &recipes.distilled];
+    // What cannot be done is reported before hours of training, not between them.
+    for recipe in in_order {
+        store.plan(recipe, corpus)?;
+    }
+    let stop = stop_on_signal()?;
+    let mut runs = Vec::new();
+    for recipe in in_order {
+        runs.push(train(store, recipe, corpus, &stop)?);
+    }
+    eprintln!("{}", table::table(&table::rows(&runs)).text());
+    let distilled = &runs[2];
+    print(
+        table::per_class(&distilled.report.test, &distilled.labels)
+            .text()
+            .trim_end(),
+    )?;
+    print(distilled.folder()?.display())
+}
+
+/// The scores that a run's report holds.
+fn stored_scores(run: &Run, split: SplitName) -> Result<Scores> {
+    match split {
+        SplitName::Dev => Ok(run.report.dev.clone()),
+        SplitName::Test => {
+            let skipped = run.report.test.is_empty();
+            ensure!(
+                !skipped,
+                "{}: skipped test (data.skip_test); use --split dev",
+                run.report.id
+            );
+            Ok(run.report.test.clone())
+        }
+    }
+}
+
+fn print_run(run: &Run) -> Result<()> {
+    let report = &run.report;
+    let (split, scores) = match report.test.is_empty() {
+        true => ("dev", &report.dev),
+        false => ("test", &report.test),
+    };
+    let (id, accuracy, corpus) = (&report.id, scores.accuracy, &report.corpus);
+    print(format_args!(
+        "{id}\t{split} accuracy {accuracy:.4}\t{corpus}"
+    ))
+}
+
+/// All finished runs that can be read; what is wrong with the others goes to stderr.
+fn readable_runs(store: &RunStore) -> Result<Vec<Run>> {
+    let folder: &Path = store.checkpoints();
+    ensure!(folder.is_dir(), "{}: no such folder", folder.display());
+    let mut runs = Vec::new();
+    for run in store.runs() {
+        match run {
+            Ok(run) => runs.push(run),
+            Err(error) => eprintln!("left out: {error}"),
+        }
+    }
+    Ok(runs)
+}
+
+/// Prints a line. A reader that has closed the pipe has read enough.
+fn print(line: impl Display) -> Result<()> {
+    match writeln!(std::io::stdout(), "{line}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => Ok(result?),
+    }
+}
+
+/// A flag that a signal sets. There is one for the whole process, so that a signal between two
+/// trainings stops the second.
+fn stop_on_signal() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT, SIGUSR1] {
+        // A second signal ends the process at once.
+        signal_hook::flag::register_conditional_shutdown(signal, i32::from(STOPPED), stop.clone())?;
+        signal_hook::flag::register(signal, stop.clone())?;
+    }
+    Ok(stop)
+}
+
+fn train(store: &RunStore, recipe: &Recipe, corpus: &Corpus, stop: &AtomicBool) -> Result<Run> {
+    let mut print_progress = print_lines(std::io::stderr(), Duration::from_secs(5));
+    let mut callback = |progress: &Progress| match stop.load(Ordering::Relaxed) {
+        true => ControlFlow::Break(()),
+        false => print_progress(progress),
+    };
+    Ok(store.run(recipe, corpus, &mut callback)?)
+}

@@ -1,0 +1,134 @@
+//! `kd convert`: recipes of version 0.1 get this version's names and keep their comments.
+
+#[path = "../../tests/common/mod.rs"]
+mod common;
+mod program;
+
+use kd_lib::store::Recipe;
+use program::{kd_output, text};
+
+/// `student.toml` of version 0.1, with a comment behind a renamed key.
+const STUDENT: &str = r#"# The student alone: a BiLSTM over characters, trained on the labels.
+#   kd run notebooks/recipes/student.toml
+name = "bilstm"
+
+[data]
+max_tokens = 64
+
+[model]
+kind = "bilstm"
+embedding = 300
+hidden = 384            # of each direction
+dropout = 0.3
+vocabulary = 5000
+
+[objective]
+kind = "cross_entropy"
+
+[train]
+epochs = 6
+batch = 32
+evaluate_every = 20000
+
+[optimiser]
+learning_rate = 1e-3
+clip = 1.0
+"#;
+
+/// The same with this version's keys.
+const CONVERTED: &str = r#"# The student alone: a BiLSTM over characters, trained on the labels.
+#   kd run notebooks/recipes/student.toml
+name = "bilstm"
+
+[data]
+max_length = 64
+
+[model]
+kind = "bilstm"
+embedding_dim = 300
+hidden_size = 384            # of each direction
+dropout = 0.3
+vocab_size = 5000
+
+[objective]
+kind = "cross_entropy"
+
+[train]
+epochs = 6
+batch_size = 32
+eval_every_samples = 20000
+
+[optimizer]
+learning_rate = 1e-3
+max_grad_norm = 1.0
+"#;
+
+/// A recipe of version 0.1 that extends the student's.
+const DISTILLED: &str = r#"extends = "student.toml"
+name = "bilstm+made"
+teacher = "teacher.toml" # in bf16
+
+[transfer]
+made = 5
+ways = ["crop", "splice", "swap", "graft", "mask"]
+
+[train]
+stretch = 0.3333 # as many updates as 12 epochs
+
+[objective]
+kind = "distillation"
+temperature = 4.0
+hard = 0.5
+soft = 0.5
+"#;
+
+#[test]
+fn a_converted_recipe_keeps_its_comments_and_has_the_new_keys() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("student.toml");
+    std::fs::write(&path, STUDENT).unwrap();
+    let error = Recipe::read(&path, "full", &[]).unwrap_err().to_string();
+    assert!(error.contains("kd convert"), "{error}");
+
+    let output = kd_output(folder.path(), &["convert", path.to_str().unwrap()], "");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), CONVERTED);
+    assert_eq!(std::fs::read_to_string(folder.path().join("student.toml.0.1")).unwrap(), STUDENT);
+    let recipe = Recipe::read(&path, "full", &[]).unwrap();
+    assert_eq!((recipe.data.max_length, recipe.train.batch_size), (64, 32));
+    assert_eq!(recipe.optimizer.max_grad_norm, Some(1.0));
+}
+
+#[test]
+fn values_names_and_the_factor_on_epochs_are_converted() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("student.toml"), STUDENT).unwrap();
+    let path = folder.path().join("bilstm+made.toml");
+    std::fs::write(&path, DISTILLED).unwrap();
+    let student = folder.path().join("student.toml");
+    let arguments = ["convert", student.to_str().unwrap(), path.to_str().unwrap()];
+    let output = kd_output(folder.path(), &arguments, "");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let converted = std::fs::read_to_string(&path).unwrap();
+    for part in [
+        "name = \"bilstm+aug\"",
+        "teacher = \"teacher.toml\" # in bf16",
+        "augmentations_per_text = 5",
+        "[\"span_crop\", \"crossover\", \"rotation\", \"span_replacement\", \"mask\"]",
+        "epochs = 1.9998",
+        "kind = \"kd\"",
+        "hard_weight = 0.5",
+        "soft_weight = 0.5",
+    ] {
+        assert!(converted.contains(part), "no {part:?} in\n{converted}");
+    }
+    assert!(!converted.contains("stretch"), "{converted}");
+}
+
+#[test]
+fn a_file_that_is_neither_recipe_nor_run_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = kd_output(folder.path(), &["convert", folder.path().to_str().unwrap()], "");
+    let error = text(&output.stderr);
+    assert!(!output.status.success() && error.contains("neither a recipe"), "{error}");
+}

@@ -1,0 +1,153 @@
+//! The settings of `[data]` in a recipe, their validation, and the selection of examples that they
+//! describe. Reading files is [`super::corpus`]'s business.
+
+use super::corpus::{Corpus, fold_of};
+use super::text_files::Example;
+use super::truncation::Truncation;
+use crate::{Error, Result};
+use rand::SeedableRng;
+use rand::seq::index::sample;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+
+/// Which examples `max_train_samples` and `label_fraction` draw must not depend on the recipe's
+/// seed.
+const SUBSET_SEED: u64 = 0;
+/// A count above this is a typing error.
+pub(crate) const MAX_COUNT: usize = 1_000_000_000;
+
+/// Which texts a run uses, and how much of each.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataConfig {
+    /// Longest sequence in tokens, special tokens included. The rest of a text is truncated.
+    pub max_length: usize,
+    /// The part of a longer text that is kept.
+    #[serde(default, skip_serializing_if = "Truncation::is_head")]
+    pub truncation: Truncation,
+    /// Train on at most this many examples, drawn with a fixed seed; all if absent.
+    pub max_train_samples: Option<usize>,
+    /// Use the labels of this fraction of them, drawn with a fixed seed. The other texts may join
+    /// the transfer set as unlabelled ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label_fraction: Option<f64>,
+    /// Evaluate on at most this many dev examples, drawn with a fixed seed; all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_dev_samples: Option<usize>,
+    /// `[n, k]`: train without the k-th of n folds. Out-of-fold teachers differ in this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub holdout_fold: Option<[usize; 2]>,
+    /// Do not evaluate on test. A search over settings must set this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub skip_test: bool,
+    /// Drop training texts that recur in dev or test.
+    #[serde(default = "yes")]
+    pub drop_leaks: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+/// The examples that a run uses.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    /// The corpus with the selected training and dev examples.
+    pub corpus: Corpus,
+    /// Training examples whose labels `label_fraction` leaves unused.
+    pub unlabelled_train: Vec<Example>,
+}
+
+impl DataConfig {
+    /// Refuses settings without a meaning.
+    pub fn validate(&self) -> Result<()> {
+        check_count("data.max_length", self.max_length)?;
+        check_count(
+            "data.max_train_samples",
+            self.max_train_samples.unwrap_or(1),
+        )?;
+        check_count("data.max_dev_samples", self.max_dev_samples.unwrap_or(1))?;
+        if let Some(fraction) = self.label_fraction
+            && !(fraction > 0.0 && fraction <= 1.0)
+        {
+            let fix = "it is a fraction: choose a number above 0, at most 1";
+            return Err(Error::recipe(
+                "data.label_fraction",
+                fraction.to_string(),
+                fix,
+            ));
+        }
+        if let Some([folds, held_out]) = self.holdout_fold
+            && (folds < 2 || held_out >= folds)
+        {
+            let fix = "it is [n, k]: choose n above 1, and k below n";
+            let problem = format!("[{folds}, {held_out}]");
+            return Err(Error::recipe("data.holdout_fold", problem, fix));
+        }
+        Ok(())
+    }
+
+    /// Selects the examples that a run uses from a corpus.
+    ///
+    /// # Errors
+    /// If no training text is left.
+    pub fn select(&self, corpus: &Corpus) -> Result<Selection> {
+        let mut corpus = corpus.clone();
+        if self.drop_leaks {
+            corpus = corpus.without_leaks();
+        }
+        draw(&mut corpus.train, self.max_train_samples);
+        let labelled = self
+            .label_fraction
+            .map(|fraction| (fraction * corpus.train.len() as f64).ceil() as usize);
+        let unlabelled_train = draw(&mut corpus.train, labelled);
+        draw(&mut corpus.dev, self.max_dev_samples);
+        if let Some([folds, held_out]) = self.holdout_fold {
+            corpus.train.retain(|e| fold_of(&e.text, folds) != held_out);
+        }
+        if corpus.train.is_empty() {
+            let problem = "no training text is left: all recur in dev or test, or are in the fold";
+            let fix = "set data.drop_leaks = false, give splits that differ, or use fewer folds";
+            return Err(Error::recipe("data", problem, fix));
+        }
+        Ok(Selection {
+            corpus,
+            unlabelled_train,
+        })
+    }
+}
+
+/// Keeps `wanted` examples in their order and returns the others.
+fn draw(examples: &mut Vec<Example>, wanted: Option<usize>) -> Vec<Example> {
+    let Some(wanted) = wanted.filter(|&n| n < examples.len()) else {
+        return Vec::new();
+    };
+    let mut random = ChaCha8Rng::seed_from_u64(SUBSET_SEED);
+    let drawn: HashSet<usize> = sample(&mut random, examples.len(), wanted)
+        .into_iter()
+        .collect();
+    let mut others = Vec::new();
+    let mut row = 0;
+    examples.retain(|example| {
+        let keep = drawn.contains(&row);
+        row += 1;
+        if !keep {
+            others.push(example.clone());
+        }
+        keep
+    });
+    others
+}
+
+/// Refuses a count of 0 and one that no memory can hold.
+pub(crate) fn check_count(key: &str, count: usize) -> Result<()> {
+    if (1..=MAX_COUNT).contains(&count) {
+        return Ok(());
+    }
+    Err(Error::recipe(
+        key,
+        count.to_string(),
+        "choose 1 or more, a billion at most",
+    ))
+}

@@ -1,0 +1,254 @@
+//! The teacher's tokenizer: a Hugging Face tokenizer, the text prefix that its model was trained
+//! with, and the map from the tokenizer's ids to the embedding rows that were kept (see
+//! [`SubwordTokenizer::keep_only`]). Characters are [`super::char_tokenizer`]'s business.
+
+use super::truncation::{SpecialTokens, Truncation};
+use crate::{Error, Result, error::BUG, files};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeSet, HashMap};
+use std::path::Path;
+use tokenizers::models::wordpiece::WordPiece;
+use tokenizers::normalizers::BertNormalizer;
+use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
+use tokenizers::processors::bert::BertProcessing;
+use tokenizers::{Tokenizer, TruncationParams};
+
+/// The settings of a saved tokenizer, beside its `tokenizer.json`.
+const SETTINGS: &str = "tokenizer_settings.json";
+
+/// A tokenizer with its prefix, its truncation and its kept embedding rows.
+#[derive(Debug, Clone)]
+pub struct SubwordTokenizer {
+    tokenizer: Tokenizer,
+    settings: Settings,
+    /// Tokenizer id → row; empty while every row is kept.
+    row_of: HashMap<u32, i64>,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Settings {
+    prefix: String,
+    max_length: usize,
+    #[serde(default)]
+    truncation: Truncation,
+    pad_id: u32,
+    unk_id: u32,
+    /// Tokenizer ids of the kept rows, ascending; absent if all are kept.
+    kept_ids: Option<Vec<u32>>,
+}
+
+impl SubwordTokenizer {
+    /// Opens the tokenizer of a BERT checkpoint folder: `tokenizer.json`, else `vocab.txt` (WordPiece,
+    /// lower-cased unless `tokenizer_config.json` says `do_lower_case: false`).
+    pub fn open(
+        folder: &Path,
+        prefix: &str,
+        max_length: usize,
+        truncation: Truncation,
+    ) -> Result<SubwordTokenizer> {
+        let json = folder.join("tokenizer.json");
+        let tokenizer = if json.exists() {
+            read_tokenizer(&json)?
+        } else {
+            word_piece(folder)?
+        };
+        let special = |names: [&str; 2]| names.iter().find_map(|name| tokenizer.token_to_id(name));
+        let fix = "use the tokenizer that the checkpoint came with";
+        let missing =
+            |what: &str| Error::file(folder, format!("the tokenizer has no {what} token"), fix);
+        let pad_id = special(["[PAD]", "<pad>"]).ok_or_else(|| missing("padding"))?;
+        let unk_id = special(["[UNK]", "<unk>"]).ok_or_else(|| missing("unknown"))?;
+        let settings = Settings {
+            prefix: prefix.to_owned(),
+            max_length,
+            truncation,
+            pad_id,
+            unk_id,
+            kept_ids: None,
+        };
+        SubwordTokenizer::assemble(folder, tokenizer, settings)
+    }
+
+    /// Opens what [`SubwordTokenizer::write`] wrote.
+    pub fn read(folder: &Path) -> Result<SubwordTokenizer> {
+        let settings = files::read_json(&folder.join(SETTINGS))?;
+        SubwordTokenizer::assemble(
+            folder,
+            read_tokenizer(&folder.join("tokenizer.json"))?,
+            settings,
+        )
+    }
+
+    /// Writes `tokenizer.json` and `tokenizer_settings.json`.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let path = folder.join("tokenizer.json");
+        let text = self
+            .tokenizer
+            .to_string(false)
+            .map_err(Error::in_file(&path, BUG))?;
+        files::write_text(&path, &text)?;
+        files::write_json(&folder.join(SETTINGS), &self.settings)
+    }
+
+    fn assemble(
+        folder: &Path,
+        mut tokenizer: Tokenizer,
+        settings: Settings,
+    ) -> Result<SubwordTokenizer> {
+        let truncation = TruncationParams {
+            max_length: settings.max_length,
+            ..TruncationParams::default()
+        };
+        tokenizer.with_padding(None);
+        // Truncation in the middle acts on the ids, which must arrive complete.
+        tokenizer
+            .with_truncation(settings.truncation.is_head().then_some(truncation))
+            .map_err(Error::in_file(folder, "raise data.max_length"))?;
+        let kept = settings.kept_ids.iter().flatten().enumerate();
+        let row_of = kept.map(|(row, &id)| (id, row as i64)).collect();
+        Ok(SubwordTokenizer {
+            tokenizer,
+            settings,
+            row_of,
+        })
+    }
+
+    /// Embedding rows of each text's tokens, special tokens included.
+    pub fn encode(&self, texts: &[&str]) -> Result<Vec<Vec<i64>>> {
+        Ok(self
+            .tokenizer_ids(texts)?
+            .into_iter()
+            .map(|ids| ids.into_iter().map(|id| self.row(id)).collect())
+            .collect())
+    }
+
+    /// The tokenizer's own ids, which do not depend on dropped rows.
+    pub fn tokenizer_ids(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
+        let inputs: Vec<String> = texts
+            .iter()
+            .map(|t| format!("{}{t}", self.settings.prefix))
+            .collect();
+        let failed = Error::in_file(
+            Path::new("tokenizer.json"),
+            "use the checkpoint's own tokenizer",
+        );
+        let encodings = self.tokenizer.encode_batch(inputs, true).map_err(failed)?;
+        let Settings {
+            truncation,
+            max_length,
+            ..
+        } = self.settings;
+        let truncated = |e: &tokenizers::Encoding| {
+            truncation.apply(e.get_ids().to_vec(), max_length, SpecialTokens::BERT)
+        };
+        Ok(encodings.iter().map(truncated).collect())
+    }
+
+    /// The tokenizer's id of a single character inside a word. If the tokenizer normalizes the
+    /// character (a wide comma to a plain one), the id of the result; none if it is unknown.
+    pub fn id_of_character(&self, character: &str) -> Option<u32> {
+        let normalised = || {
+            self.tokenizer
+                .encode(character, false)
+                .ok()?
+                .get_ids()
+                .last()
+                .copied()
+        };
+        self.tokenizer
+            .token_to_id(character)
+            .or_else(normalised)
+            .filter(|&id| id != self.settings.unk_id)
+    }
+
+    /// Drops the embedding rows that `texts` never use: a Chinese corpus needs a twentieth of a
+    /// multilingual vocabulary. Outputs on these texts stay the same. Other subwords become unknown.
+    pub fn keep_only(&self, texts: &[&str]) -> Result<SubwordTokenizer> {
+        let mut used: BTreeSet<u32> = self.tokenizer_ids(texts)?.into_iter().flatten().collect();
+        used.extend([self.settings.pad_id, self.settings.unk_id]);
+        let settings = Settings {
+            kept_ids: Some(used.into_iter().collect()),
+            ..self.settings.clone()
+        };
+        SubwordTokenizer::assemble(
+            Path::new("tokenizer.json"),
+            self.tokenizer.clone(),
+            settings,
+        )
+    }
+
+    /// Tokenizer ids of the kept rows, if rows were dropped.
+    pub fn kept_ids(&self) -> Option<&[u32]> {
+        self.settings.kept_ids.as_deref()
+    }
+
+    /// Row of the padding token.
+    pub fn pad_id(&self) -> i64 {
+        self.row(self.settings.pad_id)
+    }
+
+    fn row(&self, id: u32) -> i64 {
+        match self.settings.kept_ids {
+            None => id.into(),
+            Some(_) => *self
+                .row_of
+                .get(&id)
+                .unwrap_or_else(|| &self.row_of[&self.settings.unk_id]),
+        }
+    }
+}
+
+fn read_tokenizer(path: &Path) -> Result<Tokenizer> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    Tokenizer::from_bytes(bytes).map_err(Error::in_file(
+        path,
+        "not a tokenizer: download the checkpoint's own again",
+    ))
+}
+
+fn word_piece(folder: &Path) -> Result<Tokenizer> {
+    #[derive(Deserialize, Default)]
+    struct Config {
+        do_lower_case: Option<bool>,
+    }
+    let path = folder.join("vocab.txt");
+    if !path.exists() {
+        let fix = "copy the one that the checkpoint came with";
+        return Err(Error::file(
+            folder,
+            "no tokenizer.json and no vocab.txt",
+            fix,
+        ));
+    }
+    let config_path = folder.join("tokenizer_config.json");
+    let config: Config = if config_path.exists() {
+        files::read_json(&config_path)?
+    } else {
+        Config::default()
+    };
+    let fix = "a WordPiece vocabulary has one subword a line, [UNK], [CLS] and [SEP] among them";
+    let bad = |e: &dyn std::fmt::Display| Error::file(&path, e.to_string(), fix);
+    let model = WordPiece::from_file(&path.to_string_lossy())
+        .unk_token("[UNK]".into())
+        .build()
+        .map_err(|e| bad(&e))?;
+    let mut tokenizer = Tokenizer::new(model);
+    let id = |name: &str| {
+        tokenizer
+            .token_to_id(name)
+            .map(|id| (name.to_owned(), id))
+            .ok_or_else(|| bad(&format!("no {name}")))
+    };
+    let post = BertProcessing::new(id("[SEP]")?, id("[CLS]")?);
+    tokenizer
+        .with_normalizer(Some(BertNormalizer::new(
+            true,
+            true,
+            None,
+            config.do_lower_case.unwrap_or(true),
+        )))
+        .with_pre_tokenizer(Some(BertPreTokenizer))
+        .with_post_processor(Some(post));
+    Ok(tokenizer)
+}

@@ -1,0 +1,80 @@
+//! The one place where a text becomes token ids: characters for the student, subwords for the
+//! teacher. A tokenizer is saved with its model, so that a text is read in use as it was read in
+//! training.
+
+use super::batch::TokenizedSplit;
+use super::char_tokenizer::{CharTokenizer, PAD, Vocabulary};
+use super::config::DataConfig;
+use super::subword_tokenizer::SubwordTokenizer;
+use super::text_files::Example;
+use crate::Result;
+use std::path::Path;
+
+/// Turns texts into token ids.
+#[derive(Debug, Clone)]
+pub enum Tokenizer {
+    /// One token a character.
+    Char(CharTokenizer),
+    /// The subwords of a Hugging Face tokenizer.
+    Subword(Box<SubwordTokenizer>),
+}
+
+impl Tokenizer {
+    /// Ids of each text; none is empty.
+    pub fn encode(&self, texts: &[&str]) -> Result<Vec<Vec<i64>>> {
+        match self {
+            Tokenizer::Char(tokenizer) => Ok(tokenizer.encode(texts)),
+            Tokenizer::Subword(tokenizer) => tokenizer.encode(texts),
+        }
+    }
+
+    /// Ids and labels of a split.
+    pub fn encode_split(&self, examples: &[Example]) -> Result<TokenizedSplit> {
+        let texts: Vec<&str> = examples.iter().map(|e| e.text.as_str()).collect();
+        Ok(TokenizedSplit {
+            ids: self.encode(&texts)?,
+            labels: examples.iter().map(|e| e.label as i64).collect(),
+            pad_id: self.pad_id(),
+        })
+    }
+
+    /// The id that fills the short rows of a batch.
+    pub fn pad_id(&self) -> i64 {
+        match self {
+            Tokenizer::Char(_) => PAD,
+            Tokenizer::Subword(tokenizer) => tokenizer.pad_id(),
+        }
+    }
+
+    /// Number of rows of the embedding that this tokenizer needs, if the tokenizer decides it. A
+    /// subword tokenizer that keeps all rows leaves the number to the checkpoint.
+    pub fn vocab_size(&self) -> Option<i64> {
+        match self {
+            Tokenizer::Char(tokenizer) => Some(tokenizer.vocabulary.entries().len() as i64),
+            Tokenizer::Subword(tokenizer) => tokenizer.kept_ids().map(|kept| kept.len() as i64),
+        }
+    }
+
+    /// Writes the tokenizer's files beside its model.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        match self {
+            Tokenizer::Char(tokenizer) => tokenizer.vocabulary.write(&folder.join("vocab.txt")),
+            Tokenizer::Subword(tokenizer) => tokenizer.write(folder),
+        }
+    }
+
+    /// Opens what [`Tokenizer::write`] wrote, for a run with these `[data]` settings.
+    pub fn read(folder: &Path, data: &DataConfig) -> Result<Tokenizer> {
+        let vocabulary = folder.join("vocab.txt");
+        if vocabulary.exists() {
+            return Ok(Tokenizer::Char(CharTokenizer {
+                vocabulary: Vocabulary::read(&vocabulary)?,
+                max_length: data.max_length,
+                truncation: data.truncation,
+            }));
+        }
+        Ok(Tokenizer::Subword(Box::new(SubwordTokenizer::read(
+            folder,
+        )?)))
+    }
+}

@@ -1,0 +1,238 @@
+//! The transfer set: texts beside the labelled ones, for a teacher to label (Hinton et al. 2015,
+//! section 2; Tang et al. 2019, section 3.3). It holds unlabelled lines of a file, training texts
+//! whose labels are not used, and augmented texts, which are made of others character by character.
+//! Which texts are augmented depends on their sources alone and not on a run's seed, so that a
+//! teacher computes each text's logits once for all seeds.
+
+use super::config::check_count;
+use super::corpus::Corpus;
+use super::text_files::{Example, normalize, read_lines};
+use crate::{Error, Result};
+use rand::seq::IndexedRandom;
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+/// Stands for a masked character. It is rare in texts, so tokenizers read it as unknown.
+const MASK: char = '\u{25A1}';
+/// An augmented text whose bigram Jaccard similarity to its source exceeds this teaches little.
+const MAX_SIMILARITY: f64 = 0.9;
+/// Longest replaced span in characters: a word is seldom longer.
+const MAX_SPAN: usize = 4;
+/// Attempts to make an augmented text that is new.
+const ATTEMPTS: usize = 8;
+
+/// Which texts join the labelled ones: `[transfer]` in a recipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TransferConfig {
+    /// A file of unlabelled texts, one a line.
+    pub unlabelled_file: Option<PathBuf>,
+    /// Add the training texts whose labels `data.label_fraction` leaves unused.
+    #[serde(default)]
+    pub unlabelled_train: bool,
+    /// Augmented texts to make of each text.
+    #[serde(default)]
+    pub augmentations_per_text: usize,
+    /// The kinds of augmentation; each augmented text draws one of them.
+    #[serde(default = "default_augmentations")]
+    pub augmentations: Vec<Augmentation>,
+    /// Give an augmented text the label of its source. Otherwise only the teacher labels it.
+    #[serde(default)]
+    pub augmentations_keep_label: bool,
+}
+
+/// One way to make an augmented text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Augmentation {
+    /// Masks a sixth of the characters, at least one.
+    Mask,
+    /// Keeps a span of half to nine tenths of the text.
+    SpanCrop,
+    /// The beginning of the text, followed by the end of another.
+    Crossover,
+    /// Rotates the text at a random position: the second part comes first.
+    Rotation,
+    /// Replaces a span of one to four characters by a span of another text.
+    SpanReplacement,
+}
+
+fn default_augmentations() -> Vec<Augmentation> {
+    vec![
+        Augmentation::Mask,
+        Augmentation::SpanCrop,
+        Augmentation::Crossover,
+        Augmentation::Rotation,
+    ]
+}
+
+/// A text of the transfer set.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransferText {
+    /// The text.
+    pub text: String,
+    /// Its class, if it has one.
+    pub label: Option<usize>,
+    /// Whether it is augmented, that is, made of another text.
+    pub synthetic: bool,
+}
+
+/// A text that augmentations start from.
+struct Source {
+    characters: Vec<char>,
+    label: Option<usize>,
+}
+
+impl TransferConfig {
+    /// Refuses settings without a meaning.
+    pub fn validate(&self, has_teacher: bool) -> Result<()> {
+        check_count("transfer.augmentations", self.augmentations.len())?;
+        let only_teacher_labels = self.unlabelled_file.is_some()
+            || self.unlabelled_train
+            || !self.augmentations_keep_label;
+        if !has_teacher && only_teacher_labels {
+            let fix = "only a teacher labels these texts: name one, or set \
+                       transfer.augmentations_keep_label = true";
+            return Err(Error::recipe("transfer", "no teacher", fix));
+        }
+        Ok(())
+    }
+
+    /// The transfer set of a corpus whose training split is labelled. `unlabelled_train` are the
+    /// training texts whose labels are not used. No text of the set recurs in it, in training, in
+    /// dev or in test; texts that differ only by blanks at an end count as equal.
+    pub fn build(
+        &self,
+        corpus: &Corpus,
+        unlabelled_train: &[Example],
+    ) -> Result<Vec<TransferText>> {
+        let examples = corpus.train.iter().chain(&corpus.dev).chain(&corpus.test);
+        let mut seen: HashSet<String> = examples.map(|e| e.text.clone()).collect();
+        let mut set = self.unlabelled_texts(unlabelled_train, &mut seen)?;
+        let mut sources = Vec::new();
+        for example in &corpus.train {
+            let label = self.augmentations_keep_label.then_some(example.label);
+            sources.push(Source::new(&example.text, label));
+        }
+        for text in &set {
+            sources.push(Source::new(&text.text, None));
+        }
+        let originals = seen.clone();
+        let mut random = ChaCha8Rng::seed_from_u64(0);
+        for _ in 0..self.augmentations_per_text {
+            for source in &sources {
+                for _ in 0..ATTEMPTS {
+                    let Some(text) = self.augment(source, &sources, &mut random) else {
+                        continue;
+                    };
+                    if originals.contains(text.trim()) || !seen.insert(text.clone()) {
+                        continue;
+                    }
+                    let label = source.label;
+                    set.push(TransferText {
+                        text,
+                        label,
+                        synthetic: true,
+                    });
+                    break;
+                }
+            }
+        }
+        Ok(set)
+    }
+
+    /// Unlabelled texts of the file and of the training split that were not seen before.
+    fn unlabelled_texts(
+        &self,
+        unlabelled_train: &[Example],
+        seen: &mut HashSet<String>,
+    ) -> Result<Vec<TransferText>> {
+        let mut texts = Vec::new();
+        if let Some(path) = &self.unlabelled_file {
+            texts.extend(read_lines(path)?.iter().map(|line| normalize(line)));
+        }
+        if self.unlabelled_train {
+            texts.extend(unlabelled_train.iter().map(|e| e.text.clone()));
+        }
+        texts.retain(|text| !text.is_empty() && seen.insert(text.clone()));
+        let unlabelled = |text| TransferText {
+            text,
+            label: None,
+            synthetic: false,
+        };
+        Ok(texts.into_iter().map(unlabelled).collect())
+    }
+
+    /// An augmented text, unless it is empty or nearly equal to its source.
+    fn augment(&self, source: &Source, all: &[Source], random: &mut ChaCha8Rng) -> Option<String> {
+        let text = &source.characters;
+        if text.len() < 2 {
+            return None;
+        }
+        let cut = random.random_range(1..text.len());
+        let augmented = match self.augmentations.choose(random)? {
+            Augmentation::Mask => mask(text, random),
+            Augmentation::SpanCrop => span_crop(text, random),
+            Augmentation::Crossover => crossover(text, cut, &all.choose(random)?.characters),
+            Augmentation::Rotation => [&text[cut..], &text[..cut]].concat(),
+            Augmentation::SpanReplacement => {
+                let other = &all.choose(random)?.characters;
+                span_replacement(text, other, random)
+            }
+        };
+        let is_new = bigram_jaccard(text, &augmented) <= MAX_SIMILARITY;
+        is_new.then(|| augmented.into_iter().collect())
+    }
+}
+
+impl Source {
+    fn new(text: &str, label: Option<usize>) -> Source {
+        Source {
+            characters: text.chars().collect(),
+            label,
+        }
+    }
+}
+
+fn mask(text: &[char], random: &mut ChaCha8Rng) -> Vec<char> {
+    let always_masked = random.random_range(0..text.len());
+    let mut masked = text.to_vec();
+    for (at, character) in masked.iter_mut().enumerate() {
+        if at == always_masked || random.random_ratio(1, 6) {
+            *character = MASK;
+        }
+    }
+    masked
+}
+
+fn span_crop(text: &[char], random: &mut ChaCha8Rng) -> Vec<char> {
+    let kept = (text.len() as f64 * random.random_range(0.5..0.9)).ceil() as usize;
+    let start = random.random_range(0..=text.len() - kept);
+    text[start..start + kept].to_vec()
+}
+
+/// The text up to `cut`, and the other text from the same relative position.
+fn crossover(text: &[char], cut: usize, other: &[char]) -> Vec<char> {
+    [&text[..cut], &other[other.len() * cut / text.len()..]].concat()
+}
+
+fn span_replacement(text: &[char], other: &[char], random: &mut ChaCha8Rng) -> Vec<char> {
+    let widest = MAX_SPAN.min(text.len() - 1).min(other.len());
+    let width = random.random_range(widest.min(1)..=widest);
+    let from = random.random_range(0..=other.len() - width);
+    let to = random.random_range(0..=text.len() - width);
+    [&text[..to], &other[from..from + width], &text[to + width..]].concat()
+}
+
+/// Jaccard similarity of two texts' sets of neighbouring character pairs.
+fn bigram_jaccard(a: &[char], b: &[char]) -> f64 {
+    let bigrams = |text: &[char]| -> HashSet<[char; 2]> {
+        text.windows(2).map(|pair| [pair[0], pair[1]]).collect()
+    };
+    let (a, b) = (bigrams(a), bigrams(b));
+    let common = a.intersection(&b).count();
+    common as f64 / (a.len() + b.len() - common).max(1) as f64
+}

@@ -1,0 +1,62 @@
+//! From a model to scores: logits of a split, [`metrics`], [`calibration`], and whether a
+//! difference between runs is statistically distinguishable ([`significance`]). Nothing is trained
+//! here.
+
+pub mod calibration;
+pub mod logits;
+pub mod metrics;
+pub mod significance;
+
+pub use calibration::{ReliabilityBin, fit_temperature, reliability_bins};
+pub use logits::{argmax, probabilities};
+pub use metrics::{ClassScores, Scores, agreement};
+
+use crate::data::{Batch, TokenizedSplit};
+use crate::models::{Classifier, Mode};
+use crate::precision::Precision;
+use crate::{Error, Result};
+use ndarray::Array2;
+use tch::{Device, Kind, Tensor};
+
+/// Logits `[example, class]` of a split, in the split's order, fp32 on the CPU. `batches` are the
+/// split's rows, batch by batch (see [`crate::data::batch::eval_batches`]).
+pub fn predict_logits(
+    model: &dyn Classifier,
+    split: &TokenizedSplit,
+    batches: &[Vec<usize>],
+    precision: Precision,
+) -> Tensor {
+    let _guard = tch::no_grad_guard();
+    let device = model.params().device();
+    let mut parts = Vec::new();
+    for rows in batches {
+        let batch = Batch::collate(split, rows, device);
+        let logits = model.logits(&batch, Mode::Eval, precision);
+        parts.push(logits.to_device(Device::Cpu));
+    }
+    let in_batch_order = Tensor::cat(&parts, 0);
+    let order: Vec<i64> = batches.iter().flatten().map(|&row| row as i64).collect();
+    let order = Tensor::from_slice(&order);
+    in_batch_order
+        .zeros_like()
+        .index_copy(0, &order, &in_batch_order)
+}
+
+/// Scores of logits `[example, class]` against a split's labels.
+pub fn score(logits: &Tensor, labels: &[i64]) -> Result<Scores> {
+    let labels: Vec<usize> = labels.iter().map(|&label| label as usize).collect();
+    Ok(Scores::of(to_array(logits)?.view(), &labels))
+}
+
+/// A tensor `[rows, columns]` as an fp32 array.
+pub fn to_array(tensor: &Tensor) -> Result<Array2<f32>> {
+    let (rows, columns) = tensor.size2()?;
+    let flat = tensor
+        .to_device(Device::Cpu)
+        .to_kind(Kind::Float)
+        .contiguous()
+        .view(-1);
+    let values = Vec::<f32>::try_from(flat)?;
+    Array2::from_shape_vec((rows as usize, columns as usize), values)
+        .map_err(|e| Error::Shape(e.to_string()))
+}

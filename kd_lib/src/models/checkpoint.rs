@@ -1,0 +1,139 @@
+//! A pretrained checkpoint folder in BERT's layout: `config.json`, `model.safetensors` and a
+//! tokenizer. This module reads it; the networks decide what they take from it.
+
+use super::bert::{BertConfig, WORD_EMBEDDINGS};
+use super::params::Params;
+use crate::data::{SubwordTokenizer, Truncation, Vocabulary};
+use crate::files::TensorFile;
+use crate::{Error, Result};
+use std::path::{Path, PathBuf};
+use tch::Tensor;
+
+/// The files of a checkpoint folder that decide a result.
+const FILES: [&str; 5] = [
+    "model.safetensors",
+    "config.json",
+    "tokenizer.json",
+    "vocab.txt",
+    "tokenizer_config.json",
+];
+
+/// An opened checkpoint folder.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    /// The folder.
+    pub folder: PathBuf,
+    /// Its `config.json`.
+    pub config: BertConfig,
+}
+
+/// Vectors of single characters of a checkpoint.
+pub struct CharEmbeddings {
+    /// Vocabulary row of each vector.
+    pub rows: Vec<i64>,
+    /// `[rows, width]`.
+    pub vectors: Tensor,
+}
+
+impl Checkpoint {
+    /// Opens a checkpoint: a folder of this name in `checkpoints`, or a path.
+    pub fn open(checkpoints: &Path, name: &str) -> Result<Checkpoint> {
+        let named = checkpoints.join(name);
+        let folder = if named.is_dir() {
+            named
+        } else {
+            PathBuf::from(name)
+        };
+        if !folder.join("model.safetensors").exists() {
+            let fix = "run `make setup` for the default teacher, or put config.json, \
+                       model.safetensors and the tokenizer of a BERT checkpoint there";
+            return Err(Error::file(&folder, "no model.safetensors", fix));
+        }
+        let config = BertConfig::read(&folder.join("config.json"))?;
+        Ok(Checkpoint { folder, config })
+    }
+
+    /// The files that decide a result.
+    pub fn files(&self) -> Vec<PathBuf> {
+        let mut paths: Vec<PathBuf> = FILES.iter().map(|name| self.folder.join(name)).collect();
+        paths.retain(|path| path.exists());
+        paths
+    }
+
+    /// Assigns the checkpoint's encoder weights to parameters of the same names; parameters whose
+    /// names begin with `keep` stay as they are. `kept_ids` are the rows of the word embedding to
+    /// take; all if absent.
+    pub fn assign(&self, params: &Params, keep: &str, kept_ids: Option<&[u32]>) -> Result<()> {
+        let mut weights = Weights::read(&self.folder)?;
+        for param in params.iter().filter(|p| p.name.starts_with(keep)) {
+            let name = format!("{}{}", weights.prefix, param.name);
+            weights
+                .file
+                .tensors
+                .insert(name, param.tensor.detach().copy());
+        }
+        let word = format!("{}{WORD_EMBEDDINGS}", weights.prefix);
+        let table = weights.file.take(&weights.path, &word)?;
+        let table = select_rows(&weights.path, table, kept_ids)?;
+        weights.file.tensors.insert(word, table);
+        params.assign(&weights.path, &mut weights.file, weights.prefix)
+    }
+
+    /// The word vectors of those single characters of a vocabulary that the checkpoint's tokenizer
+    /// knows.
+    pub fn char_embeddings(&self, vocabulary: &Vocabulary) -> Result<CharEmbeddings> {
+        let tokenizer = SubwordTokenizer::open(&self.folder, "", 8, Truncation::Head)?;
+        let (mut rows, mut ids) = (Vec::new(), Vec::new());
+        for (row, character) in vocabulary.entries().iter().enumerate().skip(2) {
+            if let Some(id) = tokenizer.id_of_character(character) {
+                rows.push(row as i64);
+                ids.push(id);
+            }
+        }
+        let mut weights = Weights::read(&self.folder)?;
+        let word = format!("{}{WORD_EMBEDDINGS}", weights.prefix);
+        let table = weights.file.take(&weights.path, &word)?;
+        let vectors = select_rows(&weights.path, table, Some(&ids))?;
+        Ok(CharEmbeddings { rows, vectors })
+    }
+}
+
+/// The tensors of a checkpoint.
+struct Weights {
+    path: PathBuf,
+    file: TensorFile,
+    /// What precedes the encoder's parameter names.
+    prefix: &'static str,
+}
+
+impl Weights {
+    fn read(folder: &Path) -> Result<Weights> {
+        let path = folder.join("model.safetensors");
+        let mut file = TensorFile::read(&path)?;
+        // The first BERT checkpoints say gamma and beta.
+        let modern = |name: String| {
+            name.replace("LayerNorm.gamma", "LayerNorm.weight")
+                .replace("LayerNorm.beta", "LayerNorm.bias")
+        };
+        let tensors = std::mem::take(&mut file.tensors).into_iter();
+        file.tensors = tensors
+            .map(|(name, tensor)| (modern(name), tensor))
+            .collect();
+        let prefixed = file.tensors.keys().any(|name| name.starts_with("bert."));
+        let prefix = if prefixed { "bert." } else { "" };
+        Ok(Weights { path, file, prefix })
+    }
+}
+
+/// The rows of an embedding table with these ids; all rows if there are no ids.
+fn select_rows(path: &Path, table: Tensor, ids: Option<&[u32]>) -> Result<Tensor> {
+    let Some(ids) = ids else { return Ok(table) };
+    let available = table.size()[0];
+    if let Some(beyond) = ids.iter().find(|&&id| i64::from(id) >= available) {
+        let problem = format!("the tokenizer has id {beyond}, the embedding has {available} rows");
+        let fix = "use the tokenizer that the checkpoint came with";
+        return Err(Error::file(path, problem, fix));
+    }
+    let ids: Vec<i64> = ids.iter().map(|&id| id.into()).collect();
+    Ok(table.index_select(0, &Tensor::from_slice(&ids)))
+}

@@ -1,0 +1,44 @@
+//! Knowledge distillation with a temperature (Hinton, Vinyals & Dean 2015, section 2).
+
+use super::{
+    Loss, LossInputs, Objective, check_temperature, check_weights, kl_divergence,
+    softened_log_probabilities,
+};
+use crate::Result;
+use serde::{Deserialize, Serialize};
+
+/// `hard_weight · CE(s, y) + soft_weight · T² · KL(softmax(t/T) ‖ softmax(s/T))` of student logits
+/// s, teacher logits t and labels y. The KL is summed over classes and averaged over rows; T² keeps
+/// the size of the soft loss's gradient when T changes.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kd {
+    /// T, above 0: how far both distributions are softened.
+    pub temperature: f64,
+    /// Weight of the hard loss.
+    pub hard_weight: f64,
+    /// Weight of the soft loss.
+    pub soft_weight: f64,
+}
+
+impl Objective for Kd {
+    fn validate(&self) -> Result<()> {
+        check_temperature(self.temperature)?;
+        check_weights(&[
+            ("soft_weight", self.soft_weight),
+            ("hard_weight", self.hard_weight),
+        ])
+    }
+
+    fn loss(&self, inputs: &LossInputs) -> Result<Loss> {
+        let temperature = self.temperature;
+        let logits = inputs.student_logits();
+        let rows = logits.size()[0] as f64;
+        let student = softened_log_probabilities(&logits, temperature);
+        let teacher = softened_log_probabilities(&inputs.teacher_logits()?, temperature);
+        let soft = kl_divergence(&student, &teacher) * (temperature * temperature / rows);
+        let hard = inputs.hard_loss();
+        let total = &hard * self.hard_weight + &soft * self.soft_weight;
+        Ok(Loss { total, hard, soft })
+    }
+}

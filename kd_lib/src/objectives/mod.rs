@@ -1,0 +1,303 @@
+//! What training minimises. Each loss is one file with its paper's equation; all see the
+//! [`ModelOutput`]s of student and teacher. Every loss is computed in fp32 (f64 from f64 logits)
+//! and is a mean over the rows of its micro-batch. To add a loss, write a file like [`kd`] and add
+//! a variant to [`ObjectiveConfig`]; a loss of a notebook or of another crate uses
+//! [`CustomObjective`].
+
+pub mod cross_entropy;
+pub mod dist;
+pub mod dkd;
+pub mod kd;
+pub mod kd_as_published;
+pub mod logit_mse;
+
+pub use cross_entropy::CrossEntropy;
+pub use dist::Dist;
+pub use dkd::Dkd;
+pub use kd::Kd;
+pub use kd_as_published::KdAsPublished;
+pub use logit_mse::LogitMse;
+
+use crate::models::ModelOutput;
+use crate::precision::to_full_precision;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::fmt::Debug;
+use std::sync::Arc;
+use tch::{Reduction, Tensor};
+
+/// The label of a text that has none.
+pub const UNLABELLED: i64 = -100;
+
+/// What a loss is computed from.
+#[derive(Debug)]
+pub struct LossInputs<'a> {
+    /// What the trained model computed: logits `[batch, classes]`.
+    pub student: &'a ModelOutput,
+    /// The teacher's logits `[batch, classes]`, and its pooled hidden states if the objective names
+    /// layers.
+    pub teacher: Option<&'a ModelOutput>,
+    /// `[batch]` int64; [`UNLABELLED`] for a text without a label.
+    pub labels: &'a Tensor,
+}
+
+/// A loss and its parts, each a scalar tensor. A part that does not apply is zero.
+#[derive(Debug)]
+pub struct Loss {
+    /// What is differentiated.
+    pub total: Tensor,
+    /// Cross-entropy against the labels, unweighted.
+    pub hard: Tensor,
+    /// The teacher's part: unweighted if it is one term, the weighted sum if it has several.
+    pub soft: Tensor,
+}
+
+/// A loss function with its settings.
+pub trait Objective: Debug + Send + Sync {
+    /// Whether the loss needs a teacher.
+    fn needs_teacher(&self) -> bool {
+        true
+    }
+
+    /// Refuses settings without a meaning.
+    fn validate(&self) -> Result<()>;
+
+    /// Refuses a loss that is undefined or constant for this many classes.
+    fn validate_classes(&self, _classes: usize) -> Result<()> {
+        Ok(())
+    }
+
+    /// The loss of one micro-batch.
+    ///
+    /// # Errors
+    /// If the loss needs a teacher and there is none.
+    fn loss(&self, inputs: &LossInputs) -> Result<Loss>;
+}
+
+/// Which loss: `[objective]` in a recipe.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum ObjectiveConfig {
+    /// Cross-entropy against the labels.
+    CrossEntropy(CrossEntropy),
+    /// Hinton et al. 2015.
+    Kd(Kd),
+    /// Tang et al. 2019.
+    LogitMse(LogitMse),
+    /// Zhao et al. 2022.
+    Dkd(Dkd),
+    /// Huang et al. 2022.
+    Dist(Dist),
+    /// The published experiment's loss.
+    KdAsPublished(KdAsPublished),
+    /// A loss that a notebook or another crate defines.
+    Custom(CustomObjective),
+}
+
+impl ObjectiveConfig {
+    /// The settings as a loss function.
+    ///
+    /// # Errors
+    /// If the loss is a custom one that this program does not have.
+    pub fn objective(&self) -> Result<&dyn Objective> {
+        match self {
+            ObjectiveConfig::CrossEntropy(loss) => Ok(loss),
+            ObjectiveConfig::Kd(loss) => Ok(loss),
+            ObjectiveConfig::LogitMse(loss) => Ok(loss),
+            ObjectiveConfig::Dkd(loss) => Ok(loss),
+            ObjectiveConfig::Dist(loss) => Ok(loss),
+            ObjectiveConfig::KdAsPublished(loss) => Ok(loss),
+            ObjectiveConfig::Custom(custom) => custom.objective(),
+        }
+    }
+
+    /// The temperature, if the loss has one.
+    pub fn temperature(&self) -> Option<f64> {
+        match self {
+            ObjectiveConfig::Kd(Kd { temperature, .. })
+            | ObjectiveConfig::KdAsPublished(KdAsPublished { temperature, .. })
+            | ObjectiveConfig::Dkd(Dkd { temperature, .. })
+            | ObjectiveConfig::Dist(Dist { temperature, .. }) => Some(*temperature),
+            ObjectiveConfig::CrossEntropy(_)
+            | ObjectiveConfig::LogitMse(_)
+            | ObjectiveConfig::Custom(_) => None,
+        }
+    }
+
+    /// The same loss at another temperature, if it has one.
+    pub fn with_temperature(mut self, value: f64) -> ObjectiveConfig {
+        match &mut self {
+            ObjectiveConfig::Kd(Kd { temperature, .. })
+            | ObjectiveConfig::KdAsPublished(KdAsPublished { temperature, .. })
+            | ObjectiveConfig::Dkd(Dkd { temperature, .. })
+            | ObjectiveConfig::Dist(Dist { temperature, .. }) => *temperature = value,
+            ObjectiveConfig::CrossEntropy(_)
+            | ObjectiveConfig::LogitMse(_)
+            | ObjectiveConfig::Custom(_) => {}
+        }
+        self
+    }
+}
+
+/// A loss of a notebook or of another crate. Its name, version and settings enter the run's id;
+/// raise the version when the code changes.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CustomObjective {
+    /// The loss's name.
+    pub name: String,
+    /// Version of its code.
+    pub version: u32,
+    /// Its settings.
+    pub settings: serde_json::Value,
+    #[serde(skip)]
+    objective: Option<Arc<dyn Objective>>,
+}
+
+impl CustomObjective {
+    /// A recipe's objective with a loss of one's own. `settings` are stored in the recipe.
+    pub fn new(
+        name: &str,
+        version: u32,
+        settings: serde_json::Value,
+        objective: impl Objective + 'static,
+    ) -> ObjectiveConfig {
+        ObjectiveConfig::Custom(CustomObjective {
+            name: name.to_owned(),
+            version,
+            settings,
+            objective: Some(Arc::new(objective)),
+        })
+    }
+
+    fn objective(&self) -> Result<&dyn Objective> {
+        self.objective.as_deref().ok_or_else(|| {
+            let problem = format!(
+                "{:?}, version {}, is not in this program",
+                self.name, self.version
+            );
+            let fix = "use the notebook or program that defines the objective";
+            Error::recipe("objective.name", problem, fix)
+        })
+    }
+}
+
+impl PartialEq for CustomObjective {
+    fn eq(&self, other: &CustomObjective) -> bool {
+        (&self.name, self.version, &self.settings) == (&other.name, other.version, &other.settings)
+    }
+}
+
+impl ModelOutput {
+    /// An output of logits `[batch, classes]` alone, as a loss takes it.
+    pub fn from_logits(logits: &Tensor) -> ModelOutput {
+        ModelOutput {
+            logits: logits.shallow_clone(),
+            hidden: Vec::new(),
+        }
+    }
+}
+
+/// A loss on plain logits `[batch, classes]` and labels `[batch]`: what a test or a notebook calls.
+pub fn loss_of_logits(
+    objective: &dyn Objective,
+    student: &Tensor,
+    labels: &Tensor,
+    teacher: Option<&Tensor>,
+) -> Result<Loss> {
+    let student = ModelOutput::from_logits(student);
+    let teacher = teacher.map(ModelOutput::from_logits);
+    let inputs = LossInputs {
+        student: &student,
+        teacher: teacher.as_ref(),
+        labels,
+    };
+    objective.loss(&inputs)
+}
+
+impl LossInputs<'_> {
+    /// The student's logits in full precision.
+    pub fn student_logits(&self) -> Tensor {
+        to_full_precision(&self.student.logits)
+    }
+
+    /// The teacher's logits in full precision.
+    ///
+    /// # Errors
+    /// If there is no teacher.
+    pub fn teacher_logits(&self) -> Result<Tensor> {
+        let teacher = self.teacher.ok_or_else(|| {
+            let fix = "distillation needs a teacher's recipe under [teacher]";
+            Error::recipe("teacher", "none", fix)
+        })?;
+        Ok(to_full_precision(&teacher.logits))
+    }
+
+    /// The hard loss: −log p(label), averaged over all rows. A row without a label counts as zero.
+    pub fn hard_loss(&self) -> Tensor {
+        let student = self.student_logits();
+        let rows = student.size()[0] as f64;
+        let sum = student.cross_entropy_loss::<Tensor>(
+            self.labels,
+            None,
+            Reduction::Sum,
+            UNLABELLED,
+            0.0,
+        );
+        sum / rows
+    }
+}
+
+/// Log-probabilities `[batch, classes]` of logits divided by the temperature.
+pub fn softened_log_probabilities(logits: &Tensor, temperature: f64) -> Tensor {
+    (logits / temperature).log_softmax(-1, logits.kind())
+}
+
+/// KL(teacher ‖ student) of log-probabilities, summed over classes and rows.
+pub fn kl_divergence(student: &Tensor, teacher: &Tensor) -> Tensor {
+    student.kl_div(teacher, Reduction::Sum, true)
+}
+
+/// Refuses a temperature of 0 or below, or one that is not finite.
+pub fn check_temperature(temperature: f64) -> Result<()> {
+    if temperature > 0.0 && temperature.is_finite() {
+        return Ok(());
+    }
+    let fix = "choose a number above 0; 1 leaves the distributions as they are";
+    Err(Error::recipe(
+        "objective.temperature",
+        temperature.to_string(),
+        fix,
+    ))
+}
+
+/// Refuses negative weights, and weights that are all 0. `weights` are settings by name.
+pub fn check_weights(weights: &[(&str, f64)]) -> Result<()> {
+    for (name, weight) in weights {
+        if !(*weight >= 0.0 && weight.is_finite()) {
+            let key = format!("objective.{name}");
+            return Err(Error::recipe(
+                &key,
+                weight.to_string(),
+                "choose a weight of 0 or more",
+            ));
+        }
+    }
+    if weights.iter().all(|(_, weight)| *weight == 0.0) {
+        let key = format!("objective.{}", weights[0].0);
+        let fix = "all weights are 0, so there is nothing to learn: raise one";
+        return Err(Error::recipe(&key, "0", fix));
+    }
+    Ok(())
+}
+
+/// Refuses a loss that has no meaning for two classes.
+pub fn check_three_classes(kind: &str, classes: usize) -> Result<()> {
+    if classes >= 3 {
+        return Ok(());
+    }
+    let problem = format!("{kind} with {classes} classes");
+    let fix = "with two classes nothing is left beside the target class, and the correlation of \
+               two distributions is always 1 or -1: choose kd or logit_mse";
+    Err(Error::recipe("objective.kind", problem, fix))
+}

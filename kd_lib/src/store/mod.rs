@@ -1,0 +1,27 @@
+//! Experiments on disk. A [`Recipe`] says what is asked for, a [`Plan`] what will happen; a
+//! [`RunStore`] finds, continues or trains the [`Run`] of a plan. [`teacher_logits`] caches what
+//! teachers computed, [`results`] holds the runs that come with the project, [`Predictor`]
+//! classifies new texts, [`table`] compares runs. Training itself is [`crate::training`]'s business.
+
+pub(crate) mod model_factory;
+pub mod overrides;
+pub mod plan;
+pub mod predictor;
+pub mod recipe;
+pub mod results;
+pub mod retired;
+pub mod run;
+pub mod run_store;
+pub mod step_timer;
+pub mod table;
+pub mod teacher_logits;
+mod tensorboard;
+
+pub use plan::Plan;
+pub use predictor::{Prediction, Predictor};
+pub use recipe::Recipe;
+pub use results::StoredResults;
+pub use run::{Logits, Predictions, Run, RunReport};
+pub use run_store::RunStore;
+pub use step_timer::StepTimer;
+pub use table::{Cell, MeanSd, Table, TableRow};

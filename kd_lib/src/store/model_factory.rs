@@ -1,0 +1,150 @@
+//! From a plan to the objects that training needs: the tokenizer, the model with its initial
+//! weights, the tokenized data with the teacher's logits. Also the saved model in a run's folder.
+
+use super::plan::Plan;
+use super::run::Run;
+use super::teacher_logits;
+use crate::data::Tokenizer;
+use crate::models::{Classifier, ModelConfig, ModelSizes, TokenizerTexts};
+use crate::objectives::UNLABELLED;
+use crate::training::{ProgressCallback, TrainData, Trainer};
+use crate::{Error, Result, files};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use tch::Device;
+
+/// What a model can be built from again: `model.json` in a run's folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SavedModel {
+    pub model: ModelConfig,
+    pub sizes: ModelSizes,
+}
+
+/// A model, and what it can be built from again.
+#[derive(Debug)]
+pub(crate) struct BuiltModel {
+    pub model: Box<dyn Classifier>,
+    pub saved: SavedModel,
+}
+
+impl SavedModel {
+    /// Builds the model of a run's folder with its weights. `config` is the run's model with its
+    /// code, which `model.json` does not have of a custom model.
+    pub fn load(
+        folder: &Path,
+        config: &ModelConfig,
+        device: Device,
+    ) -> Result<Box<dyn Classifier>> {
+        let saved: SavedModel = files::read_json(&folder.join("model.json"))?;
+        let config = if saved.model == *config { config } else { &saved.model };
+        let model = config.architecture()?.build(&saved.sizes, device)?;
+        model.params().read(&folder.join("model.safetensors"))?;
+        Ok(model)
+    }
+}
+
+/// The tokenizer of a plan's model.
+pub(crate) fn build_tokenizer(plan: &Plan) -> Result<Tokenizer> {
+    let full = &plan.full_corpus;
+    let full_corpus: Vec<&str> = full
+        .train
+        .iter()
+        .chain(&full.dev)
+        .chain(&full.test)
+        .map(|e| e.text.as_str())
+        .collect();
+    let train: Vec<&str> = plan.corpus.train.iter().map(|e| e.text.as_str()).collect();
+    let real = plan.transfer_set.iter().filter(|t| !t.synthetic);
+    let unlabelled: Vec<&str> = real.map(|t| t.text.as_str()).collect();
+    let texts = TokenizerTexts {
+        train: &train,
+        unlabelled: &unlabelled,
+        full_corpus: &full_corpus,
+    };
+    let architecture = plan.recipe.model.architecture()?;
+    architecture.tokenizer(&plan.recipe.data, &texts, plan.checkpoint.as_ref())
+}
+
+/// The plan's model with its initial weights, which the recipe's seed decides.
+pub(crate) fn build_model(plan: &Plan, tokenizer: &Tokenizer) -> Result<BuiltModel> {
+    let checkpoint = plan.checkpoint.as_ref();
+    let of_checkpoint = checkpoint.map(|checkpoint| checkpoint.config.vocab_size);
+    let no_size = || Error::recipe("model", "no vocabulary size", crate::error::BUG);
+    let sizes = ModelSizes {
+        vocab_size: tokenizer
+            .vocab_size()
+            .or(of_checkpoint)
+            .ok_or_else(no_size)?,
+        num_labels: plan.corpus.labels.len() as i64,
+        checkpoint: checkpoint.map(|checkpoint| checkpoint.config.clone()),
+    };
+    let architecture = plan.recipe.model.architecture()?;
+    tch::manual_seed(plan.recipe.seed as i64);
+    let model = architecture.build(&sizes, plan.device)?;
+    architecture.initialize(model.as_ref(), tokenizer, checkpoint)?;
+    let saved = SavedModel {
+        model: plan.recipe.model.clone(),
+        sizes,
+    };
+    Ok(BuiltModel { model, saved })
+}
+
+/// The plan's texts as token ids, and the teachers' logits of them.
+pub(crate) fn build_data(
+    plan: &Plan,
+    tokenizer: &Tokenizer,
+    teachers: &[Run],
+    progress: ProgressCallback,
+) -> Result<TrainData> {
+    let mut train = tokenizer.encode_split(&plan.corpus.train)?;
+    let transfer: Vec<&str> = plan.transfer_set.iter().map(|t| t.text.as_str()).collect();
+    train.ids.extend(tokenizer.encode(&transfer)?);
+    for text in &plan.transfer_set {
+        train
+            .labels
+            .push(text.label.map_or(UNLABELLED, |label| label as i64));
+    }
+    let labelled = plan.corpus.train.iter().map(|e| e.text.as_str());
+    let texts: Vec<&str> = labelled.chain(transfer).collect();
+    let teacher_logits = match teachers {
+        [] => None,
+        _ => {
+            let ensemble = plan.recipe.ensemble.as_ref();
+            Some(teacher_logits::ensemble_logits(
+                ensemble, teachers, &texts, progress,
+            )?)
+        }
+    };
+    Ok(TrainData {
+        train,
+        dev: tokenizer.encode_split(&plan.corpus.dev)?,
+        teacher_logits,
+        lines: plan.corpus.train.iter().map(|e| e.line).collect(),
+    })
+}
+
+/// The trainer of a plan.
+pub(crate) fn build_trainer<'a>(
+    plan: &'a Plan,
+    model: &'a dyn Classifier,
+    data: &'a TrainData,
+) -> Trainer<'a> {
+    let recipe = &plan.recipe;
+    Trainer {
+        run: &plan.id,
+        model,
+        data,
+        objective: &recipe.objective,
+        final_temperature: recipe.train.final_temperature,
+        adversarial: recipe.adversarial,
+        precision: plan.precision,
+        seed: recipe.seed,
+        batch_size: recipe.train.batch_size,
+        gradient_accumulation_steps: recipe.train.gradient_accumulation_steps,
+        group_by_length: recipe.train.group_by_length,
+        eval_every_samples: recipe.train.eval_every_samples,
+        schedule: plan.schedule,
+        optimizer: recipe.optimizer,
+    }
+}

@@ -1,0 +1,193 @@
+//! A recipe applied to a corpus: every number resolved, every setting checked, nothing computed
+//! yet. The plan's id is a hash of all that decides the result, so one experiment has one folder.
+
+use super::recipe::Recipe;
+use crate::data::{Corpus, TransferText};
+use crate::models::Checkpoint;
+use crate::precision::Precision;
+use crate::training::Schedule;
+use crate::{Error, Result, device, files};
+use serde_json::{Value, json};
+use std::collections::BTreeMap;
+use std::path::Path;
+use tch::Device;
+
+/// Raised whenever the same recipe would become another experiment. A change that only rounds
+/// differently raises the crate's version instead, which reports state.
+const ID_FORMAT: u32 = 6;
+/// Digits of a hash in an id.
+pub const HASH_DIGITS: usize = 12;
+
+/// What will happen.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// `NAME-HASH`, the run's folder name.
+    pub id: String,
+    /// What was asked for.
+    pub recipe: Recipe,
+    /// Where it is computed.
+    pub device: Device,
+    /// Number format of matrix products.
+    pub precision: Precision,
+    /// The checkpoint that the model begins from, if it begins from one.
+    pub checkpoint: Option<Checkpoint>,
+    /// The corpus as it is trained on: leaks dropped, examples drawn.
+    pub corpus: Corpus,
+    /// The corpus as it was given: the subwords of its texts are kept.
+    pub full_corpus: Corpus,
+    /// Texts that are trained on beside the corpus's own.
+    pub transfer_set: Vec<TransferText>,
+    /// Ids of the teachers' runs.
+    pub teachers: Vec<String>,
+    /// Number of updates and the learning-rate schedule.
+    pub schedule: Schedule,
+}
+
+impl Plan {
+    /// Resolves a recipe against a corpus. `checkpoints` is the folder of named checkpoints,
+    /// `teachers` are the ids of the teachers' runs.
+    pub fn resolve(
+        recipe: &Recipe,
+        corpus: &Corpus,
+        checkpoints: &Path,
+        teachers: Vec<String>,
+    ) -> Result<Plan> {
+        recipe
+            .objective
+            .objective()?
+            .validate_classes(corpus.labels.len())?;
+        let device = device::choose(&recipe.device)?;
+        let precision = recipe.train.precision.resolve(device);
+        let checkpoint = recipe.model.architecture()?.checkpoint();
+        let checkpoint = checkpoint
+            .map(|name| Checkpoint::open(checkpoints, name))
+            .transpose()?;
+        let id = run_id(&IdKey {
+            recipe,
+            precision,
+            corpus_fingerprint: &corpus.fingerprint,
+            files: &file_hashes(recipe, checkpoint.as_ref())?,
+            teachers: &teachers,
+        })?;
+        let full_corpus = corpus.clone();
+        let selection = recipe.data.select(corpus)?;
+        let transfer_set = match &recipe.transfer {
+            Some(transfer) => transfer.build(&selection.corpus, &selection.unlabelled_train)?,
+            None => Vec::new(),
+        };
+        let texts = selection.corpus.train.len() + transfer_set.len();
+        Ok(Plan {
+            id,
+            recipe: recipe.clone(),
+            device,
+            precision,
+            checkpoint,
+            corpus: selection.corpus,
+            full_corpus,
+            schedule: schedule(recipe, texts),
+            transfer_set,
+            teachers,
+        })
+    }
+}
+
+/// The number of updates over `texts` texts, and the learning-rate schedule.
+pub fn schedule(recipe: &Recipe, texts: usize) -> Schedule {
+    let batches = texts.div_ceil(recipe.train.batch_size);
+    let steps_per_epoch = batches.div_ceil(recipe.train.gradient_accumulation_steps);
+    let total_steps = (steps_per_epoch as f64 * recipe.train.epochs)
+        .round()
+        .max(1.0);
+    let warmup_steps = (total_steps * recipe.optimizer.warmup_ratio).round();
+    Schedule {
+        steps_per_epoch,
+        total_steps: total_steps as usize,
+        warmup_steps: warmup_steps as usize,
+    }
+}
+
+/// All that decides a run's result.
+#[derive(Debug)]
+pub struct IdKey<'a> {
+    /// What was asked for.
+    pub recipe: &'a Recipe,
+    /// The resolved number format.
+    pub precision: Precision,
+    /// Hash of the corpus's files.
+    pub corpus_fingerprint: &'a str,
+    /// Hashes of other files by what they are for (see [`file_hashes`]).
+    pub files: &'a BTreeMap<String, String>,
+    /// Ids of the teachers' runs.
+    pub teachers: &'a [String],
+}
+
+/// The id of a run, `NAME-HASH`. Names, devices and paths do not enter the hash: a renamed recipe,
+/// another GPU or another spelling of a path is the same experiment. The contents of files do.
+pub fn run_id(key: &IdKey) -> Result<String> {
+    let bug = |e: serde_json::Error| Error::recipe("recipe", e.to_string(), crate::error::BUG);
+    let mut recipe = serde_json::to_value(key.recipe).map_err(bug)?;
+    for path in [
+        "name",
+        "device",
+        "teacher",
+        "train.precision",
+        "model.checkpoint",
+        "model.vocab_file",
+        "model.pretrained_embeddings",
+        "transfer.unlabelled_file",
+    ] {
+        remove(&mut recipe, path);
+    }
+    let teachers: Vec<&str> = key.teachers.iter().map(|id| hash_of(id)).collect();
+    let decisive = json!({
+        "format": ID_FORMAT,
+        "recipe": recipe,
+        "precision": key.precision,
+        "corpus": key.corpus_fingerprint,
+        "files": key.files,
+        "teachers": teachers,
+    });
+    let hash = blake3::hash(decisive.to_string().as_bytes()).to_hex();
+    Ok(format!("{}-{}", key.recipe.name, &hash[..HASH_DIGITS]))
+}
+
+/// The hash at the end of an id.
+pub fn hash_of(id: &str) -> &str {
+    id.rsplit('-').next().unwrap_or(id)
+}
+
+/// Removes a dotted key from a JSON object.
+fn remove(value: &mut Value, dotted: &str) {
+    let (group, key) = dotted.split_once('.').unwrap_or(("", dotted));
+    let object = match group {
+        "" => value.as_object_mut(),
+        group => value.get_mut(group).and_then(Value::as_object_mut),
+    };
+    if let Some(object) = object {
+        object.remove(key);
+    }
+}
+
+/// Hashes of the files beside the corpus that decide the result: the checkpoint's, the model's own
+/// (a vocabulary), and the file of unlabelled texts.
+pub fn file_hashes(
+    recipe: &Recipe,
+    checkpoint: Option<&Checkpoint>,
+) -> Result<BTreeMap<String, String>> {
+    let mut hashes = BTreeMap::new();
+    for path in checkpoint.map(Checkpoint::files).unwrap_or_default() {
+        let name = format!("checkpoint/{}", files::file_name(&path));
+        hashes.insert(name, files::hash_file(&path)?);
+    }
+    for (number, path) in recipe.model.architecture()?.files().iter().enumerate() {
+        hashes.insert(format!("model/{number}"), files::hash_file(path)?);
+    }
+    let unlabelled = recipe
+        .transfer
+        .as_ref()
+        .and_then(|t| t.unlabelled_file.as_ref());
+    if let Some(path) = unlabelled {
+        hashes.insert("unlabelled".to_owned(), files::hash_file(path)?);
+    }
+    Ok(hashes)
+}

@@ -1,0 +1,118 @@
+//! Classifies texts with a finished run's best model. Nothing is trained or written here.
+
+use super::model_factory::SavedModel;
+use super::recipe::Recipe;
+use super::run::Run;
+use crate::data::batch::eval_batches;
+use crate::data::text_files::normalize;
+use crate::data::{TokenizedSplit, Tokenizer};
+use crate::evaluation::{argmax, predict_logits, probabilities, to_array};
+use crate::models::Classifier;
+use crate::precision::Precision;
+use crate::{Result, device};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use tch::Tensor;
+
+/// A model with all that it needs to classify a text.
+#[derive(Debug)]
+pub struct Predictor {
+    model: Box<dyn Classifier>,
+    tokenizer: Tokenizer,
+    labels: Vec<String>,
+    precision: Precision,
+    recipe: Recipe,
+}
+
+/// The prediction of one text.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Prediction {
+    /// The text as it was given.
+    pub text: String,
+    /// Whether the text was empty. The model then reads its prefix alone, or one unknown
+    /// character.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub empty: bool,
+    /// The most probable class.
+    pub label: String,
+    /// Its probability.
+    pub probability: f64,
+    /// Probability of every class.
+    pub probabilities: BTreeMap<String, f64>,
+}
+
+impl Predictor {
+    /// Loads a finished run's best model.
+    pub fn open(run: &Run) -> Result<Predictor> {
+        let folder = run.folder()?;
+        let recipe = run.report.recipe.clone();
+        // A run that was trained on a GPU predicts without one too, in a precision that is native
+        // here.
+        let device = device::choose(if recipe.device == "cpu" {
+            "cpu"
+        } else {
+            "auto"
+        })?;
+        let precision = match Precision::native(device) {
+            Precision::Fp32 => Precision::Fp32,
+            _ => run.report.precision,
+        };
+        let model = SavedModel::load(folder, &recipe.model, device)?;
+        model.params().round(precision);
+        let tokenizer = Tokenizer::read(folder, &recipe.data)?;
+        Ok(Predictor {
+            model,
+            tokenizer,
+            labels: run.labels.clone(),
+            precision,
+            recipe,
+        })
+    }
+
+    /// Logits `[text, class]` in the texts' order, fp32 on the CPU. Texts are normalized as those
+    /// of a corpus are.
+    pub fn logits(&self, texts: &[&str]) -> Result<Tensor> {
+        let texts: Vec<String> = texts.iter().map(|text| normalize(text)).collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let tokenized = TokenizedSplit {
+            ids: self.tokenizer.encode(&texts)?,
+            labels: Vec::new(),
+            pad_id: self.tokenizer.pad_id(),
+        };
+        let train = &self.recipe.train;
+        let batches = eval_batches(&tokenized, train.batch_size, train.group_by_length);
+        Ok(predict_logits(
+            self.model.as_ref(),
+            &tokenized,
+            &batches,
+            self.precision,
+        ))
+    }
+
+    /// Predictions in the texts' order.
+    pub fn predict(&self, texts: &[&str]) -> Result<Vec<Prediction>> {
+        if texts.is_empty() {
+            return Ok(Vec::new());
+        }
+        let logits = to_array(&self.logits(texts)?)?;
+        let probabilities = probabilities(logits.view());
+        let mut predictions = Vec::new();
+        for (row, text) in texts.iter().enumerate() {
+            let best = argmax(logits.row(row));
+            let of_text = probabilities.row(row);
+            predictions.push(Prediction {
+                text: (*text).to_owned(),
+                empty: normalize(text).is_empty(),
+                label: self.labels[best].clone(),
+                probability: of_text[best],
+                probabilities: self
+                    .labels
+                    .iter()
+                    .cloned()
+                    .zip(of_text.iter().copied())
+                    .collect(),
+            });
+        }
+        Ok(predictions)
+    }
+}

@@ -1,0 +1,267 @@
+//! Where runs are stored, and the one way to get one: ask for a recipe on a corpus. A finished run
+//! is opened, an interrupted one continues, a new one is trained. A distillation's teachers are got
+//! in the same way first.
+
+use super::model_factory::{self, BuiltModel};
+use super::plan::Plan;
+use super::recipe::Recipe;
+use super::results::{MAIN_SET, StoredResults};
+use super::run::{self, Run, RunReport, TaughtBy};
+use super::step_timer::StepTimer;
+use super::tensorboard;
+use crate::data::batch::eval_batches;
+use crate::data::{Corpus, Split, Tokenizer};
+use crate::device::{self, Environment};
+use crate::evaluation::{self, Scores};
+use crate::training::{ProgressCallback, TrainData, TrainingOutcome, progress, state};
+use crate::{Error, Result, files};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+use tch::{Device, Kind, Tensor};
+
+/// Between two lines of a run's `log.txt`, evaluations aside.
+const LOG_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The folder of checkpoints and runs, and the project's stored results.
+#[derive(Debug, Clone)]
+pub struct RunStore {
+    checkpoints: PathBuf,
+    results: PathBuf,
+}
+
+impl RunStore {
+    /// A store in this folder of checkpoints. Stored results are those of the project around it.
+    pub fn new(checkpoints: impl Into<PathBuf>) -> RunStore {
+        let checkpoints = checkpoints.into();
+        let results = checkpoints.join("../notebooks/results");
+        RunStore {
+            checkpoints,
+            results,
+        }
+    }
+
+    /// The same store with the stored results of another folder.
+    pub fn with_results(self, results: impl Into<PathBuf>) -> RunStore {
+        RunStore {
+            results: results.into(),
+            ..self
+        }
+    }
+
+    /// The folder of checkpoints.
+    pub fn checkpoints(&self) -> &Path {
+        &self.checkpoints
+    }
+
+    /// The project's stored results.
+    pub fn stored_results(&self) -> Result<StoredResults> {
+        StoredResults::open(&self.results)
+    }
+
+    /// The folder of a run, finished or not.
+    pub fn run_folder(&self, id: &str) -> PathBuf {
+        self.checkpoints.join("runs").join(id)
+    }
+
+    /// All finished runs, by name. A damaged one is an error of its own.
+    pub fn runs(&self) -> Vec<Result<Run>> {
+        let folders = files::sorted_entries(&self.checkpoints.join("runs")).unwrap_or_default();
+        let finished = folders.iter().filter(|folder| files::has_checksums(folder));
+        finished.map(Run::open).collect()
+    }
+
+    /// A finished run by its folder, or by its name among this store's runs.
+    pub fn find(&self, run: &Path) -> Result<Run> {
+        let named = self.checkpoints.join("runs").join(run);
+        Run::open(if named.is_dir() { &named } else { run })
+    }
+
+    /// What a recipe means on a corpus. Nothing is computed, not even its teachers.
+    pub fn plan(&self, recipe: &Recipe, corpus: &Corpus) -> Result<Plan> {
+        recipe.validate()?;
+        let mut teachers = Vec::new();
+        for teacher in recipe.teachers() {
+            teachers.push(self.plan(&teacher, corpus)?.id);
+        }
+        Plan::resolve(recipe, corpus, &self.checkpoints, teachers)
+    }
+
+    /// Whether a plan's run is finished in this store. (Its weights may have been removed.)
+    pub fn is_finished(&self, plan: &Plan) -> bool {
+        files::weights_hash(&self.run_folder(&plan.id)).is_some()
+    }
+
+    /// The finished run of a recipe on a corpus: found, continued or trained.
+    pub fn run(&self, recipe: &Recipe, corpus: &Corpus, callback: ProgressCallback) -> Result<Run> {
+        let plan = self.plan(recipe, corpus)?;
+        let folder = self.run_folder(&plan.id);
+        if !self.is_finished(&plan) {
+            let mut teachers = Vec::new();
+            for teacher in recipe.teachers() {
+                teachers.push(self.run(&teacher, corpus, callback)?);
+            }
+            let _lock = files::lock_folder(&folder)?;
+            // Another process may have finished the run while this one waited for the lock.
+            if !self.is_finished(&plan) {
+                self.train(&plan, &folder, &teachers, callback)?;
+            }
+        }
+        self.taught_by(&plan, &folder)?;
+        for state in files::content_addressed(&folder, state::PREFIX) {
+            // A state that cannot be removed is removed the next time.
+            let _ = std::fs::remove_file(state);
+        }
+        Ok(Run::open(folder)?.with_model(&recipe.model))
+    }
+
+    /// The finished run of a recipe on a corpus, if there is one in this store or among the stored
+    /// results.
+    pub fn recall(&self, recipe: &Recipe, corpus: &Corpus) -> Result<Option<Run>> {
+        let plan = self.plan(recipe, corpus)?;
+        let folder = self.run_folder(&plan.id);
+        self.taught_by(&plan, &folder)?;
+        if files::has_checksums(&folder) {
+            return Ok(Some(Run::open(folder)?.with_model(&recipe.model)));
+        }
+        Ok(self.stored_results()?.find(MAIN_SET, &plan.id))
+    }
+
+    /// Adds what tables need of a finished run to the stored results. Returns the new file.
+    pub fn add_to_results(&self, run: &Run) -> Result<PathBuf> {
+        self.stored_results()?.add(MAIN_SET, run)
+    }
+
+    /// A timer of a recipe's updates. Nothing is written. The teacher's logits are zeros, which
+    /// cost the same.
+    pub fn step_timer(&self, recipe: &Recipe, corpus: &Corpus) -> Result<StepTimer> {
+        let plan = self.plan(recipe, corpus)?;
+        let tokenizer = model_factory::build_tokenizer(&plan)?;
+        let mut data = model_factory::build_data(&plan, &tokenizer, &[], &mut progress::silent)?;
+        if recipe.teacher.is_some() {
+            let size = [data.train.ids.len() as i64, corpus.labels.len() as i64];
+            data.teacher_logits = Some(Tensor::zeros(size, (Kind::Float, Device::Cpu)));
+        }
+        let built = model_factory::build_model(&plan, &tokenizer)?;
+        Ok(StepTimer::new(plan, built.model, data))
+    }
+
+    /// The weights that taught a plan's run, as far as they are known. A new run takes the weights
+    /// in this store.
+    ///
+    /// # Errors
+    /// If other weights of a teacher taught this run, or the part of it that is done.
+    fn taught_by(&self, plan: &Plan, folder: &Path) -> Result<TaughtBy> {
+        let mut here = TaughtBy::new();
+        for id in &plan.teachers {
+            if let Some(weights) = files::weights_hash(&self.run_folder(id)) {
+                here.insert(id.clone(), weights);
+            }
+        }
+        let begun = !files::content_addressed(folder, state::PREFIX).is_empty();
+        if !files::has_checksums(folder) && !begun {
+            return Ok(here);
+        }
+        let path = folder.join(run::TAUGHT_BY);
+        let before = match path.exists() {
+            true => files::read_json(&path)?,
+            false => TaughtBy::new(),
+        };
+        for (id, weights) in &before {
+            if here.get(id).is_some_and(|here| here != weights) {
+                let problem = format!(
+                    "taught by other weights of {id} than those here: the teacher was trained \
+                     again, or elsewhere"
+                );
+                let fix = "remove this folder, or bring its teacher back";
+                return Err(Error::file(folder, problem, fix));
+            }
+        }
+        Ok(before)
+    }
+
+    /// Trains a plan's model, or continues, and writes the run's files.
+    fn train(
+        &self,
+        plan: &Plan,
+        folder: &Path,
+        teachers: &[Run],
+        callback: ProgressCallback,
+    ) -> Result<()> {
+        let taught_by = self.taught_by(plan, folder)?;
+        files::remove_temporary_files(folder)?;
+        if !taught_by.is_empty() {
+            files::write_json(&folder.join(run::TAUGHT_BY), &taught_by)?;
+        }
+        let path = folder.join("log.txt");
+        let log = File::options().create(true).append(true).open(&path);
+        let mut to_log = progress::print_lines(log.map_err(Error::io(&path))?, LOG_INTERVAL);
+        let mut callback = |progress: &progress::Progress| {
+            let _ = to_log(progress);
+            callback(progress)
+        };
+
+        let tokenizer = model_factory::build_tokenizer(plan)?;
+        let data = model_factory::build_data(plan, &tokenizer, teachers, &mut callback)?;
+        let built = model_factory::build_model(plan, &tokenizer)?;
+        let trainer = model_factory::build_trainer(plan, built.model.as_ref(), &data);
+        let outcome = trainer.train(folder, &mut callback)?;
+        self.write_run(plan, folder, &tokenizer, &built, &data, &outcome)
+    }
+
+    /// Scores the best model and writes the files of a finished run, the checksums last.
+    fn write_run(
+        &self,
+        plan: &Plan,
+        folder: &Path,
+        tokenizer: &Tokenizer,
+        built: &BuiltModel,
+        data: &TrainData,
+        outcome: &TrainingOutcome,
+    ) -> Result<()> {
+        let score_split = |split: Split| -> Result<Scores> {
+            let tokenized = tokenizer.encode_split(plan.corpus.split(split))?;
+            let train = &plan.recipe.train;
+            let batches = eval_batches(&tokenized, train.batch_size, train.group_by_length);
+            let model = built.model.as_ref();
+            let logits = evaluation::predict_logits(model, &tokenized, &batches, plan.precision);
+            run::write_logits(folder, split, &logits, &tokenized.labels)?;
+            evaluation::score(&logits, &tokenized.labels)
+        };
+        let dev = score_split(Split::Dev)?;
+        let test = match plan.recipe.data.skip_test {
+            true => Scores::default(),
+            false => score_split(Split::Test)?,
+        };
+        run::write_csv(&folder.join("curve.csv"), &outcome.curve)?;
+        tensorboard::write(&folder.join("curve.tfevents"), &outcome.curve)?;
+        tokenizer.write(folder)?;
+        files::write_json(&folder.join("model.json"), &built.saved)?;
+        files::write_json(&folder.join("labels.json"), &plan.corpus.labels)?;
+        built
+            .model
+            .params()
+            .write(&folder.join("model.safetensors"))?;
+        let report = RunReport {
+            format: run::FORMAT,
+            id: plan.id.clone(),
+            previous_id: None,
+            recipe: plan.recipe.clone(),
+            corpus: plan.corpus.name.clone(),
+            corpus_fingerprint: plan.corpus.fingerprint.clone(),
+            train_examples: data.lines.len(),
+            transfer_examples: plan.transfer_set.len(),
+            teachers: plan.teachers.clone(),
+            parameters: built.model.params().count(),
+            steps: plan.schedule.total_steps,
+            best_step: outcome.best_step,
+            precision: plan.precision,
+            environment: Environment::of(plan.device),
+            commit: device::commit(&self.checkpoints),
+            seconds: outcome.seconds,
+            dev,
+            test,
+        };
+        Run::write_report(folder, &report)
+    }
+}

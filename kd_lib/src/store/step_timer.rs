@@ -1,0 +1,68 @@
+//! Times updates of a recipe on real texts and writes nothing. Dry runs and comparisons of costs
+//! use it.
+
+use super::model_factory::build_trainer;
+use super::plan::Plan;
+use crate::Result;
+use crate::models::Classifier;
+use crate::training::trainer::EpochOrder;
+use crate::training::{AdamW, GradScaler, TrainData};
+use std::time::Instant;
+
+/// A recipe with its model, ready to make updates.
+#[derive(Debug)]
+pub struct StepTimer {
+    /// What would happen.
+    pub plan: Plan,
+    model: Box<dyn Classifier>,
+    data: TrainData,
+    optimizer: AdamW,
+    /// The loss scale after the updates made.
+    pub scaler: GradScaler,
+    step: usize,
+}
+
+/// The duration of one update.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepTime {
+    /// Seconds.
+    pub seconds: f64,
+    /// Texts that the update processed.
+    pub texts: usize,
+}
+
+impl StepTimer {
+    pub(crate) fn new(plan: Plan, model: Box<dyn Classifier>, data: TrainData) -> StepTimer {
+        let optimizer = AdamW::new(plan.recipe.optimizer, model.params());
+        let scaler = GradScaler::new(plan.precision);
+        build_trainer(&plan, model.as_ref(), &data).round_weights();
+        StepTimer {
+            plan,
+            model,
+            data,
+            optimizer,
+            scaler,
+            step: 0,
+        }
+    }
+
+    /// Makes the next update of the first epoch, at the scheduled learning rate.
+    pub fn time_step(&mut self) -> Result<StepTime> {
+        let trainer = build_trainer(&self.plan, self.model.as_ref(), &self.data);
+        let mut order = EpochOrder::default();
+        let step = self.step % self.plan.schedule.steps_per_epoch;
+        let group = trainer.accumulation_group(&mut order, step).to_vec();
+        let start = Instant::now();
+        trainer.update(&mut self.optimizer, &mut self.scaler, &group, step)?;
+        self.step += 1;
+        Ok(StepTime {
+            seconds: start.elapsed().as_secs_f64(),
+            texts: group.iter().map(Vec::len).sum(),
+        })
+    }
+
+    /// Number of trained values.
+    pub fn parameters(&self) -> usize {
+        self.model.params().count()
+    }
+}

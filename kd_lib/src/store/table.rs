@@ -1,0 +1,230 @@
+//! Tables: finished runs → rows of mean ± sd over the seeds of one recipe on one corpus, and their
+//! aligned text. Whether a difference is statistically distinguishable is
+//! [`crate::evaluation::significance`]'s business.
+
+use super::run::{Run, RunReport};
+use crate::evaluation::Scores;
+use comfy_table::{CellAlignment, ContentArrangement, TableComponent};
+
+/// The four metrics of the published tables.
+pub const METRICS: [&str; 4] = ["accuracy", "macro P", "macro R", "macro F1"];
+
+/// A table of text cells.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Table {
+    /// Column names.
+    pub head: Vec<String>,
+    /// Cells by row; as many as there are columns.
+    pub rows: Vec<Vec<Cell>>,
+}
+
+/// A cell's text, and whether it is emphasised.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Cell {
+    /// Its text.
+    pub text: String,
+    /// Starred in text, bold in a notebook.
+    pub strong: bool,
+}
+
+impl<T: Into<String>> From<T> for Cell {
+    fn from(text: T) -> Cell {
+        Cell {
+            text: text.into(),
+            strong: false,
+        }
+    }
+}
+
+impl Table {
+    /// An empty table with these columns.
+    pub fn new(head: &[&str]) -> Table {
+        Table {
+            head: head.iter().map(|h| (*h).to_owned()).collect(),
+            rows: Vec::new(),
+        }
+    }
+
+    /// The table as aligned text. Chinese characters are two columns wide.
+    ///
+    /// ```
+    /// use kd_lib::store::Table;
+    /// let mut table = Table::new(&["class", "F1"]);
+    /// table.rows.push(vec!["体育".into(), "0.9".into()]);
+    /// assert_eq!(table.text(), "class  F1\n体育   0.9\n");
+    /// ```
+    pub fn text(&self) -> String {
+        let mut table = comfy_table::Table::new();
+        table
+            .load_preset(comfy_table::presets::NOTHING)
+            .set_content_arrangement(ContentArrangement::Disabled)
+            .set_header(&self.head);
+        table.remove_style(TableComponent::VerticalLines);
+        for row in &self.rows {
+            let star = |cell: &Cell| if cell.strong { "*" } else { "" };
+            table.add_row(
+                row.iter()
+                    .map(|cell| format!("{}{}", cell.text, star(cell))),
+            );
+        }
+        for column in table.column_iter_mut() {
+            column
+                .set_padding((0, 2))
+                .set_cell_alignment(CellAlignment::Left);
+        }
+        table
+            .lines()
+            .map(|line| line.trim_end().to_owned() + "\n")
+            .collect()
+    }
+}
+
+/// A mean over seeds, and the sample standard deviation if there are two or more.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct MeanSd {
+    /// Mean.
+    pub mean: f64,
+    /// Sample standard deviation; none of one value.
+    pub sd: Option<f64>,
+}
+
+impl MeanSd {
+    /// Mean and deviation of values.
+    pub fn of(values: &[f64]) -> MeanSd {
+        let values = ndarray::aview1(values);
+        MeanSd {
+            mean: values.mean().unwrap_or(f64::NAN),
+            sd: (values.len() > 1).then(|| values.std(1.0)),
+        }
+    }
+}
+
+impl std::fmt::Display for MeanSd {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        match self.sd {
+            Some(sd) => write!(f, "{:.4} ± {sd:.4}", self.mean),
+            None => write!(f, "{:.4}", self.mean),
+        }
+    }
+}
+
+/// The test metrics of one recipe's runs.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TableRow {
+    /// The recipe's name.
+    pub name: String,
+    /// The first run's id.
+    pub id: String,
+    /// The corpus, and the number of labelled texts that were trained on.
+    pub corpus: String,
+    /// Number of seeds.
+    pub seeds: usize,
+    /// Each of [`METRICS`] on test.
+    pub test: [MeanSd; 4],
+}
+
+impl TableRow {
+    /// The row of runs that differ in their seed alone.
+    pub fn from_runs(runs: &[Run]) -> TableRow {
+        let over_seeds = |metric: fn(&Scores) -> f64| {
+            let values: Vec<f64> = runs.iter().map(|run| metric(&run.report.test)).collect();
+            MeanSd::of(&values)
+        };
+        let of_first = |text: fn(&RunReport) -> String| {
+            runs.first().map_or(String::new(), |run| text(&run.report))
+        };
+        TableRow {
+            name: of_first(|r| r.recipe.name.clone()),
+            id: of_first(|r| r.id.clone()),
+            corpus: of_first(|r| format!("{} ({})", r.corpus, r.train_examples)),
+            seeds: runs.len(),
+            test: [
+                over_seeds(|s| s.accuracy),
+                over_seeds(|s| s.macro_precision),
+                over_seeds(|s| s.macro_recall),
+                over_seeds(|s| s.macro_f1),
+            ],
+        }
+    }
+}
+
+/// One row for each group of runs that differ in their seed alone, in order of first appearance.
+/// Runs that skipped test have none.
+pub fn rows(runs: &[Run]) -> Vec<TableRow> {
+    let mut groups: Vec<Vec<Run>> = Vec::new();
+    for run in runs.iter().filter(|run| !run.report.test.is_empty()) {
+        match groups
+            .iter_mut()
+            .find(|group| differ_in_seed_alone(&group[0], run))
+        {
+            Some(group) => group.push(run.clone()),
+            None => groups.push(vec![run.clone()]),
+        }
+    }
+    groups
+        .iter()
+        .map(|group| TableRow::from_runs(group))
+        .collect()
+}
+
+fn differ_in_seed_alone(a: &Run, b: &Run) -> bool {
+    let (a, b) = (&a.report, &b.report);
+    a.recipe.clone().with_seed(0) == b.recipe.clone().with_seed(0)
+        && a.corpus_fingerprint == b.corpus_fingerprint
+        && a.precision == b.precision
+        && a.environment.device == b.environment.device
+        && a.teachers == b.teachers
+}
+
+/// Rows as a table. The best value of each metric on one corpus is emphasised; rows of one name are
+/// distinguished by their runs' ids.
+pub fn table(rows: &[TableRow]) -> Table {
+    let mut table = Table::new(&[&["model", "corpus", "seeds"], &METRICS[..]].concat());
+    for row in rows {
+        let rivals: Vec<&TableRow> = rows.iter().filter(|r| r.corpus == row.corpus).collect();
+        let namesakes = rows.iter().filter(|r| r.name == row.name).count();
+        let name = if namesakes > 1 { &row.id } else { &row.name };
+        let mut cells: Vec<Cell> = vec![
+            name.as_str().into(),
+            row.corpus.as_str().into(),
+            row.seeds.to_string().into(),
+        ];
+        for (metric, value) in row.test.iter().enumerate() {
+            let is_best = rivals.iter().all(|r| r.test[metric].mean <= value.mean);
+            cells.push(Cell {
+                text: value.to_string(),
+                strong: rivals.len() > 1 && is_best,
+            });
+        }
+        table.rows.push(cells);
+    }
+    table
+}
+
+/// Share of the gap between teacher and student that distillation recovers:
+/// (distilled − student) / (teacher − student).
+pub fn gap_recovered(teacher: f64, student: f64, distilled: f64) -> f64 {
+    (distilled - student) / (teacher - student)
+}
+
+/// Precision, recall and F1 of every class, and their means.
+pub fn per_class(scores: &Scores, labels: &[String]) -> Table {
+    let mut table = Table::new(&["class", "precision", "recall", "F1", "texts"]);
+    let mut add = |name: &str, metrics: [f64; 3], texts: usize| {
+        let mut cells: Vec<Cell> = vec![name.into()];
+        cells.extend(metrics.map(|metric| Cell::from(format!("{metric:.4}"))));
+        cells.push(texts.to_string().into());
+        table.rows.push(cells);
+    };
+    for (label, class) in labels.iter().zip(&scores.classes) {
+        add(
+            label,
+            [class.precision, class.recall, class.f1],
+            class.support,
+        );
+    }
+    let macro_means = [scores.macro_precision, scores.macro_recall, scores.macro_f1];
+    add("macro", macro_means, scores.examples);
+    add("accuracy", [scores.accuracy; 3], scores.examples);
+    table
+}

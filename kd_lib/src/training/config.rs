@@ -1,0 +1,62 @@
+//! The settings of `[train]` in a recipe, and their validation.
+
+use crate::data::config::check_count;
+use crate::precision::PrecisionSetting;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_inline_default::serde_inline_default;
+
+/// How long a run trains, and in which batches.
+#[serde_inline_default]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Passes over the training texts, the transfer set included. May be a fraction.
+    pub epochs: f64,
+    /// Rows of a micro-batch.
+    pub batch_size: usize,
+    /// Micro-batches of one update.
+    #[serde_inline_default(1)]
+    pub gradient_accumulation_steps: usize,
+    /// Number format of matrix products.
+    #[serde(default)]
+    pub precision: PrecisionSetting,
+    /// Evaluate on dev each time this many more examples have been processed.
+    pub eval_every_samples: usize,
+    /// Move the objective's temperature to this value, linearly from the first update to the last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub final_temperature: Option<f64>,
+    /// Put texts of similar length into one batch. `false` takes them in random order in training
+    /// and in their own order in evaluation.
+    #[serde(default = "yes", skip_serializing_if = "bool::clone")]
+    pub group_by_length: bool,
+}
+
+fn yes() -> bool {
+    true
+}
+
+impl TrainConfig {
+    /// Refuses settings without a meaning.
+    pub fn validate(&self, objective_has_temperature: bool) -> Result<()> {
+        check_count("train.batch_size", self.batch_size)?;
+        let steps = self.gradient_accumulation_steps;
+        check_count("train.gradient_accumulation_steps", steps)?;
+        check_count("train.eval_every_samples", self.eval_every_samples)?;
+        if !(self.epochs > 0.0 && self.epochs <= 1e9) {
+            let fix = "choose a number above 0, a billion at most";
+            return Err(Error::recipe("train.epochs", self.epochs.to_string(), fix));
+        }
+        if let Some(last) = self.final_temperature
+            && !(objective_has_temperature && last > 0.0 && last.is_finite())
+        {
+            let fix = "choose a number above 0, with an objective that has a temperature";
+            return Err(Error::recipe(
+                "train.final_temperature",
+                last.to_string(),
+                fix,
+            ));
+        }
+        Ok(())
+    }
+}

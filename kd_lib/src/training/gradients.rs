@@ -1,0 +1,325 @@
+//! The gradients of one update. The order is fixed. For each micro-batch of an accumulation group:
+//! forward under the precision → objective → × the micro-batch's share of the group's *rows* (so
+//! that a smaller last one is exact) × the loss scale → backward → the adversarial passes, each
+//! against *this* micro-batch's gradient. All randomness of a pass is a function of
+//! (seed, step, micro-batch, pass). Applying the gradients is [`super::trainer`]'s business.
+
+use super::adversarial::Adversarial;
+use crate::Result;
+use crate::data::{Batch, TokenizedSplit};
+use crate::models::{Classifier, ForwardPass, Mode, ModelOutput, Perturbation};
+use crate::objectives::{Loss, LossInputs, Objective};
+use crate::precision::{self, Parts, Precision, to_full_precision};
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+/// How the gradients of one update are computed.
+#[derive(Debug, Clone, Copy)]
+pub struct StepConfig<'a> {
+    /// What is minimised.
+    pub objective: &'a dyn Objective,
+    /// Number format of matrix products.
+    pub precision: Precision,
+    /// Adversarial passes, if any.
+    pub adversarial: Option<Adversarial>,
+    /// Seed of the run, from which dropout's seeds are computed.
+    pub seed: u64,
+    /// Number of the update, from 0.
+    pub step: usize,
+    /// Factor on the loss.
+    pub loss_scale: f64,
+}
+
+/// The texts of a run as token ids, and what its teacher computed of them.
+#[derive(Debug)]
+pub struct TrainData {
+    /// The training texts, the transfer set at the end.
+    pub train: TokenizedSplit,
+    /// The texts that choose the checkpoint.
+    pub dev: TokenizedSplit,
+    /// The teacher's logits `[example, class]` in the order of `train`.
+    pub teacher_logits: Option<Tensor>,
+    /// Line of each labelled training text in its file: errors name it.
+    pub lines: Vec<usize>,
+}
+
+/// What adversarial training did in one update.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct AdversarialMetrics {
+    /// Loss under the last perturbation.
+    pub loss: f64,
+    /// L2 norm of that perturbation as the forward pass reads it.
+    pub perturbation_norm: f64,
+    /// Its cosine to the intended perturbation.
+    pub perturbation_cosine: f64,
+}
+
+/// What one update did: means over the rows of its accumulation group.
+#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
+pub struct StepMetrics {
+    /// Micro-batches of the group.
+    pub micro_batches: usize,
+    /// The number format that matrix products were observed to have.
+    pub compute_dtype: Option<Precision>,
+    /// Loss of the clean passes.
+    pub loss: f64,
+    /// Hard loss, unweighted.
+    pub hard_loss: f64,
+    /// Soft loss, unweighted.
+    pub soft_loss: f64,
+    /// What adversarial training did, if there was any.
+    pub adversarial: Option<AdversarialMetrics>,
+}
+
+/// The gradients of an accumulation group, and its metrics.
+#[derive(Debug)]
+pub struct GroupGradients {
+    /// In the parameters' order; undefined for a parameter that the loss does not depend on.
+    pub gradients: Vec<Tensor>,
+    /// What was measured.
+    pub metrics: StepMetrics,
+}
+
+impl AdversarialMetrics {
+    /// Adds another one's values times `weight`.
+    pub(crate) fn add(&mut self, other: AdversarialMetrics, weight: f64) {
+        self.loss += other.loss * weight;
+        self.perturbation_norm += other.perturbation_norm * weight;
+        self.perturbation_cosine += other.perturbation_cosine * weight;
+    }
+}
+
+impl StepMetrics {
+    fn add_clean(&mut self, loss: &Loss, share: f64) {
+        self.loss += loss.total.double_value(&[]) * share;
+        self.hard_loss += loss.hard.double_value(&[]) * share;
+        self.soft_loss += loss.soft.double_value(&[]) * share;
+    }
+
+    fn add_adversarial(&mut self, metrics: AdversarialMetrics, share: f64) {
+        self.adversarial.get_or_insert_default().add(metrics, share);
+    }
+
+    /// Whether all values are finite.
+    pub(crate) fn is_finite(&self) -> bool {
+        let adversarial = self.adversarial.unwrap_or_default();
+        self.loss.is_finite()
+            && adversarial.loss.is_finite()
+            && adversarial.perturbation_norm.is_finite()
+            && adversarial.perturbation_cosine.is_finite()
+    }
+
+    /// Adds another update's values, for a mean over updates.
+    pub(crate) fn add_update(&mut self, other: StepMetrics) {
+        self.micro_batches = self.micro_batches.max(other.micro_batches);
+        self.compute_dtype = other.compute_dtype;
+        self.loss += other.loss;
+        self.hard_loss += other.hard_loss;
+        self.soft_loss += other.soft_loss;
+        if let Some(adversarial) = other.adversarial {
+            self.add_adversarial(adversarial, 1.0);
+        }
+    }
+}
+
+/// The gradients of an accumulation group's mean loss times the loss scale: of the clean loss, plus
+/// that of the last adversarial pass. `group` holds each micro-batch's rows of `data.train`.
+pub fn group_gradients(
+    config: &StepConfig,
+    model: &dyn Classifier,
+    data: &TrainData,
+    group: &[Vec<usize>],
+) -> Result<GroupGradients> {
+    let params: Vec<&Tensor> = model.params().iter().map(|p| &p.tensor).collect();
+    let group_rows: usize = group.iter().map(Vec::len).sum();
+    let mut metrics = StepMetrics {
+        micro_batches: group.len(),
+        ..StepMetrics::default()
+    };
+    let mut gradients: Vec<Tensor> = params.iter().map(|_| Tensor::new()).collect();
+    for (number, rows) in group.iter().enumerate() {
+        let share = rows.len() as f64 / group_rows as f64;
+        let weight = share * config.loss_scale;
+        let micro_batch = MicroBatch::new(config, model, data, rows, number);
+
+        let Some(adversarial) = config.adversarial else {
+            let pass = micro_batch.pass(0, None)?;
+            metrics.compute_dtype = Some(pass.compute_dtype);
+            metrics.add_clean(&pass.loss, share);
+            accumulate(&mut gradients, differentiate(&pass.loss, weight, &params)?);
+            continue;
+        };
+
+        let zero = adversarial.zero_perturbation(model.word_embedding(), &micro_batch.batch);
+        let pass = micro_batch.pass(0, Some(&zero))?;
+        metrics.compute_dtype = Some(pass.compute_dtype);
+        metrics.add_clean(&pass.loss, share);
+        let inputs: Vec<&Tensor> = params.iter().copied().chain([&zero.values]).collect();
+        let mut clean = differentiate(&pass.loss, weight, &inputs)?;
+        let direction = clean.split_off(params.len()).remove(0);
+        accumulate(&mut gradients, clean);
+
+        let (perturbation, pass) =
+            adversarial_passes(adversarial, &micro_batch, &zero, &direction, weight)?;
+        metrics.compute_dtype = Some(pass.compute_dtype);
+        accumulate(&mut gradients, differentiate(&pass.loss, weight, &params)?);
+        let seen = micro_batch.perturbation_stats(&perturbation);
+        let loss = pass.loss.total.double_value(&[]);
+        metrics.add_adversarial(AdversarialMetrics { loss, ..seen }, share);
+    }
+    Ok(GroupGradients { gradients, metrics })
+}
+
+/// The adversarial passes up to the forward of the last one: the last perturbation, and the pass
+/// under it. The passes in between differentiate the perturbation alone.
+fn adversarial_passes(
+    adversarial: Adversarial,
+    micro_batch: &MicroBatch,
+    zero: &Perturbation,
+    direction: &Tensor,
+    weight: f64,
+) -> Result<(Perturbation, Pass)> {
+    let mut perturbation = adversarial.next_perturbation(zero, direction);
+    for number in 1..adversarial.passes() {
+        let pass = micro_batch.pass(number, Some(&perturbation))?;
+        let gradient = differentiate(&pass.loss, weight, &[&perturbation.values])?.remove(0);
+        perturbation = adversarial.next_perturbation(&perturbation, &gradient);
+    }
+    let pass = micro_batch.pass(adversarial.passes(), Some(&perturbation))?;
+    Ok((perturbation, pass))
+}
+
+/// One micro-batch, and all that its passes need.
+struct MicroBatch<'a> {
+    config: &'a StepConfig<'a>,
+    model: &'a dyn Classifier,
+    batch: Batch,
+    teacher: Option<ModelOutput>,
+    /// Its number in the accumulation group.
+    number: usize,
+}
+
+/// One forward pass.
+struct Pass {
+    loss: Loss,
+    /// The number format that the first product was observed to have.
+    compute_dtype: Precision,
+}
+
+impl<'a> MicroBatch<'a> {
+    fn new(
+        config: &'a StepConfig,
+        model: &'a dyn Classifier,
+        data: &TrainData,
+        rows: &[usize],
+        number: usize,
+    ) -> MicroBatch<'a> {
+        let batch = Batch::collate(&data.train, rows, model.params().device());
+        let teacher = data.teacher_logits.as_ref().map(|logits| {
+            let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
+            let of_batch = logits.index_select(0, &Tensor::from_slice(&rows));
+            ModelOutput::from_logits(&of_batch.to_device(batch.ids.device()))
+        });
+        MicroBatch {
+            config,
+            model,
+            batch,
+            teacher,
+            number,
+        }
+    }
+
+    /// The loss of pass `number`. Pass 0 is the clean one; later ones read inputs in two parts, so
+    /// that rounding does not remove the perturbation.
+    fn pass(&self, number: usize, perturbation: Option<&Perturbation>) -> Result<Pass> {
+        let StepConfig {
+            precision,
+            objective,
+            seed,
+            step,
+            ..
+        } = *self.config;
+        tch::manual_seed(dropout_seed(seed, step, self.number, number));
+        let embedded = self.model.embed(&self.batch, Mode::Train, perturbation);
+        let parts = if number == 0 { Parts::One } else { Parts::Two };
+        let inputs = precision.round_inputs(&embedded, parts);
+        let compute_dtype = precision.observed(&inputs);
+        let pass = ForwardPass {
+            mode: Mode::Train,
+            precision,
+            hidden_layers: &[],
+        };
+        let student = self.model.forward(&inputs, &self.batch, &pass);
+        let loss = objective.loss(&LossInputs {
+            student: &student,
+            teacher: self.teacher.as_ref(),
+            labels: &self.batch.labels,
+        })?;
+        Ok(Pass {
+            loss,
+            compute_dtype,
+        })
+    }
+
+    /// Norm and cosine of a perturbation as the first product reads it, after rounding.
+    fn perturbation_stats(&self, perturbation: &Perturbation) -> AdversarialMetrics {
+        let _guard = tch::no_grad_guard();
+        let before = self.model.embed(&self.batch, Mode::Eval, None);
+        let after = self
+            .model
+            .embed(&self.batch, Mode::Eval, Some(perturbation));
+        let width = after.size()[2];
+        let rounded = |x: &Tensor| {
+            let parts = self.config.precision.round_inputs(x, Parts::Two);
+            precision::combine_parts(&parts, width)
+        };
+        let intended = (&after - &before).flatten(0, -1);
+        let seen = (rounded(&after) - rounded(&before)).flatten(0, -1);
+        let intended_norm = intended.norm().double_value(&[]);
+        let seen_norm = seen.norm().double_value(&[]);
+        let dot = intended.dot(&seen).double_value(&[]);
+        AdversarialMetrics {
+            loss: 0.0,
+            perturbation_norm: perturbation.norm() * seen_norm
+                / intended_norm.max(f64::MIN_POSITIVE),
+            perturbation_cosine: dot / (intended_norm * seen_norm).max(f64::MIN_POSITIVE),
+        }
+    }
+}
+
+/// The gradients of a loss times `weight` with respect to `inputs`.
+fn differentiate(loss: &Loss, weight: f64, inputs: &[&Tensor]) -> Result<Vec<Tensor>> {
+    Ok(Tensor::f_run_backward(
+        &[&loss.total * weight],
+        inputs,
+        false,
+        false,
+    )?)
+}
+
+/// Adds gradients to the sums so far. Not in place: libtorch may return one tensor for two
+/// parameters.
+fn accumulate(sums: &mut [Tensor], gradients: Vec<Tensor>) {
+    for (sum, gradient) in sums.iter_mut().zip(gradients) {
+        if !gradient.defined() {
+            continue;
+        }
+        *sum = match sum.defined() {
+            true => to_full_precision(sum) + to_full_precision(&gradient),
+            false => gradient,
+        };
+    }
+}
+
+/// The seed of one pass's dropout: equal arguments give equal draws, whatever happened before.
+fn dropout_seed(seed: u64, step: usize, micro_batch: usize, pass: usize) -> i64 {
+    let mut hasher = blake3::Hasher::new();
+    for value in [seed, step as u64, micro_batch as u64] {
+        hasher.update(&value.to_le_bytes());
+    }
+    if pass > 0 {
+        hasher.update(&(pass as u64).to_le_bytes());
+    }
+    let hash = hasher.finalize();
+    i64::from_le_bytes(std::array::from_fn(|i| hash.as_bytes()[i])) & i64::MAX
+}

@@ -1,0 +1,23 @@
+//! The one training loop, for teacher and student, with and without a teacher's logits:
+//! [`gradients`] of an accumulation group (with the [`adversarial`] passes), the [`optimizer`],
+//! the loop itself ([`trainer`]) and its saved [`state`]. Nothing here knows a recipe or where runs
+//! are stored.
+
+pub mod adversarial;
+pub mod config;
+pub mod curve;
+pub mod grad_scaler;
+pub mod gradients;
+pub mod optimizer;
+pub mod progress;
+pub mod state;
+pub mod trainer;
+
+pub use adversarial::Adversarial;
+pub use config::TrainConfig;
+pub use curve::CurvePoint;
+pub use grad_scaler::GradScaler;
+pub use gradients::{StepConfig, StepMetrics, TrainData};
+pub use optimizer::{AdamW, OptimizerConfig};
+pub use progress::{DevScores, Progress, ProgressCallback};
+pub use trainer::{Schedule, Trainer, TrainingOutcome};

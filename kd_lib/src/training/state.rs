@@ -1,0 +1,193 @@
+//! Where an interrupted run continues: weights, the best weights so far, optimizer moments,
+//! counters and the curve, in one file whose name contains the hash of its bytes. The state before
+//! it is kept too, in case the last one is damaged. When to save is [`super::trainer`]'s business.
+
+use super::curve::CurvePoint;
+use super::grad_scaler::GradScaler;
+use super::gradients::StepMetrics;
+use super::optimizer::AdamW;
+use super::progress::DevScores;
+use crate::error::BUG;
+use crate::files::{self, TensorFile};
+use crate::models::Params;
+use crate::precision::Precision;
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use std::collections::HashMap;
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+/// Version of the state's file. Other versions are not resumed from.
+const VERSION: u32 = 4;
+/// States kept.
+const KEPT: usize = 2;
+/// How a state's file name begins.
+pub(crate) const PREFIX: &str = "state-";
+
+/// The best weights' update and score.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Best {
+    pub step: usize,
+    pub macro_f1: f64,
+}
+
+/// What is saved beside weights and moments.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(crate) struct TrainState {
+    version: u32,
+    pub step: usize,
+    pub examples: usize,
+    pub seconds: f64,
+    pub best: Option<Best>,
+    /// The best weights, in the parameters' order.
+    #[serde(skip)]
+    best_weights: Vec<Tensor>,
+    pub curve: Vec<CurvePoint>,
+    pub scaler: GradScaler,
+    /// Sums over the updates since the last curve point.
+    sums: StepMetrics,
+    summed_updates: f64,
+}
+
+impl TrainState {
+    /// Restores weights and moments to the last saved state in `folder`; a new state if there is
+    /// none.
+    pub fn resume(
+        folder: &Path,
+        precision: Precision,
+        params: &Params,
+        optimizer: &mut AdamW,
+    ) -> Result<TrainState> {
+        let saved = files::content_addressed(folder, PREFIX);
+        if saved.is_empty() {
+            let scaler = GradScaler::new(precision);
+            return Ok(TrainState {
+                scaler,
+                ..TrainState::default()
+            });
+        }
+        let fix = "remove the run's folder to train from the start";
+        let Some(path) = saved.iter().find(|path| files::matches_its_name(path)) else {
+            let problem = "damaged, like every state saved before it";
+            return Err(Error::file(&saved[0], problem, fix));
+        };
+        let mut file = TensorFile::read(path)?;
+        let text = file.metadata.get("state").cloned().unwrap_or_default();
+        let stated: serde_json::Value = serde_json::from_str(&text)
+            .map_err(|e| Error::file(path, format!("no training state in it ({e})"), fix))?;
+        if stated["version"] != VERSION {
+            let problem = format!(
+                "state version {}, this program reads {VERSION}",
+                stated["version"]
+            );
+            return Err(Error::file(path, problem, fix));
+        }
+        let mut state: TrainState = serde_json::from_value(stated)
+            .map_err(|e| Error::file(path, format!("no training state in it ({e})"), fix))?;
+        params.assign(path, &mut file, "weight.")?;
+        for (param, moments) in params.iter().zip(&mut optimizer.moments) {
+            let mut saved = |kind: &str| -> Result<Tensor> {
+                let moment = file.take(path, &format!("{kind}.{}", param.name))?;
+                Ok(moment.to_kind(Kind::Float))
+            };
+            moments.mean.copy_(&saved("mean")?);
+            moments.square.copy_(&saved("square")?);
+        }
+        if state.best.is_some() {
+            for param in params.iter() {
+                let best = file.take(path, &format!("best.{}", param.name))?;
+                state.best_weights.push(best.to_device(params.device()));
+            }
+        }
+        optimizer.step = (state.step - state.scaler.skipped) as i64;
+        Ok(state)
+    }
+
+    /// Counts an update over `rows` examples. Returns whether the run has passed a multiple of
+    /// `eval_every_samples`.
+    pub fn record_step(
+        &mut self,
+        rows: usize,
+        metrics: StepMetrics,
+        eval_every_samples: usize,
+    ) -> bool {
+        let evaluations_before = self.examples / eval_every_samples;
+        self.step += 1;
+        self.examples += rows;
+        // An update under fp16 whose loss overflowed would spoil the mean.
+        if metrics.is_finite() {
+            self.sums.add_update(metrics);
+            self.summed_updates += 1.0;
+        }
+        evaluations_before != self.examples / eval_every_samples
+    }
+
+    /// Adds a point to the curve: means since the last point.
+    pub fn log_point(&mut self, learning_rate: f64, dev: Option<DevScores>) {
+        let sums = std::mem::take(&mut self.sums);
+        let updates = std::mem::take(&mut self.summed_updates).max(1.0);
+        let adversarial = sums.adversarial;
+        let scaler = self.scaler;
+        self.curve.push(CurvePoint {
+            step: self.step,
+            examples: self.examples,
+            learning_rate,
+            loss: sums.loss / updates,
+            hard_loss: sums.hard_loss / updates,
+            soft_loss: sums.soft_loss / updates,
+            dev_accuracy: dev.map(|dev| dev.accuracy),
+            dev_macro_f1: dev.map(|dev| dev.macro_f1),
+            micro_batches: sums.micro_batches,
+            compute_dtype: sums.compute_dtype,
+            adversarial_loss: adversarial.map(|sum| sum.loss / updates),
+            perturbation_norm: adversarial.map(|sum| sum.perturbation_norm / updates),
+            perturbation_cosine: adversarial.map(|sum| sum.perturbation_cosine / updates),
+            loss_scale: scaler.dynamic.then_some(scaler.scale),
+            skipped: scaler.dynamic.then_some(scaler.skipped),
+        });
+    }
+
+    /// Keeps these weights if their score is the best so far; the first of equals stays.
+    pub fn keep_best(&mut self, macro_f1: f64, params: &Params) {
+        if self.best.is_none_or(|best| macro_f1 > best.macro_f1) {
+            self.best = Some(Best {
+                step: self.step,
+                macro_f1,
+            });
+            self.best_weights = params.iter().map(|p| p.master.copy()).collect();
+        }
+    }
+
+    /// Puts the best weights into the model.
+    pub fn restore_best(&self, params: &Params) {
+        let _guard = tch::no_grad_guard();
+        for (param, best) in params.iter().zip(&self.best_weights) {
+            param.master.shallow_clone().copy_(best);
+        }
+    }
+
+    /// Saves the state, then removes all but the last two.
+    pub fn save(&mut self, params: &Params, optimizer: &AdamW, folder: &Path) -> Result<()> {
+        self.version = VERSION;
+        let path = folder.join(format!("{PREFIX}{:08}.safetensors", self.step));
+        let text = serde_json::to_string(&self).map_err(Error::in_file(&path, BUG))?;
+        let mut tensors = Vec::new();
+        for (param, moments) in params.iter().zip(&optimizer.moments) {
+            tensors.push((format!("weight.{}", param.name), &param.master));
+            tensors.push((format!("mean.{}", param.name), &moments.mean));
+            tensors.push((format!("square.{}", param.name), &moments.square));
+        }
+        for (param, best) in params.iter().zip(&self.best_weights) {
+            tensors.push((format!("best.{}", param.name), best));
+        }
+        let metadata = HashMap::from([("state".into(), text)]);
+        files::write_content_addressed(&path, tensors, metadata)?;
+        for stale in files::content_addressed(folder, PREFIX)
+            .into_iter()
+            .skip(KEPT)
+        {
+            std::fs::remove_file(&stale).map_err(Error::io(&stale))?;
+        }
+        Ok(())
+    }
+}

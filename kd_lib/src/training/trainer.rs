@@ -1,0 +1,305 @@
+//! The training loop. Its order is fixed: the gradients of an accumulation group
+//! ([`super::gradients`]); then unscale → finite? → clip → step; then evaluate on dev if that is
+//! due, keep the best weights, save the state; then ask the progress callback whether to stop.
+
+use super::adversarial::Adversarial;
+use super::curve::CurvePoint;
+use super::gradients::{StepConfig, StepMetrics, TrainData, group_gradients};
+use super::optimizer::{self, AdamW};
+use super::progress::{DevScores, Progress, ProgressCallback};
+use super::state::TrainState;
+use super::{GradScaler, OptimizerConfig};
+use crate::data::batch::{epoch_batches, eval_batches};
+use crate::evaluation;
+use crate::models::Classifier;
+use crate::objectives::ObjectiveConfig;
+use crate::precision::Precision;
+use crate::{Error, Result};
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+/// Points of a curve over a whole run, beside those of the evaluations.
+const CURVE_POINTS: usize = 200;
+
+/// How many updates there are, and which learning rate each has.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Schedule {
+    /// Updates of one epoch; the last group of an epoch may be smaller.
+    pub steps_per_epoch: usize,
+    /// Updates in all.
+    pub total_steps: usize,
+    /// Updates over which the learning rate rises.
+    pub warmup_steps: usize,
+}
+
+/// Trains one model: plain values, resolved before training begins.
+#[derive(Debug)]
+pub struct Trainer<'a> {
+    /// Name of the run, for progress and errors.
+    pub run: &'a str,
+    /// The model to train.
+    pub model: &'a dyn Classifier,
+    /// What it learns from.
+    pub data: &'a TrainData,
+    /// What is minimised.
+    pub objective: &'a ObjectiveConfig,
+    /// The objective's temperature after the last update, if it changes.
+    pub final_temperature: Option<f64>,
+    /// Adversarial passes, if any.
+    pub adversarial: Option<Adversarial>,
+    /// Number format of matrix products.
+    pub precision: Precision,
+    /// Decides the order of examples and dropout.
+    pub seed: u64,
+    /// Rows of a micro-batch.
+    pub batch_size: usize,
+    /// Micro-batches of an update.
+    pub gradient_accumulation_steps: usize,
+    /// Whether texts of similar length share a batch.
+    pub group_by_length: bool,
+    /// Evaluate each time this many more examples have been processed.
+    pub eval_every_samples: usize,
+    /// Number of updates and learning rates.
+    pub schedule: Schedule,
+    /// The optimizer's settings.
+    pub optimizer: OptimizerConfig,
+}
+
+/// How training ended. The best weights are in the model.
+#[derive(Debug)]
+pub struct TrainingOutcome {
+    /// The update whose weights were kept.
+    pub best_step: usize,
+    /// The training curve.
+    pub curve: Vec<CurvePoint>,
+    /// Seconds of training and evaluation, resumed parts included.
+    pub seconds: f64,
+}
+
+/// The accumulation groups of one epoch.
+#[derive(Debug, Default)]
+pub(crate) struct EpochOrder {
+    epoch: Option<usize>,
+    batches: Vec<Vec<usize>>,
+}
+
+impl Trainer<'_> {
+    /// Trains the model, continuing from the state that `folder` holds. The best weights by dev
+    /// macro-F1 are left in the model.
+    pub fn train(&self, folder: &Path, progress: ProgressCallback) -> Result<TrainingOutcome> {
+        let mut optimizer = AdamW::new(self.optimizer, self.model.params());
+        let mut state =
+            TrainState::resume(folder, self.precision, self.model.params(), &mut optimizer)?;
+        self.round_weights();
+        let mut clock = Clock::start(&state);
+        let mut order = EpochOrder::default();
+        while state.step < self.schedule.total_steps {
+            let group = self.accumulation_group(&mut order, state.step);
+            let metrics = self.update(&mut optimizer, &mut state.scaler, group, state.step)?;
+            let rows: usize = group.iter().map(Vec::len).sum();
+            let evaluation_due = state.record_step(rows, metrics, self.eval_every_samples)
+                || state.step == self.schedule.total_steps;
+
+            let dev = if evaluation_due {
+                Some(self.evaluate_dev()?)
+            } else {
+                None
+            };
+            if evaluation_due || self.curve_point_due(state.step) {
+                state.log_point(self.learning_rate(state.step - 1), dev);
+            }
+            state.seconds = clock.total_seconds();
+            if let Some(dev) = dev {
+                state.keep_best(dev.macro_f1, self.model.params());
+                state.save(self.model.params(), &optimizer, folder)?;
+            }
+            let report = clock.progress(self, &state, metrics.loss, dev);
+            if progress(&report).is_break() {
+                state.save(self.model.params(), &optimizer, folder)?;
+                return Err(Error::Stopped {
+                    run: self.run.to_owned(),
+                    step: state.step,
+                    total: self.schedule.total_steps,
+                });
+            }
+        }
+        state.restore_best(self.model.params());
+        self.round_weights();
+        Ok(TrainingOutcome {
+            best_step: state.best.map_or(0, |best| best.step),
+            curve: state.curve,
+            seconds: state.seconds,
+        })
+    }
+
+    /// One update, number `step` from 0, from an accumulation group.
+    pub fn update(
+        &self,
+        optimizer: &mut AdamW,
+        scaler: &mut GradScaler,
+        group: &[Vec<usize>],
+        step: usize,
+    ) -> Result<StepMetrics> {
+        let objective = self.objective_at(step);
+        let config = StepConfig {
+            objective: objective.objective()?,
+            precision: self.precision,
+            adversarial: self.adversarial,
+            seed: self.seed,
+            step,
+            loss_scale: scaler.scale,
+        };
+        let computed = group_gradients(&config, self.model, self.data, group)?;
+        let metrics = computed.metrics;
+        let mut gradients = optimizer.flatten(computed.gradients);
+        optimizer::unscale(&mut gradients, scaler.scale);
+        let norm = optimizer::gradient_norm(&gradients);
+        let finite = metrics.loss.is_finite() && norm.double_value(&[]).is_finite();
+        scaler.update(finite);
+        if !finite && (!scaler.dynamic || scaler.scale < 1.0) {
+            return Err(self.not_finite(metrics, group, step));
+        }
+        if finite {
+            let limit = self.optimizer.max_grad_norm;
+            let factor = limit.map(|limit| optimizer::clip_factor(&norm, limit));
+            optimizer.step(&gradients, self.learning_rate(step), factor.as_ref());
+            self.round_weights();
+        }
+        Ok(metrics)
+    }
+
+    /// Accuracy and macro-F1 on dev.
+    pub fn evaluate_dev(&self) -> Result<DevScores> {
+        let dev = &self.data.dev;
+        let batches = eval_batches(dev, self.batch_size, self.group_by_length);
+        let logits = evaluation::predict_logits(self.model, dev, &batches, self.precision);
+        let scores = evaluation::score(&logits, &dev.labels)?;
+        Ok(DevScores {
+            accuracy: scores.accuracy,
+            macro_f1: scores.macro_f1,
+        })
+    }
+
+    /// The objective of an update: its temperature moves linearly to the final one.
+    fn objective_at(&self, step: usize) -> ObjectiveConfig {
+        let objective = self.objective.clone();
+        let (Some(first), Some(last)) = (objective.temperature(), self.final_temperature) else {
+            return objective;
+        };
+        let done = step as f64 / self.schedule.total_steps.max(1) as f64;
+        objective.with_temperature(first + (last - first) * done)
+    }
+
+    fn learning_rate(&self, step: usize) -> f64 {
+        let Schedule {
+            warmup_steps,
+            total_steps,
+            ..
+        } = self.schedule;
+        optimizer::learning_rate(
+            self.optimizer.learning_rate,
+            step,
+            warmup_steps,
+            total_steps,
+        )
+    }
+
+    /// The micro-batches of update `step`. A group never crosses the end of an epoch: the last one
+    /// of each may be smaller.
+    pub(crate) fn accumulation_group<'o>(
+        &self,
+        order: &'o mut EpochOrder,
+        step: usize,
+    ) -> &'o [Vec<usize>] {
+        let epoch = step / self.schedule.steps_per_epoch;
+        let within_epoch = step % self.schedule.steps_per_epoch;
+        if order.epoch != Some(epoch) {
+            order.batches = epoch_batches(
+                &self.data.train,
+                self.batch_size,
+                self.group_by_length,
+                self.seed,
+                epoch,
+            );
+            order.epoch = Some(epoch);
+        }
+        let mut groups = order.batches.chunks(self.gradient_accumulation_steps);
+        groups.nth(within_epoch).unwrap_or_default()
+    }
+
+    /// Rounds the weights for the passes to come. Not under adversarial training, which reads inputs
+    /// in two parts: the two gradients of one weight must add up in fp32.
+    pub(crate) fn round_weights(&self) {
+        if self.adversarial.is_none() {
+            self.model.params().round(self.precision);
+        }
+    }
+
+    fn curve_point_due(&self, step: usize) -> bool {
+        step.is_multiple_of(self.schedule.total_steps.div_ceil(CURVE_POINTS))
+    }
+
+    fn not_finite(&self, metrics: StepMetrics, group: &[Vec<usize>], step: usize) -> Error {
+        let labelled = self.data.lines.len();
+        let describe = |&row: &usize| match self.data.lines.get(row) {
+            Some(line) => format!("line {line}"),
+            None => format!("transfer text {}", row - labelled + 1),
+        };
+        let examples: Vec<String> = group.iter().flatten().map(describe).collect();
+        Error::NotFinite {
+            step: step + 1,
+            what: if metrics.loss.is_finite() {
+                "gradient"
+            } else {
+                "loss"
+            },
+            learning_rate: self.learning_rate(step),
+            examples: examples.join(", "),
+            fix: "lower the learning rate, set optimizer.max_grad_norm, or look at these lines \
+                  (under fp16: train in bf16); the last saved state is kept",
+        }
+    }
+}
+
+/// Measures a run's time over interruptions.
+struct Clock {
+    started: Instant,
+    seconds_before: f64,
+    examples_before: usize,
+}
+
+impl Clock {
+    fn start(state: &TrainState) -> Clock {
+        Clock {
+            started: Instant::now(),
+            seconds_before: state.seconds,
+            examples_before: state.examples,
+        }
+    }
+
+    fn total_seconds(&mut self) -> f64 {
+        self.seconds_before + self.started.elapsed().as_secs_f64()
+    }
+
+    fn progress<'p>(
+        &self,
+        trainer: &'p Trainer,
+        state: &TrainState,
+        loss: f64,
+        dev: Option<DevScores>,
+    ) -> Progress<'p> {
+        let elapsed = self.started.elapsed().as_secs_f64();
+        let examples_per_second = (state.examples - self.examples_before) as f64 / elapsed;
+        let steps_left = (trainer.schedule.total_steps - state.step) as f64;
+        let examples_left = steps_left * state.examples as f64 / state.step as f64;
+        Progress {
+            run: trainer.run,
+            step: state.step,
+            total_steps: trainer.schedule.total_steps,
+            loss: Some(loss),
+            examples_per_second,
+            time_left: Duration::from_secs_f64(examples_left / examples_per_second),
+            dev,
+        }
+    }
+}
