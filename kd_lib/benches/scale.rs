@@ -14,18 +14,32 @@ use std::process::Command;
 use std::time::Instant;
 
 /// Training lines, and augmented texts of each.
-const SIZES: [(usize, usize); 7] =
-    [(1_000, 0), (10_000, 0), (40_000, 0), (180_000, 0), (10_000, 1), (10_000, 2), (10_000, 5)];
+const SIZES: [(usize, usize); 7] = [
+    (1_000, 0),
+    (10_000, 0),
+    (40_000, 0),
+    (180_000, 0),
+    (10_000, 1),
+    (10_000, 2),
+    (10_000, 5),
+];
 const UPDATES: usize = 100;
 
 fn main() -> Result<()> {
-    let arguments: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let arguments: Vec<String> = std::env::args()
+        .skip(1)
+        .filter(|a| a != "--bench")
+        .collect();
     if let [command, corpus, lines, augmented] = &arguments[..] {
         ensure!(command == "measure", "what is {command}?");
         return measure(Path::new(corpus), lines.parse()?, augmented.parse()?);
     }
     let given = PathBuf::from(arguments.first().map_or("data/default", String::as_str));
-    let corpus = if given.exists() { given } else { root().join(given) };
+    let corpus = if given.exists() {
+        given
+    } else {
+        root().join(given)
+    };
     let mut table = Table::new(&[
         "lines",
         "augmented texts of each",
@@ -36,10 +50,20 @@ fn main() -> Result<()> {
     ]);
     for (lines, augmented) in SIZES {
         let mut command = Command::new(std::env::current_exe()?);
-        let output = command.arg("measure").arg(&corpus).args([lines, augmented].map(|n| n.to_string())).output()?;
-        ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let output = command
+            .arg("measure")
+            .arg(&corpus)
+            .args([lines, augmented].map(|n| n.to_string()))
+            .output()?;
+        ensure!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         let cells = String::from_utf8(output.stdout)?;
-        table.rows.push(cells.trim().split('\t').map(Into::into).collect());
+        table
+            .rows
+            .push(cells.trim().split('\t').map(Into::into).collect());
         eprintln!("{}", cells.trim());
     }
     print!("{}", table.text());

@@ -15,7 +15,12 @@ use kd_lib::store::{Predictor, Run, RunStore};
 
 fn corpus() -> Corpus {
     let default = root().join("data/default");
-    Corpus::open(if default.exists() { default } else { root().join("data/sample") }).expect("a corpus")
+    Corpus::open(if default.exists() {
+        default
+    } else {
+        root().join("data/sample")
+    })
+    .expect("a corpus")
 }
 
 /// Updates of a recipe, one after the other.
@@ -34,16 +39,28 @@ fn updates(criterion: &mut Criterion) {
 fn predictions(criterion: &mut Criterion) {
     let folder = tempfile::tempdir().expect("a folder");
     let store = RunStore::new(folder.path());
-    let texts: Vec<String> = corpus().test.iter().cycle().take(1000).map(|e| e.text.clone()).collect();
+    let texts: Vec<String> = corpus()
+        .test
+        .iter()
+        .cycle()
+        .take(1000)
+        .map(|e| e.text.clone())
+        .collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     for name in ["student", "teacher"] {
         let run = short_run(&store, name, &corpus()).expect(name);
         let predictor = Predictor::open(&run).expect(name);
         let mut group = criterion.benchmark_group(format!("{name} predicts"));
-        group.sample_size(10).throughput(Throughput::Elements(texts.len() as u64));
-        group.bench_function("1000 texts", |bencher| bencher.iter(|| predictor.logits(&texts)));
+        group
+            .sample_size(10)
+            .throughput(Throughput::Elements(texts.len() as u64));
+        group.bench_function("1000 texts", |bencher| {
+            bencher.iter(|| predictor.logits(&texts))
+        });
         group.throughput(Throughput::Elements(1));
-        group.bench_function("one text", |bencher| bencher.iter(|| predictor.predict(&texts[..1])));
+        group.bench_function("one text", |bencher| {
+            bencher.iter(|| predictor.predict(&texts[..1]))
+        });
         let path = run.folder().expect(name).to_path_buf();
         let first = || Run::open(&path).and_then(|run| Predictor::open(&run)?.predict(&texts[..1]));
         group.bench_function("one text, with loading", |bencher| {

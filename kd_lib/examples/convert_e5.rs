@@ -32,11 +32,15 @@ fn main() -> Result<()> {
 /// Reads the archive and writes `config.json`, `model.safetensors` and `tokenizer.json` into `folder`.
 fn convert(archive: &Path, tokenizer: &Path, folder: &Path) -> Result<()> {
     let bytes = std::fs::read(archive).with_context(|| archive.display().to_string())?;
-    let (config, tensors) =
-        parse(&bytes).map_err(|problem| anyhow!("{}: {problem}; fetch the archive again", archive.display()))?;
-    let text = std::fs::read_to_string(tokenizer).with_context(|| tokenizer.display().to_string())?;
+    let (config, tensors) = parse(&bytes)
+        .map_err(|problem| anyhow!("{}: {problem}; fetch the archive again", archive.display()))?;
+    let text =
+        std::fs::read_to_string(tokenizer).with_context(|| tokenizer.display().to_string())?;
     if let Err(problem) = text.parse::<tokenizers::Tokenizer>() {
-        bail!("{}: {problem}; fetch the tokenizer again", tokenizer.display());
+        bail!(
+            "{}: {problem}; fetch the tokenizer again",
+            tokenizer.display()
+        );
     }
     write_text(&folder.join("tokenizer.json"), &text)?;
     let mut fields = json!(config);
@@ -66,9 +70,15 @@ pub fn parse(bytes: &[u8]) -> Parsed<(BertConfig, Vec<(String, Tensor)>)> {
         let entry = Entry::read(&mut cursor)?;
         let (name, shape) = place(&entry.name, &config)?;
         if shape.iter().product::<i64>() != entry.elements as i64 {
-            return Err(format!("{}: {} elements where {shape:?} is expected", entry.name, entry.elements));
+            return Err(format!(
+                "{}: {} elements where {shape:?} is expected",
+                entry.name, entry.elements
+            ));
         }
-        tensors.push((name, Tensor::from_slice(&entry.values(bytes)?).view(shape.as_slice())));
+        tensors.push((
+            name,
+            Tensor::from_slice(&entry.values(bytes)?).view(shape.as_slice()),
+        ));
     }
     Ok((config, tensors))
 }
@@ -125,13 +135,21 @@ fn place(name: &str, c: &BertConfig) -> Parsed<(String, Vec<i64>)> {
     let fixed = |to: &str, shape: &[i64]| Ok((format!("embeddings.{to}"), shape.to_vec()));
     match name {
         "emb.word" => return fixed("word_embeddings.weight", &[c.vocab_size, width]),
-        "emb.pos" => return fixed("position_embeddings.weight", &[c.max_position_embeddings, width]),
+        "emb.pos" => {
+            return fixed(
+                "position_embeddings.weight",
+                &[c.max_position_embeddings, width],
+            );
+        }
         "emb.type" => return fixed("token_type_embeddings.weight", &[c.type_vocab_size, width]),
         "emb.ln.w" => return fixed("LayerNorm.weight", &[width]),
         "emb.ln.b" => return fixed("LayerNorm.bias", &[width]),
         _ => {}
     }
-    let (layer, rest) = name.strip_prefix('l').and_then(|n| n.split_once('.')).ok_or_else(unknown)?;
+    let (layer, rest) = name
+        .strip_prefix('l')
+        .and_then(|n| n.split_once('.'))
+        .ok_or_else(unknown)?;
     let layer: usize = layer.parse().map_err(|_| unknown())?;
     let (part, kind) = rest.split_once('.').ok_or_else(unknown)?;
     let (to, shape) = match part {
@@ -146,7 +164,11 @@ fn place(name: &str, c: &BertConfig) -> Parsed<(String, Vec<i64>)> {
         _ => return Err(unknown()),
     };
     let vector = kind == "b" || part.ends_with("ln");
-    let shape = if vector { vec![shape[0]] } else { shape.to_vec() };
+    let shape = if vector {
+        vec![shape[0]]
+    } else {
+        shape.to_vec()
+    };
     let kind = if kind == "b" { "bias" } else { "weight" };
     Ok((format!("encoder.layer.{layer}.{to}.{kind}"), shape))
 }
@@ -162,7 +184,8 @@ struct Entry {
 impl Entry {
     fn read(cursor: &mut Cursor) -> Parsed<Entry> {
         let length = cursor.u16()? as usize;
-        let name = String::from_utf8(cursor.take(length)?.to_vec()).map_err(|_| "a tensor name that is not UTF-8")?;
+        let name = String::from_utf8(cursor.take(length)?.to_vec())
+            .map_err(|_| "a tensor name that is not UTF-8")?;
         let quantised = match cursor.take(1)?[0] {
             0 => false,
             1 => true,
@@ -170,7 +193,13 @@ impl Entry {
         };
         let elements = cursor.u32()? as usize;
         let place = |n: u64| usize::try_from(n).map_err(|e| e.to_string());
-        Ok(Entry { name, quantised, elements, offset: place(cursor.u64()?)?, length: place(cursor.u64()?)? })
+        Ok(Entry {
+            name,
+            quantised,
+            elements,
+            offset: place(cursor.u64()?)?,
+            length: place(cursor.u64()?)?,
+        })
     }
 
     fn values(&self, bytes: &[u8]) -> Parsed<Vec<f32>> {
@@ -178,14 +207,29 @@ impl Entry {
         let data = end
             .and_then(|end| bytes.get(self.offset..end))
             .ok_or_else(|| format!("{}: lies outside the file", self.name))?;
-        let expected = if self.quantised { self.elements.div_ceil(BLOCK) * BLOCK_BYTES } else { self.elements * 4 };
+        let expected = if self.quantised {
+            self.elements.div_ceil(BLOCK) * BLOCK_BYTES
+        } else {
+            self.elements * 4
+        };
         if data.len() != expected || (self.quantised && !self.elements.is_multiple_of(BLOCK)) {
-            return Err(format!("{}: {} bytes for {} elements", self.name, data.len(), self.elements));
+            return Err(format!(
+                "{}: {} bytes for {} elements",
+                self.name,
+                data.len(),
+                self.elements
+            ));
         }
         if self.quantised {
-            return Ok(data.chunks_exact(BLOCK_BYTES).flat_map(dequantise).collect());
+            return Ok(data
+                .chunks_exact(BLOCK_BYTES)
+                .flat_map(dequantise)
+                .collect());
         }
-        Ok(data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        Ok(data
+            .chunks_exact(4)
+            .map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]]))
+            .collect())
     }
 }
 
@@ -206,8 +250,16 @@ struct Cursor<'a> {
 
 impl<'a> Cursor<'a> {
     fn take(&mut self, count: usize) -> Parsed<&'a [u8]> {
-        let end = self.at.checked_add(count).filter(|&end| end <= self.bytes.len());
-        let end = end.ok_or_else(|| format!("ends at byte {} where {count} more are announced", self.bytes.len()))?;
+        let end = self
+            .at
+            .checked_add(count)
+            .filter(|&end| end <= self.bytes.len());
+        let end = end.ok_or_else(|| {
+            format!(
+                "ends at byte {} where {count} more are announced",
+                self.bytes.len()
+            )
+        })?;
         let slice = &self.bytes[self.at..end];
         self.at = end;
         Ok(slice)
@@ -242,6 +294,9 @@ impl<'a> Cursor<'a> {
     /// A count that the rest of the file could hold.
     fn count(&mut self) -> Parsed<usize> {
         let count = self.i32()?;
-        usize::try_from(count).ok().filter(|&n| n <= self.bytes.len()).ok_or_else(|| format!("a count of {count}"))
+        usize::try_from(count)
+            .ok()
+            .filter(|&n| n <= self.bytes.len())
+            .ok_or_else(|| format!("a count of {count}"))
     }
 }

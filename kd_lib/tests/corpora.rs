@@ -18,7 +18,15 @@ fn write(folder: &Path, files: &[(&str, &[u8])]) {
 fn error_with(name: &str, bytes: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let good = "甲\t0\n乙\t1\n".as_bytes();
-    write(folder.path(), &[("class.txt", b"a\nb\n"), ("train.txt", good), ("dev.txt", good), ("test.txt", good)]);
+    write(
+        folder.path(),
+        &[
+            ("class.txt", b"a\nb\n"),
+            ("train.txt", good),
+            ("dev.txt", good),
+            ("test.txt", good),
+        ],
+    );
     write(folder.path(), &[(name, bytes)]);
     Corpus::open(folder.path()).unwrap_err().to_string()
 }
@@ -29,9 +37,17 @@ fn all_three_formats_give_the_same_examples() {
     let index = "\u{feff}足球 赛\t1\r\n房价\t0\r\n\r\n\n".as_bytes();
     write(
         folders[0].path(),
-        &[("class.txt", "realty\nsports\n".as_bytes()), ("train.txt", index), ("dev.txt", index), ("test.txt", index)],
+        &[
+            ("class.txt", "realty\nsports\n".as_bytes()),
+            ("train.txt", index),
+            ("dev.txt", index),
+            ("test.txt", index),
+        ],
     );
-    write(folders[0].path(), &[("a.train.txt", "一份备份\t0\n".as_bytes())]); // the plain name has precedence
+    write(
+        folders[0].path(),
+        &[("a.train.txt", "一份备份\t0\n".as_bytes())],
+    ); // the plain name has precedence
     let label = "sports\t足球 赛\nrealty\t房价\n".as_bytes();
     write(
         folders[1].path(),
@@ -45,11 +61,20 @@ fn all_three_formats_give_the_same_examples() {
     let csv = "label,text\nsports,\"足球\n赛\"\nrealty,\"房价\"\n".as_bytes(); // a text of two lines becomes one
     write(
         folders[2].path(),
-        &[("labels.txt", "realty\nsports\n".as_bytes()), ("train.csv", csv), ("dev.csv", csv), ("test.csv", csv)],
+        &[
+            ("labels.txt", "realty\nsports\n".as_bytes()),
+            ("train.csv", csv),
+            ("dev.csv", csv),
+            ("test.csv", csv),
+        ],
     );
     for folder in &folders {
         let corpus = Corpus::open(folder.path()).unwrap();
-        let read: Vec<(&str, usize)> = corpus.train.iter().map(|e| (e.text.as_str(), e.label)).collect();
+        let read: Vec<(&str, usize)> = corpus
+            .train
+            .iter()
+            .map(|e| (e.text.as_str(), e.label))
+            .collect();
         assert_eq!(read, [("足球 赛", 1), ("房价", 0)]);
         assert_eq!(corpus.dev.len(), 2);
     }
@@ -58,23 +83,50 @@ fn all_three_formats_give_the_same_examples() {
 #[test]
 fn errors_name_the_line_the_value_and_the_fix() {
     let cases: [(&str, &[u8], &[&str]); 10] = [
-        ("train.txt", b"\xff\xfe\t0\n", &["train.txt:1", "not UTF-8", "iconv"]),
-        ("train.txt", "甲\t0\n乙 1\n".as_bytes(), &["train.txt:2", "no tab", "乙 1", "text<TAB>class index"]),
-        ("train.txt", "甲\t0\n乙\t2\n".as_bytes(), &["train.txt:2", "\"2\"", "0 to 1"]),
-        ("train.txt", "甲\t-1\n".as_bytes(), &["train.txt:1", "\"-1\""]),
+        (
+            "train.txt",
+            b"\xff\xfe\t0\n",
+            &["train.txt:1", "not UTF-8", "iconv"],
+        ),
+        (
+            "train.txt",
+            "甲\t0\n乙 1\n".as_bytes(),
+            &["train.txt:2", "no tab", "乙 1", "text<TAB>class index"],
+        ),
+        (
+            "train.txt",
+            "甲\t0\n乙\t2\n".as_bytes(),
+            &["train.txt:2", "\"2\"", "0 to 1"],
+        ),
+        (
+            "train.txt",
+            "甲\t-1\n".as_bytes(),
+            &["train.txt:1", "\"-1\""],
+        ),
         ("dev.txt", b"", &["dev.txt", "no examples"]),
-        ("train.txt", "甲\t0\n".as_bytes(), &["\"b\"", "no training example"]),
+        (
+            "train.txt",
+            "甲\t0\n".as_bytes(),
+            &["\"b\"", "no training example"],
+        ),
         ("class.txt", b"a\na\n", &["class.txt:2", "twice"]),
         ("class.txt", b"a\n", &["class.txt", "at least two"]),
         ("labels.txt", b"a\nb\n", &["2 files of class names"]),
-        ("test.csv", b"text\n\xe7\x94\xb2\n", &["test.csv:1", "no column \"label\""]),
+        (
+            "test.csv",
+            b"text\n\xe7\x94\xb2\n",
+            &["test.csv:1", "no column \"label\""],
+        ),
     ];
     for (name, bytes, parts) in cases {
         let message = error_with(name, bytes);
         assert!(parts.iter().all(|part| message.contains(part)), "{message}");
     }
     let message = error_with("train.txt", &vec![b'x'; 10 << 20]);
-    assert!(message.contains("train.txt:1") && message.contains("split it"), "{message}");
+    assert!(
+        message.contains("train.txt:1") && message.contains("split it"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -86,20 +138,41 @@ fn data_quality_counts_repeats_leaks_and_contradictions() {
         ("dev.txt", "二\t1\n四\t0\n四\t0\n"),
         ("test.txt", "三\t0\n四\t0\n五\t1\n"),
     ];
-    files.iter().for_each(|(name, text)| write(folder.path(), &[(name, text.as_bytes())]));
+    files
+        .iter()
+        .for_each(|(name, text)| write(folder.path(), &[(name, text.as_bytes())]));
     let corpus = Corpus::open(folder.path()).unwrap();
     let found = corpus.data_quality();
-    assert_eq!(found.repeated, SplitCounts { train: 1, dev: 1, test: 0 });
-    assert_eq!((found.train_in_dev, found.train_in_test, found.dev_in_test), (1, 1, 2));
+    assert_eq!(
+        found.repeated,
+        SplitCounts {
+            train: 1,
+            dev: 1,
+            test: 0
+        }
+    );
+    assert_eq!(
+        (found.train_in_dev, found.train_in_test, found.dev_in_test),
+        (1, 1, 2)
+    );
     assert_eq!((found.contradictions, found.empty), (1, 1));
     let clean = corpus.without_leaks();
-    assert_eq!(clean.train.iter().map(|e| e.text.as_str()).collect::<Vec<_>>(), ["一", "一", ""]);
+    assert_eq!(
+        clean
+            .train
+            .iter()
+            .map(|e| e.text.as_str())
+            .collect::<Vec<_>>(),
+        ["一", "一", ""]
+    );
 }
 
 #[test]
 fn real_headlines_have_the_known_leaks() {
     // Needs the ten-class headlines: set KD_DATA to the folder that holds thucnews-title.
-    let Some(data) = std::env::var_os("KD_DATA") else { return println!("not run: KD_DATA is not set") };
+    let Some(data) = std::env::var_os("KD_DATA") else {
+        return println!("not run: KD_DATA is not set");
+    };
     let corpus = Corpus::open(Path::new(&data).join("thucnews-title")).unwrap();
     let found = corpus.data_quality();
     assert_eq!([corpus.dev.len(), corpus.test.len()], [10_000, 10_000]);
@@ -124,15 +197,22 @@ fn a_vocabulary_file_is_read_as_it_was_written_and_refused_without_unk() {
     assert_eq!(read.encode("若 人x"), built.encode("若 人x"));
     std::fs::write(&path, "<PAD>\n人\n").unwrap();
     let message = Vocabulary::read(&path).unwrap_err().to_string();
-    assert!(message.contains("vocab.txt:2") && message.contains("<UNK>"), "{message}");
+    assert!(
+        message.contains("vocab.txt:2") && message.contains("<UNK>"),
+        "{message}"
+    );
 }
 
 #[test]
 fn an_epoch_holds_every_row_once_and_each_epoch_and_seed_has_its_own_order() {
-    let split =
-        TokenizedSplit { ids: (0..997).map(|i| vec![1; i % 23 + 1]).collect(), labels: Vec::new(), pad_id: 0 };
-    let orders: Vec<Vec<Vec<usize>>> =
-        [(1, 0), (1, 1), (2, 0)].map(|(seed, epoch)| epoch_batches(&split, 32, true, seed, epoch)).to_vec();
+    let split = TokenizedSplit {
+        ids: (0..997).map(|i| vec![1; i % 23 + 1]).collect(),
+        labels: Vec::new(),
+        pad_id: 0,
+    };
+    let orders: Vec<Vec<Vec<usize>>> = [(1, 0), (1, 1), (2, 0)]
+        .map(|(seed, epoch)| epoch_batches(&split, 32, true, seed, epoch))
+        .to_vec();
     for order in &orders {
         let mut rows: Vec<usize> = order.iter().flatten().copied().collect();
         rows.sort_unstable();
@@ -141,8 +221,14 @@ fn an_epoch_holds_every_row_once_and_each_epoch_and_seed_has_its_own_order() {
     assert_eq!(epoch_batches(&split, 32, true, 1, 0), orders[0]);
     assert!(orders[0] != orders[1] && orders[0] != orders[2]);
     let padding = |order: &[Vec<usize>]| {
-        order.iter().map(|b| b.iter().map(|&r| split.ids[r].len()).max().unwrap() * b.len()).sum::<usize>()
+        order
+            .iter()
+            .map(|b| b.iter().map(|&r| split.ids[r].len()).max().unwrap() * b.len())
+            .sum::<usize>()
     };
     let real: usize = split.ids.iter().map(Vec::len).sum();
-    assert!(padding(&orders[0]) < real * 11 / 10, "texts of similar length share a batch: padding is below a tenth");
+    assert!(
+        padding(&orders[0]) < real * 11 / 10,
+        "texts of similar length share a batch: padding is below a tenth"
+    );
 }

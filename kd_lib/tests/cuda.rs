@@ -17,7 +17,9 @@ use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 fn loaded() -> bool {
-    std::fs::read_to_string("/proc/self/maps").unwrap().contains("libtorch_cuda")
+    std::fs::read_to_string("/proc/self/maps")
+        .unwrap()
+        .contains("libtorch_cuda")
 }
 
 #[test]
@@ -35,12 +37,22 @@ fn libtorch_cuda_is_loaded_on_request_and_runs_train_on_a_gpu() {
     let folder = tempfile::tempdir().unwrap();
     tiny_checkpoint(&folder.path().join("tiny"));
     for precision in ["fp32", "bf16", "fp16"] {
-        for run in [student(folder.path(), precision), teacher(folder.path(), precision)] {
+        for run in [
+            student(folder.path(), precision),
+            teacher(folder.path(), precision),
+        ] {
             let point = run.curve().unwrap().pop().unwrap();
-            println!("{} in {precision} on {}: {point:?}", run.report.id, run.report.environment.processor);
+            println!(
+                "{} in {precision} on {}: {point:?}",
+                run.report.id, run.report.environment.processor
+            );
             assert_eq!(run.report.environment.device, "cuda");
             assert!(!run.report.environment.processor.is_empty());
-            assert_eq!(run.report.precision, point.compute_dtype.unwrap(), "the products had the requested format");
+            assert_eq!(
+                run.report.precision,
+                point.compute_dtype.unwrap(),
+                "the products had the requested format"
+            );
             assert_eq!(point.loss_scale.is_some(), precision == "fp16");
         }
     }
@@ -48,17 +60,39 @@ fn libtorch_cuda_is_loaded_on_request_and_runs_train_on_a_gpu() {
 
 fn student(folder: &Path, precision: &str) -> Run {
     let precision = format!("train.precision={precision}");
-    let recipe =
-        recipe("student", &[&TINY_STUDENT[..], &["device=cuda:0", "model.pretrained_embeddings=tiny", &precision]].concat());
-    RunStore::new(folder).run(&recipe, &Corpus::open(sample()).unwrap(), &mut silent).unwrap()
+    let recipe = recipe(
+        "student",
+        &[
+            &TINY_STUDENT[..],
+            &[
+                "device=cuda:0",
+                "model.pretrained_embeddings=tiny",
+                &precision,
+            ],
+        ]
+        .concat(),
+    );
+    RunStore::new(folder)
+        .run(&recipe, &Corpus::open(sample()).unwrap(), &mut silent)
+        .unwrap()
 }
 
 fn teacher(folder: &Path, precision: &str) -> Run {
-    let (precision, weights) =
-        (format!("train.precision={precision}"), format!("model.checkpoint={}", folder.join("tiny").display()));
-    let tiny = ["model.pooling=cls", "model.prefix=", "train.epochs=1", "data.max_length=32", "device=cuda:0"];
+    let (precision, weights) = (
+        format!("train.precision={precision}"),
+        format!("model.checkpoint={}", folder.join("tiny").display()),
+    );
+    let tiny = [
+        "model.pooling=cls",
+        "model.prefix=",
+        "train.epochs=1",
+        "data.max_length=32",
+        "device=cuda:0",
+    ];
     let recipe = recipe("teacher", &[&tiny[..], &[&precision, &weights]].concat());
-    RunStore::new(folder).run(&recipe, &Corpus::open(sample()).unwrap(), &mut silent).unwrap()
+    RunStore::new(folder)
+        .run(&recipe, &Corpus::open(sample()).unwrap(), &mut silent)
+        .unwrap()
 }
 
 /// Student and teacher from the same weights, without dropout, on rows of several lengths.
@@ -76,23 +110,42 @@ fn gradients_equal_those_of_the_cpu() {
         let teacher: Box<dyn Classifier> = Box::new(Bert::new(&teacher, Pooling::Cls, 3, device));
         [student, teacher].map(|model| gradients_of(model.as_ref()))
     };
-    for (name, (on_cpu, on_gpu)) in
-        ["student", "teacher"].into_iter().zip(gradients_on(Device::Cpu).iter().zip(&gradients_on(Device::Cuda(0))))
-    {
-        let largest = |tensors: &[Tensor]| tensors.iter().map(|t| t.abs().max().double_value(&[])).fold(0.0, f64::max);
+    for (name, (on_cpu, on_gpu)) in ["student", "teacher"].into_iter().zip(
+        gradients_on(Device::Cpu)
+            .iter()
+            .zip(&gradients_on(Device::Cuda(0))),
+    ) {
+        let largest = |tensors: &[Tensor]| {
+            tensors
+                .iter()
+                .map(|t| t.abs().max().double_value(&[]))
+                .fold(0.0, f64::max)
+        };
         // Relative to the largest of all: a key's bias has no effect on softmax, so its gradient is
         // rounding alone.
         let differences: Vec<Tensor> = on_cpu.iter().zip(on_gpu).map(|(a, b)| a - b).collect();
         let difference = largest(&differences) / largest(on_cpu);
         println!("{name}: gradients on the GPU differ by {difference:.1e} of the largest");
-        assert!(difference < 2e-3, "cuDNN's LSTM uses TF32 by default, which has 10 binary digits");
+        assert!(
+            difference < 2e-3,
+            "cuDNN's LSTM uses TF32 by default, which has 10 binary digits"
+        );
     }
 }
 
 fn gradients_of(model: &dyn Classifier) -> Vec<Tensor> {
-    let ids: Vec<Vec<i64>> = (0..10).map(|r| (0..3 + r % 4).map(|i| (7 * r + 3 * i) % 50).collect()).collect();
-    let teacher = Tensor::arange(30, (Kind::Float, Device::Cpu)).view([10, 3]).sin() * 3;
-    let train = TokenizedSplit { ids, labels: (0..10).map(|r| r % 3).collect(), pad_id: 0 };
+    let ids: Vec<Vec<i64>> = (0..10)
+        .map(|r| (0..3 + r % 4).map(|i| (7 * r + 3 * i) % 50).collect())
+        .collect();
+    let teacher = Tensor::arange(30, (Kind::Float, Device::Cpu))
+        .view([10, 3])
+        .sin()
+        * 3;
+    let train = TokenizedSplit {
+        ids,
+        labels: (0..10).map(|r| r % 3).collect(),
+        pad_id: 0,
+    };
     let data = TrainData {
         train,
         dev: TokenizedSplit::default(),
@@ -100,7 +153,11 @@ fn gradients_of(model: &dyn Classifier) -> Vec<Tensor> {
         lines: (1..=10).collect(),
     };
     let config = StepConfig {
-        objective: &Kd { temperature: 4.0, hard_weight: 0.5, soft_weight: 0.5 },
+        objective: &Kd {
+            temperature: 4.0,
+            hard_weight: 0.5,
+            soft_weight: 0.5,
+        },
         precision: Precision::Fp32,
         adversarial: None,
         seed: 1,
@@ -109,5 +166,9 @@ fn gradients_of(model: &dyn Classifier) -> Vec<Tensor> {
     };
     let group = [vec![0, 1, 2, 3], vec![4, 5, 6, 7], vec![8, 9]];
     let computed = group_gradients(&config, model, &data, &group).unwrap();
-    computed.gradients.iter().map(|gradient| gradient.to_device(Device::Cpu)).collect()
+    computed
+        .gradients
+        .iter()
+        .map(|gradient| gradient.to_device(Device::Cpu))
+        .collect()
 }

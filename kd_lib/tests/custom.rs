@@ -37,7 +37,11 @@ struct BagOfCharacters {
 impl Architecture for BagSettings {
     fn validate(&self, _: &DataConfig) -> Result<()> {
         match self.width {
-            0 => Err(kd_lib::Error::recipe("model.settings.width", "0", "choose 1 or more")),
+            0 => Err(kd_lib::Error::recipe(
+                "model.settings.width",
+                "0",
+                "choose 1 or more",
+            )),
             _ => Ok(()),
         }
     }
@@ -60,7 +64,11 @@ impl Architecture for BagSettings {
         let vectors = uniform(&[sizes.vocab_size, self.width], 0.5);
         let embedding = params.add("embedding.weight", vectors, true);
         let classifier = new_linear(&mut params, "classifier", sizes.num_labels, self.width);
-        Ok(Box::new(BagOfCharacters { params, embedding, classifier }))
+        Ok(Box::new(BagOfCharacters {
+            params,
+            embedding,
+            classifier,
+        }))
     }
 }
 
@@ -111,12 +119,22 @@ impl Objective for LabelSmoothing {
 }
 
 fn model(version: u32, width: i64) -> ModelConfig {
-    CustomModel::new("bag-of-characters", version, json!({ "width": width }), BagSettings { width })
+    CustomModel::config(
+        "bag-of-characters",
+        version,
+        json!({ "width": width }),
+        BagSettings { width },
+    )
 }
 
 fn objective(version: u32, smoothing: f64) -> ObjectiveConfig {
     let settings = json!({ "smoothing": smoothing });
-    CustomObjective::new("label-smoothing", version, settings, LabelSmoothing { smoothing })
+    CustomObjective::config(
+        "label-smoothing",
+        version,
+        settings,
+        LabelSmoothing { smoothing },
+    )
 }
 
 fn custom_recipe(model: ModelConfig, objective: ObjectiveConfig) -> Recipe {
@@ -129,47 +147,75 @@ fn custom_recipe(model: ModelConfig, objective: ObjectiveConfig) -> Recipe {
         "device=cpu",
         "optimizer.learning_rate=2e-2",
     ];
-    Recipe { model, objective, ..recipe("student", &settings) }
+    Recipe {
+        model,
+        objective,
+        ..recipe("student", &settings)
+    }
 }
 
 #[test]
 fn a_custom_model_and_a_custom_objective_train_and_predict() {
-    let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
+    let (folder, corpus) = (
+        tempfile::tempdir().unwrap(),
+        Corpus::open(sample()).unwrap(),
+    );
     let store = RunStore::new(folder.path());
     let recipe = custom_recipe(model(1, 16), objective(1, 0.1));
     let run = store.run(&recipe, &corpus, &mut silent).unwrap();
     let curve = run.curve().unwrap();
-    assert!(curve[curve.len() - 1].loss < curve[0].loss, "the loss falls");
+    assert!(
+        curve[curve.len() - 1].loss < curve[0].loss,
+        "the loss falls"
+    );
     assert!(curve.iter().all(|point| point.soft_loss > 0.0));
     let texts: Vec<&str> = corpus.test.iter().map(|e| e.text.as_str()).collect();
     let logits = Predictor::open(&run).unwrap().logits(&texts).unwrap();
     let stored = run.logits(Split::Test).unwrap();
-    assert_eq!(kd_lib::evaluation::to_array(&logits).unwrap(), stored.logits);
+    assert_eq!(
+        kd_lib::evaluation::to_array(&logits).unwrap(),
+        stored.logits
+    );
 
     // The same name, version and settings are the same run; it is found and not trained again.
     let again = custom_recipe(model(1, 16), objective(1, 0.1));
-    let found = store.run(&again, &corpus, &mut |_: &_| panic!("trained again")).unwrap();
+    let found = store
+        .run(&again, &corpus, &mut |_: &_| panic!("trained again"))
+        .unwrap();
     assert_eq!(found.report, run.report);
 }
 
 #[test]
 fn a_custom_model_can_teach() {
-    let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
+    let (folder, corpus) = (
+        tempfile::tempdir().unwrap(),
+        Corpus::open(sample()).unwrap(),
+    );
     let store = RunStore::new(folder.path());
     let teacher = custom_recipe(model(1, 16), objective(1, 0.1));
     let settings = [&common::TINY_STUDENT[..], &["train.epochs=1"]].concat();
-    let student =
-        Recipe { teacher: Some(Box::new(teacher)), ..recipe("distilled", &settings) };
+    let student = Recipe {
+        teacher: Some(Box::new(teacher)),
+        ..recipe("distilled", &settings)
+    };
     let run = store.run(&student, &corpus, &mut silent).unwrap();
     assert!(run.report.teachers[0].starts_with("bag-"));
 }
 
 #[test]
 fn name_version_and_settings_of_custom_parts_enter_the_id() {
-    let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
+    let (folder, corpus) = (
+        tempfile::tempdir().unwrap(),
+        Corpus::open(sample()).unwrap(),
+    );
     let store = RunStore::new(folder.path());
-    let id = |model, objective| store.plan(&custom_recipe(model, objective), &corpus).unwrap().id;
-    let renamed = CustomModel::new("bag", 1, json!({ "width": 16 }), BagSettings { width: 16 });
+    let id = |model, objective| {
+        store
+            .plan(&custom_recipe(model, objective), &corpus)
+            .unwrap()
+            .id
+    };
+    let renamed = CustomModel::config("bag", 1, json!({ "width": 16 }), BagSettings { width: 16 });
     let ids = [
         id(model(1, 16), objective(1, 0.1)),
         id(model(2, 16), objective(1, 0.1)),
@@ -188,7 +234,10 @@ fn name_version_and_settings_of_custom_parts_enter_the_id() {
 
 #[test]
 fn a_program_without_the_model_refuses_to_predict_and_names_it() {
-    let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
+    let (folder, corpus) = (
+        tempfile::tempdir().unwrap(),
+        Corpus::open(sample()).unwrap(),
+    );
     let store = RunStore::new(folder.path());
     let recipe = custom_recipe(model(1, 16), objective(1, 0.1));
     let run = store.run(&recipe, &corpus, &mut silent).unwrap();
@@ -196,8 +245,17 @@ fn a_program_without_the_model_refuses_to_predict_and_names_it() {
     let read = Run::open(run.folder().unwrap()).unwrap();
     assert_eq!(read.report, run.report);
     let error = Predictor::open(&read).unwrap_err().to_string();
-    assert!(error.contains("bag-of-characters") && error.contains("version 1"), "{error}");
+    assert!(
+        error.contains("bag-of-characters") && error.contains("version 1"),
+        "{error}"
+    );
     assert!(error.contains("not in this program"), "{error}");
-    let error = store.plan(&read.report.recipe, &corpus).unwrap_err().to_string();
-    assert!(error.contains("label-smoothing") || error.contains("bag-of-characters"), "{error}");
+    let error = store
+        .plan(&read.report.recipe, &corpus)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("label-smoothing") || error.contains("bag-of-characters"),
+        "{error}"
+    );
 }

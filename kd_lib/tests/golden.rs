@@ -22,9 +22,21 @@ struct Golden {
 #[test]
 fn the_losses_of_a_hundred_updates_are_the_recorded_ones() {
     tch::set_num_threads(1); // this file's only test, so no other is affected
-    let recipe = recipe("student", &[&TINY_STUDENT[..], &["train.epochs=10", "train.batch_size=30"]].concat());
-    let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
-    let run = RunStore::new(folder.path()).run(&recipe, &corpus, &mut silent).unwrap();
+    let recipe = recipe(
+        "student",
+        &[
+            &TINY_STUDENT[..],
+            &["train.epochs=10", "train.batch_size=30"],
+        ]
+        .concat(),
+    );
+    let (folder, corpus) = (
+        tempfile::tempdir().unwrap(),
+        Corpus::open(sample()).unwrap(),
+    );
+    let run = RunStore::new(folder.path())
+        .run(&recipe, &corpus, &mut silent)
+        .unwrap();
     let now = Golden {
         environment: run.report.environment.clone(),
         loss: run.curve().unwrap().iter().map(|p| p.loss).collect(),
@@ -39,8 +51,15 @@ fn the_losses_of_a_hundred_updates_are_the_recorded_ones() {
         assert_eq!(now.loss, recorded.loss, "bit for bit");
         return println!("compared exactly: the same processor, threads and libtorch");
     }
-    println!("compared within a thousandth: recorded on {:?}", recorded.environment);
+    println!(
+        "compared within a thousandth: recorded on {:?}",
+        recorded.environment
+    );
     for (step, (ours, theirs)) in now.loss.iter().zip(&recorded.loss).enumerate() {
-        assert!((ours / theirs - 1.0).abs() < 1e-3, "step {}: {ours} where {theirs} was recorded", step + 1);
+        assert!(
+            (ours / theirs - 1.0).abs() < 1e-3,
+            "step {}: {ours} where {theirs} was recorded",
+            step + 1
+        );
     }
 }

@@ -18,16 +18,29 @@ fn logits<const N: usize>(rows: [[f64; N]; 4]) -> Array2<f32> {
 
 #[test]
 fn softmax_is_correct_for_large_logits() {
-    let p = probabilities(array![[0f32, 3f32.ln()], [1000.0, 1000.0 + 3f32.ln()], [-1000.0, -1000.0]].view());
+    let p = probabilities(
+        array![
+            [0f32, 3f32.ln()],
+            [1000.0, 1000.0 + 3f32.ln()],
+            [-1000.0, -1000.0]
+        ]
+        .view(),
+    );
     for (row, high) in [(0, 0.75), (1, 0.75), (2, 0.5)] {
-        assert!((p[[row, 1]] - high).abs() < 1e-5 && (p.row(row).sum() - 1.0).abs() < 1e-12, "{p}");
+        assert!(
+            (p[[row, 1]] - high).abs() < 1e-5 && (p.row(row).sum() - 1.0).abs() < 1e-12,
+            "{p}"
+        );
     }
 }
 
 #[test]
 fn the_first_of_equal_logits_is_the_prediction() {
     assert_eq!(argmax(array![1f32, 2.0, 2.0].view()), 1);
-    assert_eq!(argmax(array![f32::NEG_INFINITY, f32::NEG_INFINITY].view()), 0);
+    assert_eq!(
+        argmax(array![f32::NEG_INFINITY, f32::NEG_INFINITY].view()),
+        0
+    );
 }
 
 #[test]
@@ -48,13 +61,29 @@ fn fit_temperature_finds_temperatures_above_and_below_one() {
         assert!((found - f64::from(gap) / 3f64.ln()).abs() < 1e-5, "{found}");
     }
     // Logits of several sizes: at the temperature found, the likelihood is higher than a hundredth to either side.
-    let (z, labels) = (array![[3f32, 0.0, -1.0], [0.5, 1.5, 0.0], [2.0, 1.0, 0.0], [0.0, 0.2, 0.1]], [0, 1, 1, 2]);
+    let (z, labels) = (
+        array![
+            [3f32, 0.0, -1.0],
+            [0.5, 1.5, 0.0],
+            [2.0, 1.0, 0.0],
+            [0.0, 0.2, 0.1]
+        ],
+        [0, 1, 1, 2],
+    );
     let found = fit_temperature(z.view(), &labels);
     let likelihood = |t: f64| {
         let p = probabilities(z.mapv(|v| (f64::from(v) / t) as f32).view());
-        labels.iter().enumerate().map(|(row, &label)| p[[row, label]].ln()).sum::<f64>()
+        labels
+            .iter()
+            .enumerate()
+            .map(|(row, &label)| p[[row, label]].ln())
+            .sum::<f64>()
     };
-    assert!(likelihood(found) > likelihood(found * 1.01) && likelihood(found) > likelihood(found / 1.01), "{found}");
+    assert!(
+        likelihood(found) > likelihood(found * 1.01)
+            && likelihood(found) > likelihood(found / 1.01),
+        "{found}"
+    );
 }
 
 #[test]
@@ -62,10 +91,15 @@ fn reliability_bins_group_rows_by_confidence() {
     // Confidences .9, .9, .55 and 1 (the last bin's edge); right, wrong, right, right.
     let rows = logits([[0.9, 0.1], [0.9, 0.1], [0.45, 0.55], [1.0, 1e-30]]);
     let bins = reliability_bins(rows.view(), &[0, 1, 1, 0]);
-    assert_eq!(bins.iter().map(|b| b.count).collect::<Vec<_>>(), [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 2, 1]);
+    assert_eq!(
+        bins.iter().map(|b| b.count).collect::<Vec<_>>(),
+        [0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 2, 1]
+    );
     let [nine, half, last] = [13, 8, BINS - 1].map(|bin| bins[bin]);
     assert!((nine.confidence - 0.9).abs() < 1e-6 && nine.accuracy == 0.5);
-    assert!((half.confidence - 0.55).abs() < 1e-6 && half.accuracy == 1.0 && last.confidence == 1.0);
+    assert!(
+        (half.confidence - 0.55).abs() < 1e-6 && half.accuracy == 1.0 && last.confidence == 1.0
+    );
     let error = Scores::of(rows.view(), &[0, 1, 1, 0]).calibration_error;
     assert!((error - (0.5 * 0.4 + 0.25 * 0.45)).abs() < 1e-6, "{error}");
 }
@@ -77,5 +111,8 @@ fn agreement_is_the_fraction_of_equal_predictions() {
         array![[5f32, 0.0], [1.0, 0.0], [9.0, 1.0], [0.0, 1.0]],
     );
     near(agreement(a.view(), b.view()), 0.75);
-    near(agreement(a.slice(ndarray::s![..0, ..]), b.slice(ndarray::s![..0, ..])), 0.0);
+    near(
+        agreement(a.slice(ndarray::s![..0, ..]), b.slice(ndarray::s![..0, ..])),
+        0.0,
+    );
 }

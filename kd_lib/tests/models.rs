@@ -21,12 +21,23 @@ fn both() -> [(Box<dyn Classifier>, Batch); 2] {
     tiny_checkpoint(folder.path());
     let tokenizer = SubwordTokenizer::open(folder.path(), "", 32, Truncation::Head).unwrap();
     let corpus = Corpus::open(sample()).unwrap();
-    let texts: Vec<&str> = corpus.train.iter().take(6).map(|e| e.text.as_str()).collect();
+    let texts: Vec<&str> = corpus
+        .train
+        .iter()
+        .take(6)
+        .map(|e| e.text.as_str())
+        .collect();
     let teacher = pretrained_bert(folder.path(), Pooling::Cls, 10, &tokenizer);
     let settings = bilstm_settings(24, 16, 0.3);
-    let ids: Vec<Vec<i64>> = [13, 5, 1, 8, 9, 2].iter().map(|&n| (0..n).map(|i| (i * 7 + n) % 60).collect()).collect();
+    let ids: Vec<Vec<i64>> = [13, 5, 1, 8, 9, 2]
+        .iter()
+        .map(|&n| (0..n).map(|i| (i * 7 + n) % 60).collect())
+        .collect();
     let student: Box<dyn Classifier> = Box::new(BiLstm::new(&settings, 60, 10, Device::Cpu));
-    [(teacher, batch(&tokenizer.encode(&texts).unwrap())), (student, batch(&ids))]
+    [
+        (teacher, batch(&tokenizer.encode(&texts).unwrap())),
+        (student, batch(&ids)),
+    ]
 }
 
 #[test]
@@ -42,7 +53,8 @@ fn dropout_acts_in_training_alone() {
 fn bf16_is_close_to_fp32_and_its_gradients_are_fp32() {
     let labels = Tensor::from_slice(&[0i64, 1, 2, 3, 4, 5]);
     for (model, batch) in both() {
-        let [exact, rounded] = [Precision::Fp32, Precision::Bf16].map(|p| model.logits(&batch, Mode::Eval, p));
+        let [exact, rounded] =
+            [Precision::Fp32, Precision::Bf16].map(|p| model.logits(&batch, Mode::Eval, p));
         assert_eq!(rounded.kind(), tch::Kind::Float);
         let difference = distance(&exact, &rounded);
         assert!(difference > 0.0 && difference < 0.05, "{difference}");
@@ -60,14 +72,19 @@ fn a_checkpoint_of_another_architecture_is_refused() {
     tiny_checkpoint(folder.path());
     let path = folder.path().join("config.json");
     let valid: serde_json::Value = kd_lib::files::read_json(&path).unwrap();
-    for (key, value) in
-        [("model_type", "xlm-roberta"), ("hidden_act", "gelu_new"), ("position_embedding_type", "relative_key")]
-    {
+    for (key, value) in [
+        ("model_type", "xlm-roberta"),
+        ("hidden_act", "gelu_new"),
+        ("position_embedding_type", "relative_key"),
+    ] {
         let mut other = valid.clone();
         other[key] = value.into();
         kd_lib::files::write_json(&path, &other).unwrap();
         let message = BertConfig::read(&path).unwrap_err().to_string();
-        assert!(message.contains("config.json") && message.contains(value), "{message}");
+        assert!(
+            message.contains("config.json") && message.contains(value),
+            "{message}"
+        );
     }
 }
 
@@ -77,24 +94,44 @@ fn weights_rounded_once_give_the_results_of_weights_rounded_in_each_pass() {
     for (model, batch) in both() {
         let pass = || {
             let logits = model.logits(&batch, Mode::Eval, Precision::Bf16);
-            let loss = loss_of_logits(&CrossEntropy {}, &logits, &labels, None).unwrap().total;
+            let loss = loss_of_logits(&CrossEntropy {}, &logits, &labels, None)
+                .unwrap()
+                .total;
             let leaves: Vec<&Tensor> = model.params().iter().map(|p| &p.tensor).collect();
-            (logits.detach(), Tensor::f_run_backward(&[loss], &leaves, false, false).unwrap())
+            (
+                logits.detach(),
+                Tensor::f_run_backward(&[loss], &leaves, false, false).unwrap(),
+            )
         };
         let (logits, gradients) = pass();
         model.params().round(Precision::Bf16);
         let (rounded_logits, rounded_gradients) = pass();
         assert_eq!(logits, rounded_logits);
         let (mut same, mut shorter) = (0, 0);
-        for (gradient, rounded) in gradients.iter().zip(&rounded_gradients).filter(|(g, _)| g.defined()) {
+        for (gradient, rounded) in gradients
+            .iter()
+            .zip(&rounded_gradients)
+            .filter(|(g, _)| g.defined())
+        {
             assert_eq!(gradient, &rounded.to_kind(Kind::Float));
             same += 1;
-            shorter +=
-                usize::from(rounded.kind() == Precision::Bf16.cast(gradient).kind() && rounded.kind() != Kind::Float);
+            shorter += usize::from(
+                rounded.kind() == Precision::Bf16.cast(gradient).kind()
+                    && rounded.kind() != Kind::Float,
+            );
         }
         let native = Precision::Bf16.cast(&labels.to_kind(Kind::Float)).kind() == Kind::BFloat16;
-        assert!(same > 5 && (shorter > 5 || !native), "{same} gradients, {shorter} in bf16");
-        assert!(model.params().iter().all(|p| p.master.kind() == Kind::Float), "saved weights are fp32");
+        assert!(
+            same > 5 && (shorter > 5 || !native),
+            "{same} gradients, {shorter} in bf16"
+        );
+        assert!(
+            model
+                .params()
+                .iter()
+                .all(|p| p.master.kind() == Kind::Float),
+            "saved weights are fp32"
+        );
     }
 }
 
@@ -123,10 +160,17 @@ fn dropout_drops_its_share_at_every_position_and_keeps_the_mean() {
     let ones = Tensor::ones([100_000, 4], (tch::Kind::Float, Device::Cpu)); // four positions share one draw
     for p in [0.1, 0.3, 0.5] {
         let dropped = Mode::Train.dropout(&ones, p);
-        let share = dropped.eq(0.0).to_kind(tch::Kind::Double).mean_dim([0i64].as_slice(), false, None);
+        let share =
+            dropped
+                .eq(0.0)
+                .to_kind(tch::Kind::Double)
+                .mean_dim([0i64].as_slice(), false, None);
         for position in 0..4 {
             let share = share.double_value(&[position]);
-            assert!((share - p).abs() < 5.0 * (p * (1.0 - p) / 1e5).sqrt(), "{p} at position {position}: {share}");
+            assert!(
+                (share - p).abs() < 5.0 * (p * (1.0 - p) / 1e5).sqrt(),
+                "{p} at position {position}: {share}"
+            );
         }
         assert!((dropped.max().double_value(&[]) - 1.0 / (1.0 - p)).abs() < 1e-6);
     }
@@ -157,16 +201,31 @@ fn pretrained_embeddings_keep_the_geometry_of_the_characters_that_the_checkpoint
             tch::manual_seed(7);
             BiLstm::new(&settings, 60, 2, Device::Cpu)
         });
-        settings.initialize(&students[1], &tokenizer, Some(&checkpoint)).unwrap();
+        settings
+            .initialize(&students[1], &tokenizer, Some(&checkpoint))
+            .unwrap();
         students.map(|student| student.word_embedding().detach().to_kind(Kind::Double))
     };
     let subwords = SubwordTokenizer::open(folder.path(), "", 8, Truncation::Head).unwrap();
     let known = |character: &String| subwords.id_of_character(character).map(i64::from);
-    let (rows, ids): (Vec<i64>, Vec<i64>) =
-        vocabulary.entries().iter().enumerate().skip(2).filter_map(|(row, c)| Some((row as i64, known(c)?))).unzip();
-    assert!(rows.len() > 16 && vocabulary.entries().iter().any(|c| c == "龘" && known(c).is_none()));
-    let weights = kd_lib::files::TensorFile::read(&folder.path().join("model.safetensors")).unwrap();
-    let vectors = weights.tensors["embeddings.word_embeddings.weight"].index_select(0, &Tensor::from_slice(&ids));
+    let (rows, ids): (Vec<i64>, Vec<i64>) = vocabulary
+        .entries()
+        .iter()
+        .enumerate()
+        .skip(2)
+        .filter_map(|(row, c)| Some((row as i64, known(c)?)))
+        .unzip();
+    assert!(
+        rows.len() > 16
+            && vocabulary
+                .entries()
+                .iter()
+                .any(|c| c == "龘" && known(c).is_none())
+    );
+    let weights =
+        kd_lib::files::TensorFile::read(&folder.path().join("model.safetensors")).unwrap();
+    let vectors = weights.tensors["embeddings.word_embeddings.weight"]
+        .index_select(0, &Tensor::from_slice(&ids));
     let centred = &vectors - vectors.mean_dim([0i64].as_slice(), true, Kind::Float);
     let cosines = |x: &Tensor| {
         let x = x.to_kind(Kind::Double);
@@ -178,19 +237,34 @@ fn pretrained_embeddings_keep_the_geometry_of_the_characters_that_the_checkpoint
     let pretrained = all.index_select(0, &Tensor::from_slice(&rows));
     assert!(distance(&cosines(&pretrained), &cosines(&centred)) < 1e-5);
     assert!((pretrained.std(false).double_value(&[]) - 1.0).abs() < 1e-5);
-    let changed = (&all - &random).abs().amax([1i64].as_slice(), false).gt(0.0).nonzero().view(-1);
-    assert_eq!(Vec::<i64>::try_from(changed).unwrap(), rows, "all other rows stay random");
+    let changed = (&all - &random)
+        .abs()
+        .amax([1i64].as_slice(), false)
+        .gt(0.0)
+        .nonzero()
+        .view(-1);
+    assert_eq!(
+        Vec::<i64>::try_from(changed).unwrap(),
+        rows,
+        "all other rows stay random"
+    );
     // Fewer components: they are uncorrelated, the strongest comes first.
     let fewer = random_and_pretrained(3)[1].index_select(0, &Tensor::from_slice(&rows));
     let covariance = fewer.tr().matmul(&fewer);
     let strengths = Vec::<f64>::try_from(covariance.diagonal(0, 0, 1)).unwrap();
-    assert!(strengths[0] > strengths[1] && strengths[1] > strengths[2], "{strengths:?}");
+    assert!(
+        strengths[0] > strengths[1] && strengths[1] > strengths[2],
+        "{strengths:?}"
+    );
     assert!(distance(&covariance, &covariance.diagonal(0, 0, 1).diag(0)) < 1e-4 * strengths[0]);
     // More dimensions than components: the dimensions beyond stay random.
     let [random, wider] = random_and_pretrained(20);
     let components = (rows.len() as i64).min(16);
     assert_eq!(
-        distance(&random.narrow(1, components, 20 - components), &wider.narrow(1, components, 20 - components)),
+        distance(
+            &random.narrow(1, components, 20 - components),
+            &wider.narrow(1, components, 20 - components)
+        ),
         0.0
     );
 }

@@ -30,7 +30,11 @@ fn params() -> Params {
 }
 
 fn gradients(first: f32, second: f32) -> [Tensor; 3] {
-    [Tensor::from_slice(&[first]), Tensor::from_slice(&[second]), Tensor::new()]
+    [
+        Tensor::from_slice(&[first]),
+        Tensor::from_slice(&[second]),
+        Tensor::new(),
+    ]
 }
 
 fn values(params: &Params) -> Vec<f64> {
@@ -50,7 +54,11 @@ fn two_steps_match_the_manual_computation() {
     let first = [0.95 - 0.1 * 2.0 / 2.25, 1.0 + 0.1 * 4.0 / 4.25];
     near(values(&params)[0], first[0]);
     near(values(&params)[1], first[1]);
-    assert_eq!(values(&params)[2], 7.0, "a parameter without a gradient stays as it is, without weight decay");
+    assert_eq!(
+        values(&params)[2],
+        7.0,
+        "a parameter without a gradient stays as it is, without weight decay"
+    );
     // The same gradients again: their corrected moments have not changed.
     optimizer.step(&gradients, 0.1, None);
     near(values(&params)[0], first[0] * 0.95 - 0.1 * 2.0 / 2.25);
@@ -85,9 +93,13 @@ fn the_one_pass_kernel_computes_what_the_tensor_operations_compute() {
             optimizer.step(&[gradient.to_kind(*kind)], 0.01, factor.as_ref());
         }
     }
-    let [ours, operations] = both.map(|(params, ..)| params.iter().next().unwrap().tensor.to_kind(Kind::Double));
+    let [ours, operations] =
+        both.map(|(params, ..)| params.iter().next().unwrap().tensor.to_kind(Kind::Double));
     assert!((&ours - &operations).abs().max().double_value(&[]) < 1e-6);
-    assert!((&ours - &first).abs().min().double_value(&[]) > 0.0, "every value has changed");
+    assert!(
+        (&ours - &first).abs().min().double_value(&[]) > 0.0,
+        "every value has changed"
+    );
 }
 
 #[test]
@@ -96,11 +108,23 @@ fn joined_parameters_get_the_values_of_separate_ones() {
         let params = params();
         let mut optimizer = AdamW::with_grouping(SETTINGS, &params, grouping);
         for step in 0..5 {
-            let gradients =
-                gradients(1.0 + step as f32, -4.0).map(|g| if g.defined() { g } else { Tensor::zeros([1], FP32) });
+            let gradients = gradients(1.0 + step as f32, -4.0).map(|g| {
+                if g.defined() {
+                    g
+                } else {
+                    Tensor::zeros([1], FP32)
+                }
+            });
             let gradients = optimizer.flatten(gradients.into());
-            assert_eq!(gradients.len(), if grouping == Grouping::Joined { 1 } else { 3 });
-            optimizer.step(&gradients, 0.01, (step % 2 == 0).then(|| Tensor::from(0.3f32)).as_ref());
+            assert_eq!(
+                gradients.len(),
+                if grouping == Grouping::Joined { 1 } else { 3 }
+            );
+            optimizer.step(
+                &gradients,
+                0.01,
+                (step % 2 == 0).then(|| Tensor::from(0.3f32)).as_ref(),
+            );
         }
         let moments = optimizer
             .moments
@@ -109,11 +133,18 @@ fn joined_parameters_get_the_values_of_separate_ones() {
             .map(|m| m.double_value(&[0]));
         [values(&params), moments.collect()].concat()
     });
-    per_parameter.iter().zip(&joined).for_each(|(expected, joined)| near(*joined, *expected));
+    per_parameter
+        .iter()
+        .zip(&joined)
+        .for_each(|(expected, joined)| near(*joined, *expected));
     assert_eq!(per_parameter.len(), 9);
     let flat = AdamW::with_grouping(SETTINGS, &params(), Grouping::Joined)
         .flatten(gradients(1.0, -4.0).into());
-    assert_eq!(Vec::<f32>::try_from(&flat[0]).unwrap(), [1.0, -4.0, 0.0], "a missing gradient is zero");
+    assert_eq!(
+        Vec::<f32>::try_from(&flat[0]).unwrap(),
+        [1.0, -4.0, 0.0],
+        "a missing gradient is zero"
+    );
 }
 
 #[test]
@@ -121,8 +152,16 @@ fn the_global_norm_is_over_all_gradients_and_clipping_limits_it() {
     let norm = gradient_norm(&gradients(3.0, -4.0));
     near(norm.double_value(&[]), 5.0);
     near(clip_factor(&norm, 1.0).double_value(&[]), 0.2);
-    assert_eq!(clip_factor(&norm, 6.0).double_value(&[]), 1.0, "a shorter gradient is not lengthened");
-    assert_eq!(clip_factor(&norm.zeros_like(), 1.0).double_value(&[]), 1.0, "no gradient, no division by zero");
+    assert_eq!(
+        clip_factor(&norm, 6.0).double_value(&[]),
+        1.0,
+        "a shorter gradient is not lengthened"
+    );
+    assert_eq!(
+        clip_factor(&norm.zeros_like(), 1.0).double_value(&[]),
+        1.0,
+        "no gradient, no division by zero"
+    );
     assert_eq!(clip_factor(&norm, 1.0).kind(), Kind::Float);
 }
 

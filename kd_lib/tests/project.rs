@@ -15,24 +15,36 @@ fn read(path: &str) -> String {
 /// `name==version` lines.
 fn pins(text: &str) -> HashMap<String, String> {
     let pin = |line: &str| {
-        line.split([' ', '\\', '#']).next().and_then(|l| l.split_once("==")).map(|(n, v)| (n.to_owned(), v.to_owned()))
+        line.split([' ', '\\', '#'])
+            .next()
+            .and_then(|l| l.split_once("=="))
+            .map(|(n, v)| (n.to_owned(), v.to_owned()))
     };
-    text.lines().filter(|l| !l.starts_with([' ', '#'])).filter_map(pin).collect()
+    text.lines()
+        .filter(|l| !l.starts_with([' ', '#']))
+        .filter_map(pin)
+        .collect()
 }
 
 /// The version of a crate in Cargo.lock, where there is one version of it.
 fn locked(name: &str) -> String {
     let lock: toml::Table = read("Cargo.lock").parse().unwrap();
     let packages = lock["package"].as_array().unwrap();
-    let found: Vec<&str> =
-        packages.iter().filter(|p| p["name"].as_str() == Some(name)).map(|p| p["version"].as_str().unwrap()).collect();
+    let found: Vec<&str> = packages
+        .iter()
+        .filter(|p| p["name"].as_str() == Some(name))
+        .map(|p| p["version"].as_str().unwrap())
+        .collect();
     assert_eq!(found.len(), 1, "{name} in Cargo.lock: {found:?}");
     found[0].to_owned()
 }
 
 #[test]
 fn each_version_is_the_same_in_every_file() {
-    let (wanted, lock) = (pins(&read("notebooks/requirements.in")), pins(&read("notebooks/requirements.txt")));
+    let (wanted, lock) = (
+        pins(&read("notebooks/requirements.in")),
+        pins(&read("notebooks/requirements.txt")),
+    );
     assert!(wanted.len() > 8);
     for (name, version) in &wanted {
         assert_eq!(lock.get(name), Some(version), "{name} in requirements.txt");
@@ -41,7 +53,11 @@ fn each_version_is_the_same_in_every_file() {
     assert_eq!(locked("tch"), "0.24.0");
     assert_eq!(
         wanted["torch"],
-        kd_lib::device::Environment::of(tch::Device::Cpu).libtorch.split('+').next().unwrap(),
+        kd_lib::device::Environment::of(tch::Device::Cpu)
+            .libtorch
+            .split('+')
+            .next()
+            .unwrap(),
         "requirements.in and the linked libtorch"
     );
     let toolchain: toml::Table = read("rust-toolchain.toml").parse().unwrap();
@@ -50,7 +66,8 @@ fn each_version_is_the_same_in_every_file() {
     assert!(channel.starts_with(&format!("{}.", toml_version("Cargo.toml"))));
     for document in ["README.md", "notebooks/requirements.in"] {
         assert!(
-            !read(document).contains("torch==") || read(document).contains(&format!("torch=={}", wanted["torch"])),
+            !read(document).contains("torch==")
+                || read(document).contains(&format!("torch=={}", wanted["torch"])),
             "{document}"
         );
     }
@@ -58,12 +75,19 @@ fn each_version_is_the_same_in_every_file() {
 
 fn toml_version(path: &str) -> String {
     let table: toml::Table = read(path).parse().unwrap();
-    table["workspace"]["package"]["rust-version"].as_str().unwrap().to_owned()
+    table["workspace"]["package"]["rust-version"]
+        .as_str()
+        .unwrap()
+        .to_owned()
 }
 
 fn sources(folder: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
-    entries.flat_map(|p| if p.is_dir() { sources(&p) } else { vec![p] }).collect()
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path());
+    entries
+        .flat_map(|p| if p.is_dir() { sources(&p) } else { vec![p] })
+        .collect()
 }
 
 /// The source without comments.
@@ -133,7 +157,12 @@ fn a_module_uses_only_modules_of_its_own_and_earlier_levels() {
     let mut found = 0;
     for path in sources(&source) {
         let inside = path.strip_prefix(&source).unwrap();
-        let module = inside.components().next().unwrap().as_os_str().to_string_lossy();
+        let module = inside
+            .components()
+            .next()
+            .unwrap()
+            .as_os_str()
+            .to_string_lossy();
         let module = module.trim_end_matches(".rs");
         if module == "lib" {
             continue;
@@ -189,8 +218,10 @@ fn files_of_a_folder_do_not_use_one_another_in_a_cycle() {
         let module_file = folder.join("mod.rs");
         let mut uses: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
         let stem = |path: &Path| path.file_stem().unwrap().to_string_lossy().into_owned();
-        let files: Vec<PathBuf> =
-            sources(&folder).into_iter().filter(|path| *path != module_file).collect();
+        let files: Vec<PathBuf> = sources(&folder)
+            .into_iter()
+            .filter(|path| *path != module_file)
+            .collect();
         let names: BTreeSet<String> = files.iter().map(|path| stem(path)).collect();
         for path in &files {
             let mut of_file = used(&code(path), "super::");
@@ -217,8 +248,14 @@ fn cycles_are_found() {
         }
         uses
     };
-    assert_eq!(on_a_cycle(&graph(&[("a", "b"), ("b", "c"), ("a", "c")])), None);
-    assert_eq!(on_a_cycle(&graph(&[("a", "b"), ("b", "c"), ("c", "b")])), Some("b".into()));
+    assert_eq!(
+        on_a_cycle(&graph(&[("a", "b"), ("b", "c"), ("a", "c")])),
+        None
+    );
+    assert_eq!(
+        on_a_cycle(&graph(&[("a", "b"), ("b", "c"), ("c", "b")])),
+        Some("b".into())
+    );
 }
 
 /// The code of a README's blocks: their lines without comments and descriptions, which are
@@ -235,10 +272,17 @@ fn code_blocks(readme: &str) -> Vec<Vec<String>> {
         };
         let code = |line: &str| {
             let indent = line.len() - line.trim_start().len();
-            let end = line[indent..].find(separator).map_or(line.len(), |at| indent + at);
+            let end = line[indent..]
+                .find(separator)
+                .map_or(line.len(), |at| indent + at);
             line[..end].trim_end().to_owned()
         };
-        blocks.push([language.to_owned()].into_iter().chain(lines.map(code)).collect());
+        blocks.push(
+            [language.to_owned()]
+                .into_iter()
+                .chain(lines.map(code))
+                .collect(),
+        );
     }
     blocks
 }
@@ -270,8 +314,14 @@ fn figures(text: &str) -> Vec<String> {
 }
 
 fn links(readme: &str) -> BTreeSet<String> {
-    let targets = readme.split("](").skip(1).filter_map(|rest| Some(rest.split_once(')')?.0));
-    targets.filter(|link| !link.starts_with("README")).map(str::to_owned).collect()
+    let targets = readme
+        .split("](")
+        .skip(1)
+        .filter_map(|rest| Some(rest.split_once(')')?.0));
+    targets
+        .filter(|link| !link.starts_with("README"))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]
@@ -280,7 +330,9 @@ fn both_readmes_have_the_same_sections_code_tables_and_links() {
     let levels = |readme: &str| -> Vec<usize> {
         let without_code: String = readme.split("```").step_by(2).collect();
         let headings = without_code.lines().filter(|line| line.starts_with('#'));
-        headings.map(|line| line.chars().take_while(|&c| c == '#').count()).collect::<Vec<_>>()
+        headings
+            .map(|line| line.chars().take_while(|&c| c == '#').count())
+            .collect::<Vec<_>>()
     };
     assert_eq!(levels(&english), levels(&chinese));
     assert_eq!(code_blocks(&english), code_blocks(&chinese));
@@ -290,14 +342,22 @@ fn both_readmes_have_the_same_sections_code_tables_and_links() {
     // The Chinese README has two tables more. Each row of the English one stands in both.
     let (rows, chinese_rows) = (table_rows(&english), table_rows(&chinese));
     for row in &rows {
-        assert!(chinese_rows.contains(row), "not in README.zh-CN.md: {row:?}");
+        assert!(
+            chinese_rows.contains(row),
+            "not in README.zh-CN.md: {row:?}"
+        );
     }
     let results = read("docs/results.md");
     for figure in figures(&english).into_iter().chain(figures(&chinese)) {
-        assert!(results.contains(&figure), "{figure} is not in docs/results.md");
+        assert!(
+            results.contains(&figure),
+            "{figure} is not in docs/results.md"
+        );
     }
 
-    let notebooks = std::fs::read_dir(root().join("notebooks")).unwrap().map(|e| e.unwrap().path());
+    let notebooks = std::fs::read_dir(root().join("notebooks"))
+        .unwrap()
+        .map(|e| e.unwrap().path());
     for notebook in notebooks.filter(|path| path.extension().is_some_and(|e| e == "ipynb")) {
         let name = notebook.file_stem().unwrap().to_string_lossy().into_owned();
         // The browser test writes copies beside the notebooks.
@@ -314,7 +374,11 @@ fn runs_of_the_search_did_not_see_the_test_split() {
     for run in results.set("runs") {
         let of_search = run.report.id.starts_with("search-");
         assert_eq!(run.report.test.is_empty(), of_search, "{}", run.report.id);
-        assert_eq!(run.report.recipe.data.skip_test, of_search, "{}", run.report.id);
+        assert_eq!(
+            run.report.recipe.data.skip_test, of_search,
+            "{}",
+            run.report.id
+        );
         searched += usize::from(of_search);
     }
     assert!(searched > 0);

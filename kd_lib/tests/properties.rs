@@ -136,10 +136,23 @@ fn recipes_may_extend_one_another_in_a_long_chain_but_not_in_a_cycle() {
     std::fs::copy(student, folder.path().join("0.toml")).unwrap();
     let extending = |of: usize| format!("extends = \"{of}.toml\"\nseed = {}\n", 100 + of);
     for at in 1..=20 {
-        file(folder.path(), &format!("{at}.toml"), extending(at - 1).as_bytes());
+        file(
+            folder.path(),
+            &format!("{at}.toml"),
+            extending(at - 1).as_bytes(),
+        );
     }
     let last = folder.path().join("20.toml");
-    assert_eq!(Recipe::read(&last, "full", &[]).unwrap().seed, 119, "the nearest recipe has precedence");
+    assert_eq!(
+        Recipe::read(&last, "full", &[]).unwrap().seed,
+        119,
+        "the nearest recipe has precedence"
+    );
     file(folder.path(), "1.toml", extending(20).as_bytes());
-    assert!(Recipe::read(&last, "full", &[]).unwrap_err().to_string().contains("extends itself"));
+    assert!(
+        Recipe::read(&last, "full", &[])
+            .unwrap_err()
+            .to_string()
+            .contains("extends itself")
+    );
 }

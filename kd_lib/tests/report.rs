@@ -3,13 +3,35 @@
 use kd_lib::store::table::{MeanSd, TableRow, table};
 
 fn row(name: &str, corpus: &str, accuracy: f64) -> TableRow {
-    let test = [MeanSd { mean: accuracy, sd: None }; 4];
-    TableRow { name: name.into(), id: format!("{name}-0"), corpus: corpus.into(), seeds: 1, test }
+    let test = [MeanSd {
+        mean: accuracy,
+        sd: None,
+    }; 4];
+    TableRow {
+        name: name.into(),
+        id: format!("{name}-0"),
+        corpus: corpus.into(),
+        seeds: 1,
+        test,
+    }
 }
 
 #[test]
 fn the_best_value_is_emphasised_among_the_rows_of_one_corpus() {
-    let rows = [row("a", "hard", 0.5), row("b", "easy", 0.8), row("a", "easy", 0.9), row("c", "alone", 0.1)];
-    let emphasised: Vec<bool> = table(&rows).rows.iter().map(|cells| cells[3].strong).collect();
-    assert_eq!(emphasised, [false, false, true, false], "a corpus with one row has no best");
+    let rows = [
+        row("a", "hard", 0.5),
+        row("b", "easy", 0.8),
+        row("a", "easy", 0.9),
+        row("c", "alone", 0.1),
+    ];
+    let emphasised: Vec<bool> = table(&rows)
+        .rows
+        .iter()
+        .map(|cells| cells[3].strong)
+        .collect();
+    assert_eq!(
+        emphasised,
+        [false, false, true, false],
+        "a corpus with one row has no best"
+    );
 }

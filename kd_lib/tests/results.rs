@@ -30,29 +30,54 @@ struct Ids {
 impl Ids {
     fn new(runs: &[Run]) -> Ids {
         teacher_weights();
-        let corpora: BTreeSet<&str> =
-            runs.iter().map(|run| run.report.corpus_fingerprint.as_str()).collect();
+        let corpora: BTreeSet<&str> = runs
+            .iter()
+            .map(|run| run.report.corpus_fingerprint.as_str())
+            .collect();
         assert_eq!(corpora.len(), 1, "the tables are on one corpus");
-        Ids { corpus_fingerprint: runs[0].report.corpus_fingerprint.clone(), checkpoints: HashMap::new() }
+        Ids {
+            corpus_fingerprint: runs[0].report.corpus_fingerprint.clone(),
+            checkpoints: HashMap::new(),
+        }
     }
 
     /// Hashes of the files that decide a recipe's result.
     fn files(&mut self, recipe: &Recipe) -> BTreeMap<String, String> {
         let architecture = recipe.model.architecture().unwrap();
-        let unlabelled = recipe.transfer.as_ref().and_then(|t| t.unlabelled_file.as_ref());
+        let unlabelled = recipe
+            .transfer
+            .as_ref()
+            .and_then(|t| t.unlabelled_file.as_ref());
         assert!(architecture.files().is_empty() && unlabelled.is_none());
-        let Some(name) = architecture.checkpoint() else { return BTreeMap::new() };
+        let Some(name) = architecture.checkpoint() else {
+            return BTreeMap::new();
+        };
         let hash = || {
             let checkpoint = Checkpoint::open(&root().join("checkpoints"), name).unwrap();
             file_hashes(recipe, Some(&checkpoint)).unwrap()
         };
-        self.checkpoints.entry(name.to_owned()).or_insert_with(hash).clone()
+        self.checkpoints
+            .entry(name.to_owned())
+            .or_insert_with(hash)
+            .clone()
     }
 
-    fn with_teachers(&mut self, recipe: &Recipe, precision: Precision, teachers: &[String]) -> String {
+    fn with_teachers(
+        &mut self,
+        recipe: &Recipe,
+        precision: Precision,
+        teachers: &[String],
+    ) -> String {
         let files = self.files(recipe);
         let corpus_fingerprint = &self.corpus_fingerprint;
-        run_id(&IdKey { recipe, precision, corpus_fingerprint, files: &files, teachers }).unwrap()
+        run_id(&IdKey {
+            recipe,
+            precision,
+            corpus_fingerprint,
+            files: &files,
+            teachers,
+        })
+        .unwrap()
     }
 
     /// The id of a recipe, and those of its teachers in front of it. The precision is the recipe's;
@@ -83,8 +108,13 @@ fn csv_lines(name: &str) -> Vec<HashMap<String, String>> {
 /// The recipe of a line of search.csv.
 fn search_recipe(line: &HashMap<String, String>) -> Recipe {
     let name = format!("name=search-{}", line["recipe"]);
-    let settings = line["settings"].split(';').map(str::trim).filter(|s| !s.is_empty());
-    let settings: Vec<&str> = settings.chain([name.as_str(), "data.skip_test=true"]).collect();
+    let settings = line["settings"]
+        .split(';')
+        .map(str::trim)
+        .filter(|s| !s.is_empty());
+    let settings: Vec<&str> = settings
+        .chain([name.as_str(), "data.skip_test=true"])
+        .collect();
     recipe(&line["recipe"], &settings)
 }
 
@@ -94,8 +124,16 @@ fn every_row_of_the_tables_has_its_stored_runs() {
     let mut ids = Ids::new(&runs);
     let seeds: BTreeSet<u64> = runs.iter().map(|run| run.report.recipe.seed).collect();
     let mut names: BTreeSet<String> = BTreeSet::new();
-    names.extend(csv_lines("published.csv").iter().map(|line| line["recipe"].clone()));
-    names.extend(csv_lines("ablation.csv").iter().map(|line| line["variant"].clone()));
+    names.extend(
+        csv_lines("published.csv")
+            .iter()
+            .map(|line| line["recipe"].clone()),
+    );
+    names.extend(
+        csv_lines("ablation.csv")
+            .iter()
+            .map(|line| line["variant"].clone()),
+    );
     assert!(names.len() > 30);
     for name in &names {
         let recipe = recipe(name, &[]);
@@ -112,12 +150,20 @@ fn every_row_of_the_tables_has_its_stored_runs() {
         };
         let expected = runs.iter().filter(of_row).count();
         assert!(expected > 0, "{name} has no stored run");
-        assert_eq!(found, expected, "{name}: runs that its recipe finds, and stored runs");
+        assert_eq!(
+            found, expected,
+            "{name}: runs that its recipe finds, and stored runs"
+        );
     }
     for line in csv_lines("search.csv") {
         let id = ids.of(&search_recipe(&line)).pop().unwrap();
         let run = results.find("runs", &id);
-        assert!(run.is_some(), "{}, {}: no stored run {id}", line["choice"], line["candidate"]);
+        assert!(
+            run.is_some(),
+            "{}, {}: no stored run {id}",
+            line["choice"],
+            line["candidate"]
+        );
     }
 }
 
@@ -129,7 +175,10 @@ fn every_stored_run_belongs_to_a_recipe() {
     let mut recipes: Vec<Recipe> = csv_lines("search.csv").iter().map(search_recipe).collect();
     for entry in std::fs::read_dir(root().join("notebooks/recipes")).unwrap() {
         let path = entry.unwrap().path();
-        if path.extension().is_some_and(|extension| extension == "toml") {
+        if path
+            .extension()
+            .is_some_and(|extension| extension == "toml")
+        {
             recipes.push(recipe(path.file_stem().unwrap().to_str().unwrap(), &[]));
         }
     }
@@ -157,7 +206,12 @@ fn a_stored_run_has_the_id_of_its_own_recipe() {
         assert!(!runs.is_empty(), "set {set} is empty");
         for run in runs {
             let report = &run.report;
-            assert_eq!(report.teachers.len(), report.recipe.teachers().len(), "{}", report.id);
+            assert_eq!(
+                report.teachers.len(),
+                report.recipe.teachers().len(),
+                "{}",
+                report.id
+            );
             let id = ids.with_teachers(&report.recipe, report.precision, &report.teachers);
             assert_eq!(id, report.id, "{set}");
         }
@@ -190,9 +244,16 @@ fn ids_and_previous_ids_are_unique_in_a_set() {
     for set in SETS {
         let (mut ids, mut previous_ids) = (BTreeSet::new(), BTreeSet::new());
         for run in results.set(set) {
-            assert!(ids.insert(run.report.id.clone()), "{set}: {} twice", run.report.id);
+            assert!(
+                ids.insert(run.report.id.clone()),
+                "{set}: {} twice",
+                run.report.id
+            );
             if let Some(previous) = run.report.previous_id {
-                assert!(previous_ids.insert(previous.clone()), "{set}: {previous} twice");
+                assert!(
+                    previous_ids.insert(previous.clone()),
+                    "{set}: {previous} twice"
+                );
             }
         }
     }
@@ -208,25 +269,43 @@ fn an_added_run_is_read_back_unchanged() {
     let recipe = recipe("student", &TINY_STUDENT);
     let run = store.run(&recipe, &corpus, &mut silent).unwrap();
     let path = store.add_to_results(&run).unwrap();
-    assert_eq!(path, results.join("added").join(format!("{}.safetensors", run.report.id)));
+    assert_eq!(
+        path,
+        results
+            .join("added")
+            .join(format!("{}.safetensors", run.report.id))
+    );
     assert!(path.metadata().unwrap().len() < 250_000);
 
-    let read = StoredResults::open(&results).unwrap().find("runs", &run.report.id).unwrap();
+    let read = StoredResults::open(&results)
+        .unwrap()
+        .find("runs", &run.report.id)
+        .unwrap();
     assert!(read.is_stored() && !run.is_stored());
     assert_eq!(read.report, run.report);
     assert_eq!(read.labels, run.labels);
     assert_eq!(read.curve().unwrap(), run.curve().unwrap());
-    let (stored, exact) = (read.logits(Split::Test).unwrap(), run.logits(Split::Test).unwrap());
+    let (stored, exact) = (
+        read.logits(Split::Test).unwrap(),
+        run.logits(Split::Test).unwrap(),
+    );
     assert_eq!(stored.labels, exact.labels);
     assert_eq!(stored.logits.dim(), exact.logits.dim());
     for (stored, exact) in stored.logits.iter().zip(&exact.logits) {
-        assert_eq!(*stored, half::f16::from_f32(*exact).to_f32(), "rounded to f16");
+        assert_eq!(
+            *stored,
+            half::f16::from_f32(*exact).to_f32(),
+            "rounded to f16"
+        );
     }
     assert!(read.folder().is_err(), "a stored result has no weights");
 
     // Without the run's folder the store finds the stored result.
     std::fs::remove_dir_all(store.run_folder(&run.report.id)).unwrap();
-    let recalled = store.recall(&recipe, &corpus).unwrap().expect("a stored result");
+    let recalled = store
+        .recall(&recipe, &corpus)
+        .unwrap()
+        .expect("a stored result");
     assert!(recalled.is_stored());
     assert_eq!(recalled.report, run.report);
 }

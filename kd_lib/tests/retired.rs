@@ -27,7 +27,9 @@ fn error_in_file(text: &str) -> String {
 /// The error of student.toml with this setting.
 fn error_of_setting(setting: &str) -> String {
     let student = root().join("notebooks/recipes/student.toml");
-    Recipe::read(student, "full", &[setting.to_owned()]).unwrap_err().to_string()
+    Recipe::read(student, "full", &[setting.to_owned()])
+        .unwrap_err()
+        .to_string()
 }
 
 #[test]
@@ -44,7 +46,11 @@ fn a_retired_key_in_a_file_is_refused_with_its_replacement() {
         let group = name.old.split('.').next().unwrap();
         let of_group = KEYS.iter().find(|other| other.old == group);
         let expected = replacement(of_group.unwrap_or(name));
-        assert!(error.contains(&expected), "{}: no {expected:?} in: {error}", name.old);
+        assert!(
+            error.contains(&expected),
+            "{}: no {expected:?} in: {error}",
+            name.old
+        );
         assert!(error.contains("kd convert"), "{}: {error}", name.old);
     }
 }
@@ -54,11 +60,20 @@ fn a_retired_key_in_a_setting_is_refused_with_its_replacement() {
     for name in KEYS {
         for prefix in ["", "teacher."] {
             let setting = format!("{prefix}{}=1", name.old);
-            let recipe = if prefix.is_empty() { "student" } else { "distilled" };
+            let recipe = if prefix.is_empty() {
+                "student"
+            } else {
+                "distilled"
+            };
             let path = root().join(format!("notebooks/recipes/{recipe}.toml"));
-            let error = Recipe::read(path, "full", &[setting.clone()]).unwrap_err().to_string();
+            let error = Recipe::read(path, "full", &[setting.clone()])
+                .unwrap_err()
+                .to_string();
             let expected = replacement(name);
-            assert!(error.contains(&expected), "{setting}: no {expected:?} in: {error}");
+            assert!(
+                error.contains(&expected),
+                "{setting}: no {expected:?} in: {error}"
+            );
         }
     }
 }
@@ -66,7 +81,10 @@ fn a_retired_key_in_a_setting_is_refused_with_its_replacement() {
 #[test]
 fn a_retired_key_inside_an_inline_table_is_refused() {
     let error = error_of_setting("transfer={made=5}");
-    assert!(error.contains("write transfer.augmentations_per_text"), "{error}");
+    assert!(
+        error.contains("write transfer.augmentations_per_text"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -90,6 +108,10 @@ fn retired_values_are_refused_with_their_replacement() {
 #[test]
 fn every_replacement_is_a_name_of_this_version() {
     for name in KEYS.iter().filter(|name| !name.new.is_empty()) {
-        assert!(KEYS.iter().all(|other| other.old != name.new), "{} is retired itself", name.new);
+        assert!(
+            KEYS.iter().all(|other| other.old != name.new),
+            "{} is retired itself",
+            name.new
+        );
     }
 }

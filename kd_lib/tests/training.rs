@@ -34,7 +34,10 @@ fn tiny_distillation(weights: &Path) -> Recipe {
         &weights,
     ];
     let teacher = recipe("teacher", &settings);
-    Recipe { teacher: Some(Box::new(teacher)), ..recipe("distilled", &TINY_STUDENT) }
+    Recipe {
+        teacher: Some(Box::new(teacher)),
+        ..recipe("distilled", &TINY_STUDENT)
+    }
 }
 
 fn bytes(run: &Run, name: &str) -> Vec<u8> {
@@ -54,12 +57,21 @@ fn a_finished_run_is_found_again_and_not_trained_twice() {
         })
         .unwrap();
     assert_eq!(updates, first.report.steps);
-    let again = store.run(&tiny_student(&[]), &corpus(), &mut |_: &Progress| panic!("trained again")).unwrap();
+    let again = store
+        .run(&tiny_student(&[]), &corpus(), &mut |_: &Progress| {
+            panic!("trained again")
+        })
+        .unwrap();
     assert_eq!(again.report, first.report);
     assert_eq!(store.runs().len(), 1);
-    let other = store.run(&tiny_student(&["seed=5"]), &corpus(), &mut silent).unwrap();
+    let other = store
+        .run(&tiny_student(&["seed=5"]), &corpus(), &mut silent)
+        .unwrap();
     assert_ne!(other.report.id, first.report.id);
-    assert_ne!(bytes(&other, "model.safetensors"), bytes(&first, "model.safetensors"));
+    assert_ne!(
+        bytes(&other, "model.safetensors"),
+        bytes(&first, "model.safetensors")
+    );
 }
 
 #[test]
@@ -67,7 +79,9 @@ fn an_interrupted_run_ends_with_the_bytes_of_an_uninterrupted_one() {
     let _lock = lock_generator();
     let (whole, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let recipe = tiny_student(&["train.gradient_accumulation_steps=2"]);
-    let expected = RunStore::new(whole.path()).run(&recipe, &corpus(), &mut silent).unwrap();
+    let expected = RunStore::new(whole.path())
+        .run(&recipe, &corpus(), &mut silent)
+        .unwrap();
     for stop in [1, 5, 8] {
         let interrupted = catch_unwind(AssertUnwindSafe(|| {
             RunStore::new(broken.path()).run(&recipe, &corpus(), &mut |progress: &Progress| {
@@ -86,13 +100,28 @@ fn an_interrupted_run_ends_with_the_bytes_of_an_uninterrupted_one() {
             silent(progress)
         })
         .unwrap();
-    assert!(first_step.unwrap() > 1, "the run continued from a saved state");
-    for name in ["model.safetensors", "curve.csv", "dev.safetensors", "test.safetensors"] {
-        assert!(bytes(&resumed, name) == bytes(&expected, name), "{name} differs");
-    }
-    let left = std::fs::read_dir(resumed.folder().unwrap()).unwrap().map(|e| e.unwrap().file_name());
     assert!(
-        !left.into_iter().any(|n| n.to_string_lossy().starts_with("state-")),
+        first_step.unwrap() > 1,
+        "the run continued from a saved state"
+    );
+    for name in [
+        "model.safetensors",
+        "curve.csv",
+        "dev.safetensors",
+        "test.safetensors",
+    ] {
+        assert!(
+            bytes(&resumed, name) == bytes(&expected, name),
+            "{name} differs"
+        );
+    }
+    let left = std::fs::read_dir(resumed.folder().unwrap())
+        .unwrap()
+        .map(|e| e.unwrap().file_name());
+    assert!(
+        !left
+            .into_iter()
+            .any(|n| n.to_string_lossy().starts_with("state-")),
         "a finished run keeps no training state"
     );
 }
@@ -102,11 +131,22 @@ fn a_run_that_is_asked_to_stop_saves_its_state_and_continues_with_the_next_updat
     let _lock = lock_generator();
     let (whole, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let recipe = tiny_student(&["train.eval_every_samples=100000"]);
-    let expected = RunStore::new(whole.path()).run(&recipe, &corpus(), &mut silent).unwrap();
+    let expected = RunStore::new(whole.path())
+        .run(&recipe, &corpus(), &mut silent)
+        .unwrap();
     let store = RunStore::new(stopped.path());
-    let stop = |progress: &Progress| if progress.step == 3 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) };
+    let stop = |progress: &Progress| {
+        if progress.step == 3 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    };
     let error = store.run(&recipe, &corpus(), &mut { stop }).unwrap_err();
-    assert!(matches!(error, kd_lib::Error::Stopped { step: 3, .. }), "{error}");
+    assert!(
+        matches!(error, kd_lib::Error::Stopped { step: 3, .. }),
+        "{error}"
+    );
     let mut steps = Vec::new();
     let mut note = |progress: &Progress| {
         steps.push(progress.step);
@@ -127,10 +167,20 @@ fn a_distillation_trains_its_teacher_once_and_caches_its_logits() {
     let store = RunStore::new(folder.path().join("store"));
     let distilled = store.run(&recipe, &corpus(), &mut silent).unwrap();
     let teacher = store
-        .run(recipe.teacher.as_ref().unwrap(), &corpus(), &mut |_: &Progress| panic!("the teacher was trained twice"))
+        .run(
+            recipe.teacher.as_ref().unwrap(),
+            &corpus(),
+            &mut |_: &Progress| panic!("the teacher was trained twice"),
+        )
         .unwrap();
     assert_eq!(distilled.report.teachers, [teacher.report.id.clone()]);
-    assert!(distilled.curve().unwrap().iter().all(|p| p.soft_loss > 0.0 && p.hard_loss > 0.0));
+    assert!(
+        distilled
+            .curve()
+            .unwrap()
+            .iter()
+            .all(|p| p.soft_loss > 0.0 && p.hard_loss > 0.0)
+    );
     let cached = |run: &Run| {
         std::fs::read_dir(run.folder().unwrap().join("predictions"))
             .unwrap()
@@ -138,7 +188,9 @@ fn a_distillation_trains_its_teacher_once_and_caches_its_logits() {
             .count()
     };
     assert_eq!(cached(&teacher), 1);
-    store.run(&recipe.with_seed(9), &corpus(), &mut silent).unwrap();
+    store
+        .run(&recipe.with_seed(9), &corpus(), &mut silent)
+        .unwrap();
     assert_eq!(cached(&teacher), 1, "another seed uses the same logits");
 }
 
@@ -146,15 +198,26 @@ fn a_distillation_trains_its_teacher_once_and_caches_its_logits() {
 fn stored_logits_are_those_of_the_saved_model() {
     let _lock = lock_generator();
     let folder = tempfile::tempdir().unwrap();
-    let run = RunStore::new(folder.path()).run(&tiny_student(&[]), &corpus(), &mut silent).unwrap();
-    let Logits { logits: stored, labels } = run.logits(Split::Test).unwrap();
+    let run = RunStore::new(folder.path())
+        .run(&tiny_student(&[]), &corpus(), &mut silent)
+        .unwrap();
+    let Logits {
+        logits: stored,
+        labels,
+    } = run.logits(Split::Test).unwrap();
     let corpus = corpus();
     let texts: Vec<&str> = corpus.test.iter().map(|e| e.text.as_str()).collect();
     let predictor = Predictor::open(&run).unwrap();
     let computed = kd_lib::evaluation::to_array(&predictor.logits(&texts).unwrap()).unwrap();
     assert_eq!(stored, computed);
-    assert_eq!(labels, corpus.test.iter().map(|e| e.label).collect::<Vec<_>>());
-    assert_eq!(kd_lib::evaluation::Scores::of(stored.view(), &labels), run.report.test);
+    assert_eq!(
+        labels,
+        corpus.test.iter().map(|e| e.label).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        kd_lib::evaluation::Scores::of(stored.view(), &labels),
+        run.report.test
+    );
 }
 
 #[test]
@@ -163,11 +226,19 @@ fn initial_word_vectors_have_the_requested_standard_deviation() {
     let folder = tempfile::tempdir().unwrap();
     let vectors = |setting: &str| {
         let recipe = tiny_student(&["train.epochs=1", "optimizer.learning_rate=1e-12", setting]);
-        let run = RunStore::new(folder.path()).run(&recipe, &corpus(), &mut silent).unwrap();
+        let run = RunStore::new(folder.path())
+            .run(&recipe, &corpus(), &mut silent)
+            .unwrap();
         let path = run.folder().unwrap().join("model.safetensors");
-        TensorFile::read(&path).unwrap().take(&path, "embedding.weight").unwrap()
+        TensorFile::read(&path)
+            .unwrap()
+            .take(&path, "embedding.weight")
+            .unwrap()
     };
-    let (wide, narrow) = (vectors("model.embedding_init_std=1.0"), vectors("model.embedding_init_std=0.1"));
+    let (wide, narrow) = (
+        vectors("model.embedding_init_std=1.0"),
+        vectors("model.embedding_init_std=0.1"),
+    );
     assert!((wide.std(false).double_value(&[]) - 1.0).abs() < 0.02);
     assert!(common::distance(&(&wide * 0.1), &narrow) < 1e-6);
     // A checkpoint's vectors: other values, and another run for each checkpoint.
@@ -179,8 +250,14 @@ fn initial_word_vectors_have_the_requested_standard_deviation() {
     common::tiny_checkpoint(&checkpoint); // other random weights
     assert!(common::distance(&pretrained, &vectors("model.pretrained_embeddings=tiny")) > 0.5);
     let nowhere = tiny_student(&["model.pretrained_embeddings=nowhere"]);
-    let message = RunStore::new(folder.path()).plan(&nowhere, &corpus()).unwrap_err().to_string();
-    assert!(message.contains("nowhere: no model.safetensors"), "{message}");
+    let message = RunStore::new(folder.path())
+        .plan(&nowhere, &corpus())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.contains("nowhere: no model.safetensors"),
+        "{message}"
+    );
 }
 
 #[test]
@@ -188,9 +265,14 @@ fn a_loss_that_is_not_finite_stops_the_run_with_step_learning_rate_and_lines() {
     let _lock = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let recipe = tiny_student(&["optimizer.learning_rate=1e30", "optimizer.warmup_ratio=0.0"]);
-    let error = RunStore::new(folder.path()).run(&recipe, &corpus(), &mut silent).unwrap_err().to_string();
+    let error = RunStore::new(folder.path())
+        .run(&recipe, &corpus(), &mut silent)
+        .unwrap_err()
+        .to_string();
     assert!(
-        error.contains("is not finite") && error.contains("learning rate ") && error.contains("examples: line "),
+        error.contains("is not finite")
+            && error.contains("learning rate ")
+            && error.contains("examples: line "),
         "{error}"
     );
 }
@@ -199,17 +281,39 @@ fn a_loss_that_is_not_finite_stops_the_run_with_step_learning_rate_and_lines() {
 fn a_loss_scale_below_one_stops_the_run_and_the_error_names_the_fix() {
     let _lock = lock_generator();
     let folder = tempfile::tempdir().unwrap();
-    let settings = ["train.precision=fp16", "train.batch_size=4", "optimizer.learning_rate=1e30", "optimizer.warmup_ratio=0.0"];
-    let error = RunStore::new(folder.path()).run(&tiny_student(&settings), &corpus(), &mut silent).unwrap_err().to_string();
-    let step: usize = error.split("step ").nth(1).unwrap().split(':').next().unwrap().parse().unwrap();
-    assert!(error.contains("under fp16: train in bf16") && (17..30).contains(&step), "17 halvings from 65536: {error}");
+    let settings = [
+        "train.precision=fp16",
+        "train.batch_size=4",
+        "optimizer.learning_rate=1e30",
+        "optimizer.warmup_ratio=0.0",
+    ];
+    let error = RunStore::new(folder.path())
+        .run(&tiny_student(&settings), &corpus(), &mut silent)
+        .unwrap_err()
+        .to_string();
+    let step: usize = error
+        .split("step ")
+        .nth(1)
+        .unwrap()
+        .split(':')
+        .next()
+        .unwrap()
+        .parse()
+        .unwrap();
+    assert!(
+        error.contains("under fp16: train in bf16") && (17..30).contains(&step),
+        "17 halvings from 65536: {error}"
+    );
 }
 
 #[test]
 fn settings_without_a_meaning_are_refused_before_anything_is_written() {
     let folder = tempfile::tempdir().unwrap();
     let refusals = [
-        ("train.gradient_accumulation_steps=0", "train.gradient_accumulation_steps"),
+        (
+            "train.gradient_accumulation_steps=0",
+            "train.gradient_accumulation_steps",
+        ),
         ("train.batch_size=0", "train.batch_size"),
         ("optimizer.learning_rate=-1.0", "optimizer.learning_rate"),
         ("optimizer.warmup_ratio=1.5", "optimizer.warmup_ratio"),
@@ -219,22 +323,42 @@ fn settings_without_a_meaning_are_refused_before_anything_is_written() {
         ("name=../elsewhere", "name"),
         ("optimizer.betas=[1.0,1.0]", "optimizer.betas"),
         ("optimizer.weight_decay=-1.0", "optimizer.weight_decay"),
-        ("objective={kind=\"kd\",temperature=4.0,hard_weight=0.5,soft_weight=0.5}", "teacher"),
+        (
+            "objective={kind=\"kd\",temperature=4.0,hard_weight=0.5,soft_weight=0.5}",
+            "teacher",
+        ),
     ];
     for (setting, key) in refusals {
-        let error =
-            RunStore::new(folder.path()).run(&tiny_student(&[setting]), &corpus(), &mut silent).unwrap_err().to_string();
+        let error = RunStore::new(folder.path())
+            .run(&tiny_student(&[setting]), &corpus(), &mut silent)
+            .unwrap_err()
+            .to_string();
         assert!(error.contains(key), "{setting}: {error}");
     }
     // An invalid student is refused before its teacher is trained.
     let mut distillation = tiny_distillation(Path::new("nowhere"));
     distillation.train.batch_size = 0;
-    let error = RunStore::new(folder.path()).run(&distillation, &corpus(), &mut silent).unwrap_err().to_string();
+    let error = RunStore::new(folder.path())
+        .run(&distillation, &corpus(), &mut silent)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("train.batch_size"), "{error}");
-    for [temperature, hard_weight, soft_weight] in
-        [[0.0, 0.5, 0.5], [-1.0, 0.5, 0.5], [4.0, -0.1, 0.5], [4.0, 0.0, 0.0], [f64::NAN, 0.5, 0.5]]
-    {
-        assert!(Kd { temperature, hard_weight, soft_weight }.validate().is_err());
+    for [temperature, hard_weight, soft_weight] in [
+        [0.0, 0.5, 0.5],
+        [-1.0, 0.5, 0.5],
+        [4.0, -0.1, 0.5],
+        [4.0, 0.0, 0.0],
+        [f64::NAN, 0.5, 0.5],
+    ] {
+        assert!(
+            Kd {
+                temperature,
+                hard_weight,
+                soft_weight
+            }
+            .validate()
+            .is_err()
+        );
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
 }

@@ -51,23 +51,39 @@ fn an_augmented_text_is_new_and_comes_from_its_source() {
     ] {
         let set = augmented(&corpus, 3, &[kind]);
         let texts: HashSet<&str> = set.iter().map(|t| t.text.as_str()).collect();
-        assert!(set.len() > 2 * corpus.train.len(), "{kind:?}: {} texts", set.len());
+        assert!(
+            set.len() > 2 * corpus.train.len(),
+            "{kind:?}: {} texts",
+            set.len()
+        );
         assert_eq!(texts.len(), set.len(), "{kind:?}: no text occurs twice");
-        assert!(texts.is_disjoint(&of_corpus), "{kind:?}: no text of the corpus");
+        assert!(
+            texts.is_disjoint(&of_corpus),
+            "{kind:?}: no text of the corpus"
+        );
         let only_teacher_labels = set.iter().all(|t| t.synthetic && t.label.is_none());
         assert!(only_teacher_labels, "the teacher alone labels them");
-        assert_eq!(set, augmented(&corpus, 3, &[kind]), "the same texts each time");
+        assert_eq!(
+            set,
+            augmented(&corpus, 3, &[kind]),
+            "the same texts each time"
+        );
     }
     let sources: Vec<&str> = corpus.train.iter().map(|e| e.text.as_str()).collect();
     let crops = augmented(&corpus, 1, &[Augmentation::SpanCrop]);
-    assert!(crops.iter().all(|crop| sources.iter().any(|s| s.contains(&crop.text))));
+    assert!(
+        crops
+            .iter()
+            .all(|crop| sources.iter().any(|s| s.contains(&crop.text)))
+    );
     // Span replacement replaces at most four characters in a row by as many of another text.
     for replaced in augmented(&corpus, 1, &[Augmentation::SpanReplacement]) {
         let text: Vec<char> = replaced.text.chars().collect();
         let characters = sources.iter().map(|s| s.chars().collect::<Vec<char>>());
         let from_one = characters.into_iter().any(|source| {
-            let differs: Vec<usize> =
-                (0..text.len()).filter(|&at| source.get(at) != text.get(at)).collect();
+            let differs: Vec<usize> = (0..text.len())
+                .filter(|&at| source.get(at) != text.get(at))
+                .collect();
             let ends = differs.first().zip(differs.last());
             let span = ends.map_or(0, |(first, last)| last - first + 1);
             let start = differs.first().copied().unwrap_or(0);
@@ -84,7 +100,11 @@ fn an_augmented_text_is_new_and_comes_from_its_source() {
 fn an_augmented_text_is_no_held_out_text_with_a_blank_at_an_end() {
     let mut corpus = Corpus::open(sample()).unwrap();
     let texts = ["甲乙 丙丁", "甲乙", "丙丁", "甲 丁", "丙丁 甲乙"];
-    let example = |(line, text): (usize, &&str)| Example { text: (*text).into(), label: 0, line };
+    let example = |(line, text): (usize, &&str)| Example {
+        text: (*text).into(),
+        label: 0,
+        line,
+    };
     let examples: Vec<Example> = texts.iter().enumerate().map(example).collect();
     corpus.train = examples[..1].to_vec();
     corpus.dev = examples[1..3].to_vec();
@@ -96,7 +116,10 @@ fn an_augmented_text_is_no_held_out_text_with_a_blank_at_an_end() {
         Augmentation::SpanReplacement,
     ] {
         let set = augmented(&corpus, 50, &[kind]);
-        assert!(set.iter().all(|t| !texts.contains(&t.text.trim())), "{kind:?}: {set:?}");
+        assert!(
+            set.iter().all(|t| !texts.contains(&t.text.trim())),
+            "{kind:?}: {set:?}"
+        );
     }
 }
 
@@ -106,7 +129,11 @@ fn unused_training_texts_and_a_file_join_the_transfer_set_without_labels() {
     let folder = tempfile::tempdir().unwrap();
     let lines = folder.path().join("lines.txt");
     let held_out = corpus.test[0].text.replace(' ', "\t");
-    std::fs::write(&lines, format!("从未见过\t的一行\n\n{held_out}\n从未见过 的一行\n")).unwrap();
+    std::fs::write(
+        &lines,
+        format!("从未见过\t的一行\n\n{held_out}\n从未见过 的一行\n"),
+    )
+    .unwrap();
     let fraction = format!("data.label_fraction={}", 40.0 / corpus.train.len() as f64);
     let file = format!("transfer.unlabelled_file={}", lines.display());
     let settings = [
@@ -117,12 +144,21 @@ fn unused_training_texts_and_a_file_join_the_transfer_set_without_labels() {
         &file,
         "objective={kind=\"logit_mse\",hard_weight=0.0,soft_weight=1.0}",
     ];
-    let recipe = Recipe { teacher: pair(&[]).teacher, ..recipe("student", &settings) };
+    let recipe = Recipe {
+        teacher: pair(&[]).teacher,
+        ..recipe("student", &settings)
+    };
     let plan = store(folder.path()).plan(&recipe, &corpus).unwrap();
     let set = &plan.transfer_set;
     assert_eq!(plan.corpus.train.len(), 40);
-    assert_eq!(set[0].text, "从未见过 的一行", "once, and neither the empty line nor a test text");
-    assert!(set.iter().all(|t| corpus.test.iter().all(|held_out| held_out.text != t.text)));
+    assert_eq!(
+        set[0].text, "从未见过 的一行",
+        "once, and neither the empty line nor a test text"
+    );
+    assert!(
+        set.iter()
+            .all(|t| corpus.test.iter().all(|held_out| held_out.text != t.text))
+    );
     assert!(set.iter().all(|t| t.label.is_none() && !t.synthetic));
     let distinct: HashSet<&str> = corpus.train.iter().map(|e| e.text.as_str()).collect();
     let quality = corpus.data_quality();
@@ -131,7 +167,10 @@ fn unused_training_texts_and_a_file_join_the_transfer_set_without_labels() {
     let steps_per_epoch = (40 + set.len()).div_ceil(recipe.train.batch_size);
     assert_eq!(plan.schedule.steps_per_epoch, steps_per_epoch);
     let expected = (2.5 * steps_per_epoch as f64).round() as usize;
-    assert_eq!(plan.schedule.total_steps, expected, "epochs may be a fraction");
+    assert_eq!(
+        plan.schedule.total_steps, expected,
+        "epochs may be a fraction"
+    );
 }
 
 /// A tiny student's recipe with a tiny teacher.
@@ -166,8 +205,12 @@ fn requests(teacher: &Run) -> Vec<(usize, usize)> {
     let log = std::fs::read_to_string(teacher.folder().unwrap().join("log.txt")).unwrap();
     let mut requests = Vec::new();
     for line in log.lines() {
-        let Some((_, rest)) = line.split_once(": logits of ") else { continue };
-        let Some((requested, rest)) = rest.split_once(" texts requested, ") else { continue };
+        let Some((_, rest)) = line.split_once(": logits of ") else {
+            continue;
+        };
+        let Some((requested, rest)) = rest.split_once(" texts requested, ") else {
+            continue;
+        };
         let computed = rest.strip_suffix(" to compute").unwrap();
         requests.push((requested.parse().unwrap(), computed.parse().unwrap()));
     }
@@ -180,7 +223,10 @@ fn taught_by(run: &Run) -> String {
 
 #[test]
 fn a_teachers_logits_of_a_text_are_computed_once_for_all_runs() {
-    let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
+    let (folder, corpus) = (
+        tempfile::tempdir().unwrap(),
+        Corpus::open(sample()).unwrap(),
+    );
     let store = store(folder.path());
     let twice = "transfer.augmentations_per_text=2";
     let recipes = [pair(&[]), pair(&[twice]), pair(&[twice, "seed=5"])];
@@ -194,21 +240,36 @@ fn a_teachers_logits_of_a_text_are_computed_once_for_all_runs() {
     assert_eq!(requests(&teacher), [(64, 64), (all, augmented), (all, 0)]);
 
     // One bit of a part changes: the texts of this part alone are computed again.
-    let texts: Vec<&str> = corpus.train.iter().take(50).map(|e| e.text.as_str()).collect();
+    let texts: Vec<&str> = corpus
+        .train
+        .iter()
+        .take(50)
+        .map(|e| e.text.as_str())
+        .collect();
     let before = teacher_logits(&teacher, &texts, &mut silent).unwrap();
     let cache = teacher.folder().unwrap().join("predictions");
-    let mut parts = std::fs::read_dir(&cache).unwrap().map(|e| e.unwrap().path());
-    let first = parts.find(|p| p.to_string_lossy().contains("-000000-")).unwrap();
+    let mut parts = std::fs::read_dir(&cache)
+        .unwrap()
+        .map(|e| e.unwrap().path());
+    let first = parts
+        .find(|p| p.to_string_lossy().contains("-000000-"))
+        .unwrap();
     let mut bytes = std::fs::read(&first).unwrap();
     let last = bytes.len() - 1;
     bytes[last] ^= 1;
     std::fs::write(&first, bytes).unwrap();
     let after = teacher_logits(&teacher, &texts, &mut silent).unwrap();
     assert!(distance(&before, &after) < 1e-5);
-    let computed: Vec<usize> =
-        requests(&teacher).iter().skip(3).map(|(_, computed)| *computed).collect();
+    let computed: Vec<usize> = requests(&teacher)
+        .iter()
+        .skip(3)
+        .map(|(_, computed)| *computed)
+        .collect();
     let in_all: usize = computed.iter().sum();
-    assert!(computed[1] > 0 && in_all == 50, "first the new ones, then the lost ones: {computed:?}");
+    assert!(
+        computed[1] > 0 && in_all == 50,
+        "first the new ones, then the lost ones: {computed:?}"
+    );
 
     // While another run holds the cache's lock, a request whose texts are all cached does not wait.
     let lock = std::fs::File::open(cache.join(".lock")).unwrap();
@@ -217,15 +278,23 @@ fn a_teachers_logits_of_a_text_are_computed_once_for_all_runs() {
     let texts: Vec<String> = texts.into_iter().map(str::to_owned).collect();
     std::thread::spawn(move || {
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        sender.send(teacher_logits(&teacher, &texts, &mut silent)).unwrap();
+        sender
+            .send(teacher_logits(&teacher, &texts, &mut silent))
+            .unwrap();
     });
-    let meanwhile = receiver.recv_timeout(Duration::from_secs(60)).expect("it waits").unwrap();
+    let meanwhile = receiver
+        .recv_timeout(Duration::from_secs(60))
+        .expect("it waits")
+        .unwrap();
     assert_eq!(meanwhile, after);
 }
 
 #[test]
 fn a_teacher_that_was_trained_again_is_not_taken_for_the_former_one() {
-    let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
+    let (folder, corpus) = (
+        tempfile::tempdir().unwrap(),
+        Corpus::open(sample()).unwrap(),
+    );
     let store = store(folder.path());
     let [student, longer] = ["train.epochs=2", "train.epochs=4"].map(|setting| pair(&[setting]));
     let teacher = *student.teacher.clone().unwrap();
@@ -239,7 +308,10 @@ fn a_teacher_that_was_trained_again_is_not_taken_for_the_former_one() {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
     };
-    assert!(matches!(store.run(&longer, &corpus, &mut stop), Err(Error::Stopped { .. })));
+    assert!(matches!(
+        store.run(&longer, &corpus, &mut stop),
+        Err(Error::Stopped { .. })
+    ));
     let texts = ["基金净值上涨", "球队晋级决赛"];
     let [of_first, of_other] =
         [&first, &other].map(|run| teacher_logits(run, &texts, &mut silent).unwrap());
@@ -250,17 +322,26 @@ fn a_teacher_that_was_trained_again_is_not_taken_for_the_former_one() {
     std::fs::copy(weights(&other), weights(&first)).unwrap();
     files::write_checksums(first.folder().unwrap(), "report.json").unwrap();
     let again = teacher_logits(&first, &texts, &mut silent).unwrap();
-    assert!(distance(&again, &of_other) < 1e-5, "cached logits are those of the former weights");
+    assert!(
+        distance(&again, &of_other) < 1e-5,
+        "cached logits are those of the former weights"
+    );
     for recipe in [&student, &longer] {
         let run = store.run(recipe, &corpus, &mut silent).map(Some);
         for refused in [run, store.recall(recipe, &corpus)] {
             let error = refused.unwrap_err().to_string();
-            assert!(error.contains("trained again") && error.contains(&first.report.id), "{error}");
+            assert!(
+                error.contains("trained again") && error.contains(&first.report.id),
+                "{error}"
+            );
         }
     }
 
     // A run without a saved state has learned nothing of its teacher.
-    for entry in std::fs::read_dir(store.run_folder(&id)).unwrap().map(Result::unwrap) {
+    for entry in std::fs::read_dir(store.run_folder(&id))
+        .unwrap()
+        .map(Result::unwrap)
+    {
         if entry.file_name().to_string_lossy().starts_with("state-") {
             std::fs::remove_file(entry.path()).unwrap();
         }
@@ -271,31 +352,52 @@ fn a_teacher_that_was_trained_again_is_not_taken_for_the_former_one() {
     // Stored results say which weights taught a run. A run may be added twice.
     let results = folder.path().join("results");
     for _ in 0..2 {
-        StoredResults::open(&results).unwrap().add("runs", &finished).unwrap();
+        StoredResults::open(&results)
+            .unwrap()
+            .add("runs", &finished)
+            .unwrap();
     }
     let stored = StoredResults::open(&results).unwrap().set("runs");
     assert_eq!(stored.len(), 1);
-    assert_eq!(stored[0].taught_by().unwrap(), finished.taught_by().unwrap());
+    assert_eq!(
+        stored[0].taught_by().unwrap(),
+        finished.taught_by().unwrap()
+    );
     assert_eq!(taught_by(&finished), taught);
 }
 
 #[test]
 fn a_teacher_without_weights_teaches_with_its_cached_logits() {
-    let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
+    let (folder, corpus) = (
+        tempfile::tempdir().unwrap(),
+        Corpus::open(sample()).unwrap(),
+    );
     let store = store(folder.path());
     let student = pair(&[]);
     let finished = store.run(&student, &corpus, &mut silent).unwrap();
-    let teacher = store.run(student.teacher.as_ref().unwrap(), &corpus, &mut silent).unwrap();
+    let teacher = store
+        .run(student.teacher.as_ref().unwrap(), &corpus, &mut silent)
+        .unwrap();
     std::fs::remove_file(teacher.folder().unwrap().join("model.safetensors")).unwrap();
-    let longer = store.run(&pair(&["train.epochs=4"]), &corpus, &mut silent).unwrap();
+    let longer = store
+        .run(&pair(&["train.epochs=4"]), &corpus, &mut silent)
+        .unwrap();
     assert_eq!(taught_by(&longer), taught_by(&finished));
-    let error = teacher_logits(&teacher, &["没有见过的一行"], &mut silent).unwrap_err().to_string();
-    assert!(error.contains("model.safetensors") && error.contains("No such file"), "{error}");
+    let error = teacher_logits(&teacher, &["没有见过的一行"], &mut silent)
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("model.safetensors") && error.contains("No such file"),
+        "{error}"
+    );
 }
 
 #[test]
 fn an_ensemble_gives_mean_logits_or_out_of_fold_logits() {
-    let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
+    let (folder, corpus) = (
+        tempfile::tempdir().unwrap(),
+        Corpus::open(sample()).unwrap(),
+    );
     let store = store(folder.path());
     let averaged = pair(&["ensemble={seeds=[1,2]}"]);
     let mean = store.run(&averaged, &corpus, &mut silent).unwrap();
@@ -315,10 +417,16 @@ fn an_ensemble_gives_mean_logits_or_out_of_fold_logits() {
         let teacher = store.run(teacher, &corpus, &mut silent).unwrap();
         let (requested, computed) = requests(&teacher)[0];
         assert_eq!(requested, computed);
-        assert!(computed + own.len() <= 64, "no logits of a text that it was trained on");
+        assert!(
+            computed + own.len() <= 64,
+            "no logits of a text that it was trained on"
+        );
         requested_in_all += computed;
     }
-    assert_eq!(requested_in_all, trained_on.iter().map(HashSet::len).sum::<usize>());
+    assert_eq!(
+        requested_in_all,
+        trained_on.iter().map(HashSet::len).sum::<usize>()
+    );
 
     let texts: Vec<&str> = trained_on.iter().flatten().map(String::as_str).collect();
     let logits_of = |recipe: &Recipe| {
@@ -332,9 +440,12 @@ fn an_ensemble_gives_mean_logits_or_out_of_fold_logits() {
         }
         ensemble_logits(recipe.ensemble.as_ref(), &teachers, &texts, &mut silent).unwrap()
     };
-    let [of_seeds, of_folds] = [&averaged, &out_of_fold]
-        .map(|recipe| [0, 1].map(|at| logits_of(&recipe.teachers()[at])));
-    assert!(distance(&of_seeds[0], &of_seeds[1]) > 1e-3, "equal teachers would prove nothing");
+    let [of_seeds, of_folds] =
+        [&averaged, &out_of_fold].map(|recipe| [0, 1].map(|at| logits_of(&recipe.teachers()[at])));
+    assert!(
+        distance(&of_seeds[0], &of_seeds[1]) > 1e-3,
+        "equal teachers would prove nothing"
+    );
     let expected = (&of_seeds[0] + &of_seeds[1]) / 2.0;
     assert!(distance(&of_ensemble(&averaged), &expected) < 1e-6);
     let found = of_ensemble(&out_of_fold);
@@ -347,27 +458,47 @@ fn an_ensemble_gives_mean_logits_or_out_of_fold_logits() {
     let mut few = corpus.clone();
     few.train.truncate(8);
     let many_folds = pair(&["ensemble={out_of_fold=8}"]);
-    assert!(store.run(&many_folds, &few, &mut silent).is_ok(), "a fold may be empty");
+    assert!(
+        store.run(&many_folds, &few, &mut silent).is_ok(),
+        "a fold may be empty"
+    );
 }
 
 #[test]
 fn a_run_that_skips_test_has_no_test_scores() {
-    let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
-    let recipe = recipe("student", &[&TINY_STUDENT, &["data.skip_test=true"][..]].concat());
-    let run = RunStore::new(folder.path()).run(&recipe, &corpus, &mut silent).unwrap();
+    let (folder, corpus) = (
+        tempfile::tempdir().unwrap(),
+        Corpus::open(sample()).unwrap(),
+    );
+    let recipe = recipe(
+        "student",
+        &[&TINY_STUDENT, &["data.skip_test=true"][..]].concat(),
+    );
+    let run = RunStore::new(folder.path())
+        .run(&recipe, &corpus, &mut silent)
+        .unwrap();
     let report = std::fs::read_to_string(run.folder().unwrap().join("report.json")).unwrap();
-    assert!(report.contains("\"dev\": {") && !report.contains("\"test\""), "{report}");
+    assert!(
+        report.contains("\"dev\": {") && !report.contains("\"test\""),
+        "{report}"
+    );
     assert!(!run.folder().unwrap().join("test.safetensors").exists());
     assert!(run.logits(Split::Dev).is_ok());
     let results = folder.path().join("results");
-    StoredResults::open(&results).unwrap().add("runs", &run).unwrap();
+    StoredResults::open(&results)
+        .unwrap()
+        .add("runs", &run)
+        .unwrap();
     let stored = StoredResults::open(&results).unwrap().set("runs").remove(0);
     assert!(stored.report == run.report && stored.predictions(Split::Test).is_err());
 }
 
 #[test]
 fn the_temperature_moves_linearly_to_its_final_value() {
-    let (folder, corpus) = (tempfile::tempdir().unwrap(), Corpus::open(sample()).unwrap());
+    let (folder, corpus) = (
+        tempfile::tempdir().unwrap(),
+        Corpus::open(sample()).unwrap(),
+    );
     let objective = "objective={kind=\"kd\",temperature=8.0,hard_weight=0.5,soft_weight=0.5}";
     let store = store(folder.path());
     let recipe = pair(&[objective, "train.final_temperature=2.0"]);
@@ -375,11 +506,20 @@ fn the_temperature_moves_linearly_to_its_final_value() {
     let total = plan.schedule.total_steps;
     assert!(total.is_multiple_of(2));
 
-    let ids: Vec<Vec<i64>> = (0..8).map(|row| (0..3 + row % 4).map(|i| 7 * row + i).collect()).collect();
+    let ids: Vec<Vec<i64>> = (0..8)
+        .map(|row| (0..3 + row % 4).map(|i| 7 * row + i).collect())
+        .collect();
     let labels = (0..8).map(|row| row % 3).collect();
-    let logits = Tensor::arange(24, (Kind::Float, Device::Cpu)).view([8, 3]).sin() * 3;
+    let logits = Tensor::arange(24, (Kind::Float, Device::Cpu))
+        .view([8, 3])
+        .sin()
+        * 3;
     let data = TrainData {
-        train: TokenizedSplit { ids, labels, pad_id: 0 },
+        train: TokenizedSplit {
+            ids,
+            labels,
+            pad_id: 0,
+        },
         dev: TokenizedSplit::default(),
         teacher_logits: Some(logits),
         lines: (1..=8).collect(),
@@ -397,7 +537,9 @@ fn the_temperature_moves_linearly_to_its_final_value() {
             step,
             loss_scale: 1.0,
         };
-        let expected = group_gradients(&config, &model, &data, &group).unwrap().metrics;
+        let expected = group_gradients(&config, &model, &data, &group)
+            .unwrap()
+            .metrics;
         let trainer = Trainer {
             run: "run",
             model: &model,
@@ -414,9 +556,12 @@ fn the_temperature_moves_linearly_to_its_final_value() {
             schedule: plan.schedule,
             optimizer: recipe.optimizer,
         };
-        let mut optimizer = AdamW::new(recipe.optimizer, kd_lib::models::Classifier::params(&model));
+        let mut optimizer =
+            AdamW::new(recipe.optimizer, kd_lib::models::Classifier::params(&model));
         let mut scaler = GradScaler::new(Precision::Fp32);
-        let found = trainer.update(&mut optimizer, &mut scaler, &group, step).unwrap();
+        let found = trainer
+            .update(&mut optimizer, &mut scaler, &group, step)
+            .unwrap();
         assert_eq!(found.soft_loss, expected.soft_loss, "step {step}");
     }
     let refused = pair(&[objective, "train.final_temperature=0.0"]);

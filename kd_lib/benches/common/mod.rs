@@ -26,7 +26,10 @@ pub fn recipe(name: &str, settings: &[&str]) -> Result<Recipe> {
 
 /// A run of a model of full size, trained on few texts.
 pub fn short_run(store: &RunStore, name: &str, corpus: &Corpus) -> Result<Run> {
-    let checkpoint = format!("model.checkpoint={}", root().join("checkpoints/e5-small").display());
+    let checkpoint = format!(
+        "model.checkpoint={}",
+        root().join("checkpoints/e5-small").display()
+    );
     let mut settings = vec![
         "train.epochs=1",
         "data.max_train_samples=64",
@@ -40,6 +43,14 @@ pub fn short_run(store: &RunStore, name: &str, corpus: &Corpus) -> Result<Run> {
 /// This process's largest resident memory so far, in MiB.
 pub fn peak_memory() -> Result<f64> {
     let status = std::fs::read_to_string("/proc/self/status")?;
-    let line = status.lines().find(|l| l.starts_with("VmHWM:")).context("no VmHWM")?;
-    Ok(line.split_whitespace().nth(1).context("no figure")?.parse::<f64>()? / 1024.0)
+    let line = status
+        .lines()
+        .find(|l| l.starts_with("VmHWM:"))
+        .context("no VmHWM")?;
+    Ok(line
+        .split_whitespace()
+        .nth(1)
+        .context("no figure")?
+        .parse::<f64>()?
+        / 1024.0)
 }

@@ -14,25 +14,44 @@ const TEXT: &str = "两市高开高走 沪指涨逾百分之二";
 /// The program `kd` of the same build.
 fn kd() -> Result<PathBuf> {
     let this = std::env::current_exe()?;
-    let kd = this.ancestors().nth(2).context("no target folder")?.join("kd");
-    ensure!(kd.exists(), "{}: not built; run `cargo build -p kd`", kd.display());
+    let kd = this
+        .ancestors()
+        .nth(2)
+        .context("no target folder")?
+        .join("kd");
+    ensure!(
+        kd.exists(),
+        "{}: not built; run `cargo build -p kd`",
+        kd.display()
+    );
     Ok(kd)
 }
 
 /// Times both; a sentence with their median seconds.
 pub fn race(corpus: &Path, rounds: usize) -> Result<String> {
     let folder = tempfile::tempdir()?;
-    let run = short_run(&RunStore::new(folder.path()), "student", &Corpus::open(corpus)?)?;
+    let run = short_run(
+        &RunStore::new(folder.path()),
+        "student",
+        &Corpus::open(corpus)?,
+    )?;
     let mut ours = Command::new(kd()?);
     ours.arg("predict").arg(run.folder()?).arg(TEXT);
     let mut python = Command::new(root().join(".venv/bin/python"));
-    python.arg(root().join("kd_lib/benches/peer/answer.py")).arg(run.folder()?).arg(TEXT);
+    python
+        .arg(root().join("kd_lib/benches/peer/answer.py"))
+        .arg(run.folder()?)
+        .arg(TEXT);
     let mut seconds = [Vec::new(), Vec::new()];
     for _ in 0..=rounds {
         for (command, seconds) in [&mut ours, &mut python].into_iter().zip(&mut seconds) {
             let start = Instant::now();
             let output = command.output()?;
-            ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+            ensure!(
+                output.status.success(),
+                "{}",
+                String::from_utf8_lossy(&output.stderr)
+            );
             seconds.push(start.elapsed().as_secs_f64());
         }
     }

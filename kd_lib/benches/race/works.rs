@@ -96,18 +96,27 @@ impl Work {
             };
             batches.into_iter().map(batch).collect()
         };
-        let checkpoint = plan.checkpoint.as_ref().map(|checkpoint| checkpoint.folder.clone());
+        let checkpoint = plan
+            .checkpoint
+            .as_ref()
+            .map(|checkpoint| checkpoint.folder.clone());
         let inputs = json!({ "vocabulary": vocabulary, "classes": plan.corpus.labels.len(), "pad": tokenizer.pad_id(), "kept": kept,
             "checkpoint": checkpoint, "precision": plan.precision, "bucketed": batches(true), "shuffled": batches(false) });
         std::fs::write(path, inputs.to_string())?;
-        let (tokens, texts) =
-            self.chosen(&split, true).iter().flatten().fold((0, 0), |(t, n), &r| (t + split.ids[r].len(), n + 1));
+        let (tokens, texts) = self
+            .chosen(&split, true)
+            .iter()
+            .flatten()
+            .fold((0, 0), |(t, n), &r| (t + split.ids[r].len(), n + 1));
         Ok(self.flops * tokens as f64 / texts as f64)
     }
 
     /// The batches of every program.
     pub fn chosen(&self, split: &TokenizedSplit, group_by_length: bool) -> Vec<Vec<usize>> {
-        epoch_batches(split, self.rows(), group_by_length, 123, 0).into_iter().take(BATCHES).collect()
+        epoch_batches(split, self.rows(), group_by_length, 123, 0)
+            .into_iter()
+            .take(BATCHES)
+            .collect()
     }
 }
 
@@ -122,13 +131,20 @@ pub fn open(work: &Work, corpus: &Path, precision: &str) -> Result<Opened> {
     let recipe = recipe(work.recipe, &[&format!("train.precision={precision}")])?;
     let plan = store().plan(&recipe, &Corpus::open(corpus)?)?;
     let texts = |examples: &[Example]| -> Vec<String> {
-        examples.iter().map(|example| example.text.clone()).collect()
+        examples
+            .iter()
+            .map(|example| example.text.clone())
+            .collect()
     };
     let (train, full) = (texts(&plan.corpus.train), &plan.full_corpus);
     let full = [texts(&full.train), texts(&full.dev), texts(&full.test)].concat();
     let train: Vec<&str> = train.iter().map(String::as_str).collect();
     let full_corpus: Vec<&str> = full.iter().map(String::as_str).collect();
-    let texts = TokenizerTexts { train: &train, unlabelled: &[], full_corpus: &full_corpus };
+    let texts = TokenizerTexts {
+        train: &train,
+        unlabelled: &[],
+        full_corpus: &full_corpus,
+    };
     let architecture = recipe.model.architecture()?;
     let tokenizer = architecture.tokenizer(&recipe.data, &texts, plan.checkpoint.as_ref())?;
     Ok(Opened { plan, tokenizer })
@@ -136,12 +152,22 @@ pub fn open(work: &Work, corpus: &Path, precision: &str) -> Result<Opened> {
 
 /// The work's model with random weights.
 pub fn build(plan: &Plan, tokenizer: &Tokenizer) -> Result<Box<dyn Classifier>> {
-    let config = plan.checkpoint.as_ref().map(|checkpoint| checkpoint.config.clone());
+    let config = plan
+        .checkpoint
+        .as_ref()
+        .map(|checkpoint| checkpoint.config.clone());
     let of_checkpoint = config.as_ref().map(|config| config.vocab_size);
     let sizes = ModelSizes {
-        vocab_size: tokenizer.vocab_size().or(of_checkpoint).context("no vocabulary size")?,
+        vocab_size: tokenizer
+            .vocab_size()
+            .or(of_checkpoint)
+            .context("no vocabulary size")?,
         num_labels: plan.corpus.labels.len() as i64,
         checkpoint: config,
     };
-    Ok(plan.recipe.model.architecture()?.build(&sizes, plan.device)?)
+    Ok(plan
+        .recipe
+        .model
+        .architecture()?
+        .build(&sizes, plan.device)?)
 }

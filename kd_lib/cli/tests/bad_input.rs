@@ -17,7 +17,9 @@ type Parts<'a> = &'a [&'a str];
 /// A corpus of two classes in the layout `text<TAB>index`, with some files replaced.
 fn corpus(folder: &Path, replaced: &[Replaced]) {
     std::fs::create_dir_all(folder).unwrap();
-    let lines = (0..12).map(|i| format!("第{i}条标题\t{}\n", i % 2)).collect::<String>();
+    let lines = (0..12)
+        .map(|i| format!("第{i}条标题\t{}\n", i % 2))
+        .collect::<String>();
     for name in ["train.txt", "dev.txt", "test.txt"] {
         std::fs::write(folder.join(name), lines.replace('第', &name[..2])).unwrap();
     }
@@ -35,7 +37,10 @@ fn refused(store: &Path, arguments: &[&str], parts: &[&str]) {
     let error = utf8(&output.stderr);
     assert_eq!(output.status.code(), Some(1), "{arguments:?}: {error}");
     for part in parts {
-        assert!(error.contains(part), "{arguments:?}: no {part:?} in: {error}");
+        assert!(
+            error.contains(part),
+            "{arguments:?}: no {part:?} in: {error}"
+        );
     }
     assert!(!error.contains("panicked"), "{error}");
     assert_eq!(listing(store), before, "{arguments:?} wrote something");
@@ -43,9 +48,18 @@ fn refused(store: &Path, arguments: &[&str], parts: &[&str]) {
 
 /// The files below a folder, without locks and logs.
 fn listing(folder: &Path) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).unwrap().map(|e| e.unwrap().path());
-    let mut names: Vec<String> =
-        entries.flat_map(|p| if p.is_dir() { listing(&p) } else { vec![p.to_string_lossy().into_owned()] }).collect();
+    let entries = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|e| e.unwrap().path());
+    let mut names: Vec<String> = entries
+        .flat_map(|p| {
+            if p.is_dir() {
+                listing(&p)
+            } else {
+                vec![p.to_string_lossy().into_owned()]
+            }
+        })
+        .collect();
     names.retain(|name| !name.ends_with("/.lock") && !name.ends_with("/log.txt"));
     names.sort();
     names
@@ -59,21 +73,60 @@ fn an_invalid_corpus_is_refused() {
     let text = |text: &str| text.as_bytes().to_vec();
     let csv = |rows: &str| text(&format!("text,label\n{rows}"));
     let cases: [(&[Replaced], Parts); 10] = [
-        (&[("train.txt", b"a\t0\n\xff\xfe\t1\n".to_vec())], &["train.txt:2", "not UTF-8 at byte 0", "iconv"]),
-        (&[("train.txt", text("甲\t0\n乙 1\n"))], &["train.txt:2", "no tab", "乙 1", "text<TAB>class index"]),
-        (&[("train.txt", text("甲\t0\n\n乙\t1\n"))], &["train.txt:2", "no tab", "remove the empty line"]),
-        (&[("dev.txt", text("甲\t0\n乙\t7\n"))], &["dev.txt:2", "\"7\" is not a class index", "from 0 to 1"]),
-        (&[("test.txt", Vec::new())], &["test.txt", "no examples", "at least one line"]),
-        (&[("train.txt", vec![b'x'; 10 << 20])], &["train.txt:1", "10485760 bytes in one line", "split it"]),
-        (&[("train.txt", text("甲\t0\n乙\t0\n"))], &["class \"b\" has no training example", "remove the class"]),
-        (&[("train.csv", csv("甲,c\n"))], &["train.csv:2", "class \"c\"", "file of class names"]),
-        (&[("train.csv", csv("甲,a\n乙,b,3\n"))], &["train.csv:3", "3 fields", "as many fields in each row"]),
-        (&[("x.labels", text("a\nb\n"))], &["2 files of class names", "keep one"]),
+        (
+            &[("train.txt", b"a\t0\n\xff\xfe\t1\n".to_vec())],
+            &["train.txt:2", "not UTF-8 at byte 0", "iconv"],
+        ),
+        (
+            &[("train.txt", text("甲\t0\n乙 1\n"))],
+            &["train.txt:2", "no tab", "乙 1", "text<TAB>class index"],
+        ),
+        (
+            &[("train.txt", text("甲\t0\n\n乙\t1\n"))],
+            &["train.txt:2", "no tab", "remove the empty line"],
+        ),
+        (
+            &[("dev.txt", text("甲\t0\n乙\t7\n"))],
+            &["dev.txt:2", "\"7\" is not a class index", "from 0 to 1"],
+        ),
+        (
+            &[("test.txt", Vec::new())],
+            &["test.txt", "no examples", "at least one line"],
+        ),
+        (
+            &[("train.txt", vec![b'x'; 10 << 20])],
+            &["train.txt:1", "10485760 bytes in one line", "split it"],
+        ),
+        (
+            &[("train.txt", text("甲\t0\n乙\t0\n"))],
+            &["class \"b\" has no training example", "remove the class"],
+        ),
+        (
+            &[("train.csv", csv("甲,c\n"))],
+            &["train.csv:2", "class \"c\"", "file of class names"],
+        ),
+        (
+            &[("train.csv", csv("甲,a\n乙,b,3\n"))],
+            &["train.csv:3", "3 fields", "as many fields in each row"],
+        ),
+        (
+            &[("x.labels", text("a\nb\n"))],
+            &["2 files of class names", "keep one"],
+        ),
     ];
     for (at, (replaced, parts)) in cases.into_iter().enumerate() {
         let data = folder.path().join(format!("corpus-{at}"));
         corpus(&data, replaced);
-        refused(&store, &["train", "notebooks/recipes/student.toml", "--data", data.to_str().unwrap()], parts);
+        refused(
+            &store,
+            &[
+                "train",
+                "notebooks/recipes/student.toml",
+                "--data",
+                data.to_str().unwrap(),
+            ],
+            parts,
+        );
     }
 }
 
@@ -87,94 +140,294 @@ fn an_invalid_recipe_is_refused() {
     std::fs::write(&vocabulary, "<PAD>\n人\n").unwrap();
     let vocabulary = format!("model.vocab_file={}", vocabulary.display());
     let cases: [(&str, &str, Parts); 30] = [
-        ("student", "train.epoch=3", &["student.toml", "unknown field", "epoch"]),
-        ("student", "train.epochs=many", &["student.toml", "train.epochs", "many"]),
-        ("student", "train.epochs", &["train.epochs", "no '='", "--set key=value"]),
-        ("student", "train.gradient_accumulation_steps=0", &["train.gradient_accumulation_steps", "0", "1 or more"]),
-        ("student", "train.epochs=4000000000000", &["train.epochs", "4000000000000", "a billion at most"]),
-        ("student", "train.batch_size=4000000000000", &["train.batch_size", "4000000000000", "1 or more"]),
-        ("student", "model.embedding_dim=1000000000000", &["model.embedding_dim", "1000000000000", "10,000"]),
-        ("student", "optimizer.learning_rate=nan", &["optimizer.learning_rate", "NaN", "above 0"]),
-        ("student", "device=cuda:x", &["device", "cuda:x", "auto, cpu or cuda:N"]),
+        (
+            "student",
+            "train.epoch=3",
+            &["student.toml", "unknown field", "epoch"],
+        ),
+        (
+            "student",
+            "train.epochs=many",
+            &["student.toml", "train.epochs", "many"],
+        ),
+        (
+            "student",
+            "train.epochs",
+            &["train.epochs", "no '='", "--set key=value"],
+        ),
+        (
+            "student",
+            "train.gradient_accumulation_steps=0",
+            &["train.gradient_accumulation_steps", "0", "1 or more"],
+        ),
+        (
+            "student",
+            "train.epochs=4000000000000",
+            &["train.epochs", "4000000000000", "a billion at most"],
+        ),
+        (
+            "student",
+            "train.batch_size=4000000000000",
+            &["train.batch_size", "4000000000000", "1 or more"],
+        ),
+        (
+            "student",
+            "model.embedding_dim=1000000000000",
+            &["model.embedding_dim", "1000000000000", "10,000"],
+        ),
+        (
+            "student",
+            "optimizer.learning_rate=nan",
+            &["optimizer.learning_rate", "NaN", "above 0"],
+        ),
+        (
+            "student",
+            "device=cuda:x",
+            &["device", "cuda:x", "auto, cpu or cuda:N"],
+        ),
         ("student", "data.max_length=0", &["data.max_length", "0"]),
         ("student", &vocabulary, &["vocab.txt:2", "<UNK>"]),
-        ("student", "model.vocab_size=2", &["model.vocab_size", "2", "3 or more"]),
-        ("student", "data.holdout_fold=[2,2]", &["data.holdout_fold", "2", "k below n"]),
-        ("distilled", "ensemble={out_of_fold=1}", &["ensemble", "1", "out_of_fold = 2 or more"]),
-        ("distilled", "ensemble={seeds=[]}", &["ensemble", "Seeds([])", "seeds that differ"]),
-        ("distilled", "ensemble={seeds=[1,1]}", &["ensemble", "Seeds([1, 1])", "seeds that differ"]),
-        ("student", "ensemble={seeds=[1]}", &["ensemble", "needs a teacher"]),
-        ("student", "train.final_temperature=2.0", &["train.final_temperature", "with an objective that has a temperature"]),
-        ("distilled", "objective.temperature=0", &["objective.temperature", "0"]),
-        ("distilled", "objective.hard_weight=-1", &["objective.hard_weight", "-1"]),
+        (
+            "student",
+            "model.vocab_size=2",
+            &["model.vocab_size", "2", "3 or more"],
+        ),
+        (
+            "student",
+            "data.holdout_fold=[2,2]",
+            &["data.holdout_fold", "2", "k below n"],
+        ),
+        (
+            "distilled",
+            "ensemble={out_of_fold=1}",
+            &["ensemble", "1", "out_of_fold = 2 or more"],
+        ),
+        (
+            "distilled",
+            "ensemble={seeds=[]}",
+            &["ensemble", "Seeds([])", "seeds that differ"],
+        ),
+        (
+            "distilled",
+            "ensemble={seeds=[1,1]}",
+            &["ensemble", "Seeds([1, 1])", "seeds that differ"],
+        ),
+        (
+            "student",
+            "ensemble={seeds=[1]}",
+            &["ensemble", "needs a teacher"],
+        ),
+        (
+            "student",
+            "train.final_temperature=2.0",
+            &[
+                "train.final_temperature",
+                "with an objective that has a temperature",
+            ],
+        ),
+        (
+            "distilled",
+            "objective.temperature=0",
+            &["objective.temperature", "0"],
+        ),
+        (
+            "distilled",
+            "objective.hard_weight=-1",
+            &["objective.hard_weight", "-1"],
+        ),
         (
             "distilled",
             "objective={kind=\"kd\",temperature=4.0,hard_weight=0.0,soft_weight=0.0}",
             &["all weights are 0", "raise one"],
         ),
-        ("bilstm+aug-dkd", "teacher.data.max_length=32", &["dkd", "two classes"]),
-        ("student", "teacher.train.epochs=1", &["teacher.train.epochs=1", "no teacher", "leave it out"]),
-        ("bilstm+fgm", "adversarial.epsilon=0.0", &["adversarial.epsilon", "0", "above 0"]),
-        ("bilstm+pgd", "adversarial.alpha=-1.0", &["adversarial.alpha", "-1", "above 0"]),
-        ("bilstm+pgd", "adversarial.epsilon=inf", &["adversarial.epsilon", "inf", "above 0"]),
-        ("bilstm+pgd", "adversarial.steps=0", &["adversarial.steps", "0", "1 or more"]),
+        (
+            "bilstm+aug-dkd",
+            "teacher.data.max_length=32",
+            &["dkd", "two classes"],
+        ),
+        (
+            "student",
+            "teacher.train.epochs=1",
+            &["teacher.train.epochs=1", "no teacher", "leave it out"],
+        ),
+        (
+            "bilstm+fgm",
+            "adversarial.epsilon=0.0",
+            &["adversarial.epsilon", "0", "above 0"],
+        ),
+        (
+            "bilstm+pgd",
+            "adversarial.alpha=-1.0",
+            &["adversarial.alpha", "-1", "above 0"],
+        ),
+        (
+            "bilstm+pgd",
+            "adversarial.epsilon=inf",
+            &["adversarial.epsilon", "inf", "above 0"],
+        ),
+        (
+            "bilstm+pgd",
+            "adversarial.steps=0",
+            &["adversarial.steps", "0", "1 or more"],
+        ),
         (
             "student",
             "transfer={augmentations_per_text=1}",
-            &["transfer", "no teacher", "transfer.augmentations_keep_label"],
+            &[
+                "transfer",
+                "no teacher",
+                "transfer.augmentations_keep_label",
+            ],
         ),
         (
             "student",
             "transfer={unlabelled_train=true,augmentations_keep_label=true}",
             &["transfer", "only a teacher labels"],
         ),
-        ("student", "name=../elsewhere", &["name", "../elsewhere", "it names a folder"]),
+        (
+            "student",
+            "name=../elsewhere",
+            &["name", "../elsewhere", "it names a folder"],
+        ),
     ];
     for (recipe, setting, parts) in cases {
         let recipe = format!("notebooks/recipes/{recipe}.toml");
-        refused(&store, &["train", &recipe, "--data", two.to_str().unwrap(), "--set", setting], parts);
+        refused(
+            &store,
+            &[
+                "train",
+                &recipe,
+                "--data",
+                two.to_str().unwrap(),
+                "--set",
+                setting,
+            ],
+            parts,
+        );
     }
     refused(
         &store,
-        &["train", "notebooks/recipes/none.toml", "--data", two.to_str().unwrap()],
+        &[
+            "train",
+            "notebooks/recipes/none.toml",
+            "--data",
+            two.to_str().unwrap(),
+        ],
         &["none.toml", "correct the name"],
     );
-    let typo = ["train", "notebooks/recipes/student.toml", "--data", two.to_str().unwrap(), "--profile", "quik"];
-    refused(&store, &typo, &["no profile \"quik\"", "smoke, quick or full"]);
+    let typo = [
+        "train",
+        "notebooks/recipes/student.toml",
+        "--data",
+        two.to_str().unwrap(),
+        "--profile",
+        "quik",
+    ];
     refused(
         &store,
-        &["train", "notebooks/recipes/student.toml", "--data", "nowhere"],
+        &typo,
+        &["no profile \"quik\"", "smoke, quick or full"],
+    );
+    refused(
+        &store,
+        &[
+            "train",
+            "notebooks/recipes/student.toml",
+            "--data",
+            "nowhere",
+        ],
         &["nowhere: no such folder", "make"],
     );
-    refused(&store, &["predict", "student-0", "文本"], &["student-0", "no such run", "kd runs"]);
+    refused(
+        &store,
+        &["predict", "student-0", "文本"],
+        &["student-0", "no such run", "kd runs"],
+    );
 }
 
 #[test]
 fn an_invalid_checkpoint_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let (store, data) = (folder.path().join("checkpoints"), sample());
-    let run = ["train", "notebooks/recipes/teacher.toml", "--data", data.to_str().unwrap()];
-    let tiny: Vec<&str> = ["model.checkpoint=tiny", "model.pooling=cls", "model.prefix=", "data.max_length=32"]
-        .iter()
-        .flat_map(|setting| ["--set", setting])
-        .collect();
+    let run = [
+        "train",
+        "notebooks/recipes/teacher.toml",
+        "--data",
+        data.to_str().unwrap(),
+    ];
+    let tiny: Vec<&str> = [
+        "model.checkpoint=tiny",
+        "model.pooling=cls",
+        "model.prefix=",
+        "data.max_length=32",
+    ]
+    .iter()
+    .flat_map(|setting| ["--set", setting])
+    .collect();
     let run = [&run[..], &tiny].concat();
-    let header =
-        |text: &str, data: usize| [&(text.len() as u64).to_le_bytes()[..], text.as_bytes(), &vec![0; data]].concat();
-    let tensor = |from: usize, to: usize| format!("\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[{from},{to}]");
+    let header = |text: &str, data: usize| {
+        [
+            &(text.len() as u64).to_le_bytes()[..],
+            text.as_bytes(),
+            &vec![0; data],
+        ]
+        .concat()
+    };
+    let tensor = |from: usize, to: usize| {
+        format!("\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[{from},{to}]")
+    };
     let overlapping = format!("{{\"a\":{{{}}},\"b\":{{{}}}}}", tensor(0, 8), tensor(4, 12));
     let beyond = format!("{{\"a\":{{{}}}}}", tensor(0, 8));
-    let other = header("{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}", 8);
+    let other = header(
+        "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}}",
+        8,
+    );
     let cases: [(&str, Option<Vec<u8>>, Parts); 9] = [
-        ("model.safetensors", None, &["no model.safetensors", "make setup"]),
-        ("model.safetensors", Some(vec![0; 5]), &["model.safetensors", "not a sound safetensors file"]),
-        ("model.safetensors", Some(u64::MAX.to_le_bytes().to_vec()), &["not a sound safetensors file"]),
-        ("model.safetensors", Some(header(&overlapping, 12)), &["not a sound safetensors file"]),
-        ("model.safetensors", Some(header(&beyond, 4)), &["not a sound safetensors file"]),
-        ("model.safetensors", Some(other), &["model.safetensors", "no tensor named", "another architecture"]),
+        (
+            "model.safetensors",
+            None,
+            &["no model.safetensors", "make setup"],
+        ),
+        (
+            "model.safetensors",
+            Some(vec![0; 5]),
+            &["model.safetensors", "not a sound safetensors file"],
+        ),
+        (
+            "model.safetensors",
+            Some(u64::MAX.to_le_bytes().to_vec()),
+            &["not a sound safetensors file"],
+        ),
+        (
+            "model.safetensors",
+            Some(header(&overlapping, 12)),
+            &["not a sound safetensors file"],
+        ),
+        (
+            "model.safetensors",
+            Some(header(&beyond, 4)),
+            &["not a sound safetensors file"],
+        ),
+        (
+            "model.safetensors",
+            Some(other),
+            &[
+                "model.safetensors",
+                "no tensor named",
+                "another architecture",
+            ],
+        ),
         ("config.json", Some(b"{".to_vec()), &["config.json"]),
-        ("vocab.txt", None, &["no tokenizer.json and no vocab.txt", "copy the one"]),
-        ("vocab.txt", Some(b"[PAD]\n[CLS]\n[SEP]\n".to_vec()), &["no unknown token", "the checkpoint came with"]),
+        (
+            "vocab.txt",
+            None,
+            &["no tokenizer.json and no vocab.txt", "copy the one"],
+        ),
+        (
+            "vocab.txt",
+            Some(b"[PAD]\n[CLS]\n[SEP]\n".to_vec()),
+            &["no unknown token", "the checkpoint came with"],
+        ),
     ];
     for (name, bytes, parts) in cases {
         let _ = std::fs::remove_dir_all(&store);

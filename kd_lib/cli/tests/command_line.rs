@@ -23,10 +23,17 @@ fn a_run_is_evaluated_listed_and_predicts_a_thousand_lines_in_order() {
         _ => format!("第{i}条 基金净值上涨"),
     };
     let lines: Vec<String> = (0..1000).map(line).collect();
-    let output = kd_output(&checkpoints, &["predict", path, "-"], &(lines.join("\n") + "\n"));
+    let output = kd_output(
+        &checkpoints,
+        &["predict", path, "-"],
+        &(lines.join("\n") + "\n"),
+    );
     assert!(output.status.success(), "{}", text(&output.stderr));
     let predictions = json_lines(&output.stdout);
-    let texts: Vec<&str> = predictions.iter().map(|p| p["text"].as_str().unwrap()).collect();
+    let texts: Vec<&str> = predictions
+        .iter()
+        .map(|p| p["text"].as_str().unwrap())
+        .collect();
     assert_eq!(texts, lines);
     for prediction in &predictions {
         assert_eq!(prediction["probabilities"].as_object().unwrap().len(), 10);
@@ -36,7 +43,10 @@ fn a_run_is_evaluated_listed_and_predicts_a_thousand_lines_in_order() {
     let name = run.file_name().unwrap().to_str().unwrap();
     let error = text(&kd_output(&checkpoints, &["predict", "student", "文本"], "").stderr);
     let similar = format!("similar names: {name}");
-    assert!(error.contains("no such run") && error.contains(&similar), "{error}");
+    assert!(
+        error.contains("no such run") && error.contains(&similar),
+        "{error}"
+    );
     assert!(text(&kd_output(&checkpoints, &["runs"], "").stdout).contains(name));
     assert!(text(&kd_output(&checkpoints, &["table"], "").stdout).contains("student"));
     let stored = kd_output(&checkpoints, &["evaluate", name], "");
@@ -44,39 +54,65 @@ fn a_run_is_evaluated_listed_and_predicts_a_thousand_lines_in_order() {
     let arguments = ["evaluate", name, "--data", file.to_str().unwrap()];
     let computed = kd_output(&checkpoints, &arguments, "");
     let scores = text(&stored.stdout);
-    assert!(scores.contains("entertainment") && scores.contains("accuracy"), "{scores}");
+    assert!(
+        scores.contains("entertainment") && scores.contains("accuracy"),
+        "{scores}"
+    );
     assert_eq!(scores, text(&computed.stdout));
 
     // A text is normalized as those of a corpus are: trimmed, and a tab becomes a blank.
     let arguments = ["predict", name, "基金 净值", "\u{3000}基金\t净值 "];
     let predictions = json_lines(&kd_output(&checkpoints, &arguments, "").stdout);
-    assert_eq!(predictions[0]["probabilities"], predictions[1]["probabilities"]);
+    assert_eq!(
+        predictions[0]["probabilities"],
+        predictions[1]["probabilities"]
+    );
 
     // A run among the stored results has its scores, and no weights.
     let output = kd_output(&checkpoints, &["results", "add", name], "");
     assert!(output.status.success(), "{}", text(&output.stderr));
     let results = folder.path().join("notebooks/results");
     assert_eq!(
-        Path::new(text(&output.stdout).trim()).canonicalize().unwrap(),
-        results.join(format!("added/{name}.safetensors")).canonicalize().unwrap()
+        Path::new(text(&output.stdout).trim())
+            .canonicalize()
+            .unwrap(),
+        results
+            .join(format!("added/{name}.safetensors"))
+            .canonicalize()
+            .unwrap()
     );
-    let stored = kd_lib::store::StoredResults::open(results).unwrap().set("runs").remove(0);
+    let stored = kd_lib::store::StoredResults::open(results)
+        .unwrap()
+        .set("runs")
+        .remove(0);
     let opened = kd_lib::store::Run::open(&run).unwrap();
     assert_eq!(stored.report, opened.report);
-    let error = kd_lib::store::Predictor::open(&stored).unwrap_err().to_string();
+    let error = kd_lib::store::Predictor::open(&stored)
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("without weights"), "{error}");
 
     let mut by_variable = Command::new(env!("CARGO_BIN_EXE_kd"));
-    let by_variable = by_variable.arg("table").env("KD_CHECKPOINTS", &checkpoints).output().unwrap();
+    let by_variable = by_variable
+        .arg("table")
+        .env("KD_CHECKPOINTS", &checkpoints)
+        .output()
+        .unwrap();
     let table = kd_output(&checkpoints, &["table"], "");
     assert_eq!(text(&by_variable.stdout), text(&table.stdout));
     let nowhere = kd_output(&checkpoints.join("nowhere"), &["table"], "");
     let error = text(&nowhere.stderr);
-    assert!(!nowhere.status.success() && error.contains("nowhere: no such folder"), "{error}");
+    assert!(
+        !nowhere.status.success() && error.contains("nowhere: no such folder"),
+        "{error}"
+    );
 }
 
 fn json_lines(bytes: &[u8]) -> Vec<serde_json::Value> {
-    text(bytes).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    text(bytes)
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 #[test]
@@ -110,7 +146,11 @@ fn every_recipe_of_the_published_tables_has_a_dry_run_on_the_cnews_layout() {
     };
     let folder = tempfile::tempdir().unwrap();
     let documents = std::fs::read_to_string(data.join("cnews.test.sample.txt")).unwrap();
-    let present = |label: &&str| documents.lines().any(|l| l.split('\t').next() == Some(label));
+    let present = |label: &&str| {
+        documents
+            .lines()
+            .any(|l| l.split('\t').next() == Some(label))
+    };
     let all = std::fs::read_to_string(data.join("cnews.labels")).unwrap();
     let labels: Vec<&str> = all.lines().filter(present).collect(); // the sample has two classes
     let texts = format!("({} training texts, ", documents.lines().count());
@@ -123,14 +163,25 @@ fn every_recipe_of_the_published_tables_has_a_dry_run_on_the_cnews_layout() {
     }
     tiny_checkpoint(&folder.path().join("bert-base-chinese"));
     let table = std::fs::read_to_string(root().join("notebooks/published.csv")).unwrap();
-    let recipes: Vec<&str> =
-        table.lines().skip(1).map(|l| l.split(',').nth(2).unwrap()).collect();
+    let recipes: Vec<&str> = table
+        .lines()
+        .skip(1)
+        .map(|l| l.split(',').nth(2).unwrap())
+        .collect();
     assert_eq!(recipes.len(), 18);
     for recipe in recipes {
         let path = format!("notebooks/recipes/{recipe}.toml");
-        let mut arguments =
-            vec!["train", &path, "--dry-run", "--data", corpus.to_str().unwrap()];
-        let vocabulary = format!("model.vocab_file={}", data.join("cnews.vocab.txt").display());
+        let mut arguments = vec![
+            "train",
+            &path,
+            "--dry-run",
+            "--data",
+            corpus.to_str().unwrap(),
+        ];
+        let vocabulary = format!(
+            "model.vocab_file={}",
+            data.join("cnews.vocab.txt").display()
+        );
         let bert = [
             "model.checkpoint=bert-base-chinese",
             "model.pooling=cls",
@@ -143,9 +194,16 @@ fn every_recipe_of_the_published_tables_has_a_dry_run_on_the_cnews_layout() {
             "model.hidden_size=8",
             "data.max_length=256",
         ];
-        let of_teacher: Vec<String> =
-            bert.iter().chain(&["data.drop_leaks=false"]).map(|s| format!("teacher.{s}")).collect();
-        let settings = if recipe.starts_with("bert") { bert } else { student };
+        let of_teacher: Vec<String> = bert
+            .iter()
+            .chain(&["data.drop_leaks=false"])
+            .map(|s| format!("teacher.{s}"))
+            .collect();
+        let settings = if recipe.starts_with("bert") {
+            bert
+        } else {
+            student
+        };
         settings
             .iter()
             .chain(&["data.drop_leaks=false"])
@@ -155,12 +213,25 @@ fn every_recipe_of_the_published_tables_has_a_dry_run_on_the_cnews_layout() {
             .filter(|_| recipe.contains("kd"))
             .for_each(|s| arguments.extend(["--set", s]));
         let output = kd_output(folder.path(), &arguments, "");
-        assert!(output.status.success(), "{recipe}: {}", text(&output.stderr));
+        assert!(
+            output.status.success(),
+            "{recipe}: {}",
+            text(&output.stderr)
+        );
         let lines = text(&output.stdout);
-        for part in ["updates: ", "time: about ", "mean of 4 just made", "memory: ", &texts] {
+        for part in [
+            "updates: ",
+            "time: about ",
+            "mean of 4 just made",
+            "memory: ",
+            &texts,
+        ] {
             assert!(lines.contains(part), "{recipe}: no {part:?} in\n{lines}");
         }
-        assert!(!folder.path().join("runs").exists(), "a dry run writes nothing");
+        assert!(
+            !folder.path().join("runs").exists(),
+            "a dry run writes nothing"
+        );
     }
 }
 
@@ -171,7 +242,11 @@ fn kd_distill_trains_teacher_student_and_distilled_student() {
     let recipes = folder.path().join("notebooks/recipes");
     std::fs::create_dir_all(recipes.join("profiles")).unwrap();
     for name in ["teacher.toml", "student.toml", "distilled.toml"] {
-        std::fs::copy(root().join("notebooks/recipes").join(name), recipes.join(name)).unwrap();
+        std::fs::copy(
+            root().join("notebooks/recipes").join(name),
+            recipes.join(name),
+        )
+        .unwrap();
     }
     let tiny = "[bert.model]\npooling = \"cls\"\nprefix = \"\"\n[bert.data]\nmax_length = 32\n\
                 [bilstm.model]\nembedding_dim = 12\nhidden_size = 8\n";
@@ -187,7 +262,10 @@ fn kd_distill_trains_teacher_student_and_distilled_student() {
     }
     let printed = text(&output.stdout);
     let run = printed.lines().last().unwrap();
-    assert!(printed.contains("entertainment") && run.contains("distilled-"), "{printed}");
+    assert!(
+        printed.contains("entertainment") && run.contains("distilled-"),
+        "{printed}"
+    );
     let added = text(&kd_output(&checkpoints, &["results", "add", run], "").stdout);
     let added = kd_lib::files::TensorFile::read(Path::new(added.trim())).unwrap();
     assert!(added.tensors.contains_key("logits"));
@@ -197,17 +275,40 @@ fn kd_distill_trains_teacher_student_and_distilled_student() {
     // distilled student.
     tiny_checkpoint(&checkpoints.join("my-bert"));
     let distill = |setting: &str| {
-        kd_output(&checkpoints, &[&distill[..], &["--set", setting]].concat(), "")
+        kd_output(
+            &checkpoints,
+            &[&distill[..], &["--set", setting]].concat(),
+            "",
+        )
     };
     let runs = || std::fs::read_dir(checkpoints.join("runs")).unwrap().count();
-    assert!(distill("transfer={augmentations_per_text=1}").status.success());
-    assert_eq!(runs(), 4, "augmentation concerns the distilled student alone");
+    assert!(
+        distill("transfer={augmentations_per_text=1}")
+            .status
+            .success()
+    );
+    assert_eq!(
+        runs(),
+        4,
+        "augmentation concerns the distilled student alone"
+    );
     let (before, wrong) = (runs(), distill("model.checkpoint=my-bert"));
     let error = text(&wrong.stderr);
-    assert!(error.contains("student.toml: model: unknown field `checkpoint`"), "{error}");
-    assert_eq!(runs(), before, "what cannot be done is refused before anything is trained");
+    assert!(
+        error.contains("student.toml: model: unknown field `checkpoint`"),
+        "{error}"
+    );
+    assert_eq!(
+        runs(),
+        before,
+        "what cannot be done is refused before anything is trained"
+    );
     assert!(distill("teacher.model.checkpoint=my-bert").status.success());
-    assert_eq!(runs(), before + 2, "one more teacher and its student; the plain student is found");
+    assert_eq!(
+        runs(),
+        before + 2,
+        "one more teacher and its student; the plain student is found"
+    );
 }
 
 #[test]
@@ -234,12 +335,30 @@ fn a_damaged_run_is_left_out_of_lists_and_named() {
 fn retired_verbs_and_options_are_refused_with_their_replacement() {
     let store = tempfile::tempdir().unwrap();
     let cases: [(&[&str], &str); 6] = [
-        (&["run", "notebooks/recipes/student.toml"], "`run` is a name of version 0.1: write `kd train RECIPE`"),
-        (&["test", "student-0"], "`test` is a name of version 0.1: write `kd evaluate RUN`"),
-        (&["list"], "`list` is a name of version 0.1: write `kd runs`"),
-        (&["keep", "student-0"], "`keep` is a name of version 0.1: write `kd results add RUN…`"),
-        (&["fetch", "thucnews-title"], "`fetch` is a name of version 0.1: write `kd download NAME`"),
-        (&["evaluate", "student-0", "--dev"], "`--dev` is a name of version 0.1: write `--split dev`"),
+        (
+            &["run", "notebooks/recipes/student.toml"],
+            "`run` is a name of version 0.1: write `kd train RECIPE`",
+        ),
+        (
+            &["test", "student-0"],
+            "`test` is a name of version 0.1: write `kd evaluate RUN`",
+        ),
+        (
+            &["list"],
+            "`list` is a name of version 0.1: write `kd runs`",
+        ),
+        (
+            &["keep", "student-0"],
+            "`keep` is a name of version 0.1: write `kd results add RUN…`",
+        ),
+        (
+            &["fetch", "thucnews-title"],
+            "`fetch` is a name of version 0.1: write `kd download NAME`",
+        ),
+        (
+            &["evaluate", "student-0", "--dev"],
+            "`--dev` is a name of version 0.1: write `--split dev`",
+        ),
     ];
     for (arguments, expected) in cases {
         let output = kd_output(store.path(), arguments, "");
@@ -247,5 +366,9 @@ fn retired_verbs_and_options_are_refused_with_their_replacement() {
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {error}");
         assert!(error.contains(expected), "{arguments:?}: {error}");
     }
-    assert_eq!(std::fs::read_dir(store.path()).unwrap().count(), 0, "nothing is written");
+    assert_eq!(
+        std::fs::read_dir(store.path()).unwrap().count(),
+        0,
+        "nothing is written"
+    );
 }

@@ -93,7 +93,10 @@ fn a_converted_recipe_keeps_its_comments_and_has_the_new_keys() {
     let output = kd_output(folder.path(), &["convert", path.to_str().unwrap()], "");
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert_eq!(std::fs::read_to_string(&path).unwrap(), CONVERTED);
-    assert_eq!(std::fs::read_to_string(folder.path().join("student.toml.0.1")).unwrap(), STUDENT);
+    assert_eq!(
+        std::fs::read_to_string(folder.path().join("student.toml.0.1")).unwrap(),
+        STUDENT
+    );
     let recipe = Recipe::read(&path, "full", &[]).unwrap();
     assert_eq!((recipe.data.max_length, recipe.train.batch_size), (64, 32));
     assert_eq!(recipe.optimizer.max_grad_norm, Some(1.0));
@@ -128,7 +131,14 @@ fn values_names_and_the_factor_on_epochs_are_converted() {
 #[test]
 fn a_file_that_is_neither_recipe_nor_run_is_refused() {
     let folder = tempfile::tempdir().unwrap();
-    let output = kd_output(folder.path(), &["convert", folder.path().to_str().unwrap()], "");
+    let output = kd_output(
+        folder.path(),
+        &["convert", folder.path().to_str().unwrap()],
+        "",
+    );
     let error = text(&output.stderr);
-    assert!(!output.status.success() && error.contains("neither a recipe"), "{error}");
+    assert!(
+        !output.status.success() && error.contains("neither a recipe"),
+        "{error}"
+    );
 }

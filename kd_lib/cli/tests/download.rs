@@ -36,8 +36,15 @@ impl Hub {
 
     fn download(&self, checkpoints: &Path, arguments: &[&str]) -> Output {
         let mut command = kd(checkpoints);
-        command.arg("download").args(arguments).args(["--hub", &self.address]);
-        command.env("NO_PROXY", "*").env_remove("HF_TOKEN").output().unwrap()
+        command
+            .arg("download")
+            .args(arguments)
+            .args(["--hub", &self.address]);
+        command
+            .env("NO_PROXY", "*")
+            .env_remove("HF_TOKEN")
+            .output()
+            .unwrap()
     }
 }
 
@@ -69,13 +76,20 @@ fn reply(mut stream: TcpStream, files: &HashMap<String, Vec<u8>>) -> String {
 /// The files of a checkpoint, by their paths on a hub.
 fn checkpoint(names: &[&str]) -> HashMap<String, Vec<u8>> {
     let path = |name: &str| format!("/someone/tiny/resolve/main/{name}");
-    names.iter().map(|name| (path(name), format!("content of {name}").into_bytes())).collect()
+    names
+        .iter()
+        .map(|name| (path(name), format!("content of {name}").into_bytes()))
+        .collect()
 }
 
 #[test]
 fn a_checkpoint_is_downloaded_completely_and_only_once() {
     let store = tempfile::tempdir().unwrap();
-    let hub = Hub::serve(checkpoint(&["config.json", "model.safetensors", "vocab.txt"]));
+    let hub = Hub::serve(checkpoint(&[
+        "config.json",
+        "model.safetensors",
+        "vocab.txt",
+    ]));
     let output = hub.download(store.path(), &["someone/tiny"]);
     assert!(output.status.success(), "{}", text(&output.stderr));
     let folder = store.path().join("tiny");
@@ -85,8 +99,16 @@ fn a_checkpoint_is_downloaded_completely_and_only_once() {
         assert_eq!(content, format!("content of {name}"));
     }
     let requests = hub.requests.lock().unwrap().len();
-    assert!(hub.download(store.path(), &["someone/tiny"]).status.success());
-    assert_eq!(hub.requests.lock().unwrap().len(), requests, "it is there already");
+    assert!(
+        hub.download(store.path(), &["someone/tiny"])
+            .status
+            .success()
+    );
+    assert_eq!(
+        hub.requests.lock().unwrap().len(),
+        requests,
+        "it is there already"
+    );
 }
 
 #[test]
@@ -95,7 +117,10 @@ fn a_checkpoint_without_weights_leaves_no_folder() {
     let hub = Hub::serve(checkpoint(&["config.json", "vocab.txt"]));
     let output = hub.download(store.path(), &["someone/tiny"]);
     let error = text(&output.stderr);
-    assert!(!output.status.success() && error.contains("someone/tiny"), "{error}");
+    assert!(
+        !output.status.success() && error.contains("someone/tiny"),
+        "{error}"
+    );
     assert!(error.contains("model.safetensors"), "{error}");
     assert!(!store.path().join("tiny").exists());
 }

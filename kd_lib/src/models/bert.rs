@@ -2,22 +2,17 @@
 //! Parameters have the reference implementation's names, so that any BERT checkpoint loads.
 //! Dropout acts on embeddings, attention weights, both residual branches and the pooled vector.
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{BertConfig, Checkpoint, WORD_EMBEDDINGS};
 use super::layers::{LayerNorm, Linear, Mode, embed_tokens, mean_over_tokens};
 use super::{
     Architecture, Classifier, ForwardPass, ModelOutput, ModelSizes, Params, Perturbation,
     TokenizerTexts,
 };
 use crate::data::{Batch, DataConfig, SubwordTokenizer, Tokenizer};
-use crate::files::read_json;
 use crate::precision::{self, Precision};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use serde_inline_default::serde_inline_default;
-use std::path::Path;
 use tch::{Device, Kind, Tensor};
-
-pub(crate) const WORD_EMBEDDINGS: &str = "embeddings.word_embeddings.weight";
 
 /// A BERT's `[model]` settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -136,59 +131,6 @@ fn no_checkpoint() -> Error {
         "no checkpoint",
         "name a BERT checkpoint folder",
     )
-}
-
-/// A checkpoint's `config.json`, as far as the encoder needs it.
-#[serde_inline_default]
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[allow(missing_docs)] // the names are the checkpoint format's own
-pub struct BertConfig {
-    pub vocab_size: i64,
-    pub hidden_size: i64,
-    pub num_hidden_layers: usize,
-    pub num_attention_heads: i64,
-    pub intermediate_size: i64,
-    pub max_position_embeddings: i64,
-    pub type_vocab_size: i64,
-    pub layer_norm_eps: f64,
-    #[serde_inline_default(0.1)]
-    pub hidden_dropout_prob: f64,
-    #[serde_inline_default(0.1)]
-    pub attention_probs_dropout_prob: f64,
-    #[serde_inline_default(0.02)]
-    pub initializer_range: f64,
-}
-
-impl BertConfig {
-    /// Reads and checks a checkpoint's `config.json`.
-    pub fn read(path: &Path) -> Result<BertConfig> {
-        let stated: serde_json::Value = read_json(path)?;
-        // The encoder does not compute other values of these keys: such a checkpoint would load
-        // and give wrong outputs.
-        let supported = [
-            ("model_type", "bert"),
-            ("hidden_act", "gelu"),
-            ("position_embedding_type", "absolute"),
-        ];
-        for (key, value) in supported {
-            if let Some(other) = stated[key].as_str().filter(|&stated| stated != value) {
-                let fix = format!("this encoder needs {key} {value:?}; choose another checkpoint");
-                return Err(Error::file(path, format!("{key} is {other:?}"), fix));
-            }
-        }
-        let config: BertConfig = read_json(path)?;
-        let (width, heads) = (config.hidden_size, config.num_attention_heads);
-        if heads < 1 || width % heads != 0 {
-            let problem =
-                format!("hidden_size {width} does not divide by num_attention_heads {heads}");
-            return Err(Error::file(
-                path,
-                problem,
-                "use a BERT checkpoint's config.json",
-            ));
-        }
-        Ok(config)
-    }
 }
 
 #[derive(Debug)]

@@ -1,11 +1,12 @@
 //! A pretrained checkpoint folder in BERT's layout: `config.json`, `model.safetensors` and a
 //! tokenizer. This module reads it; the networks decide what they take from it.
 
-use super::bert::{BertConfig, WORD_EMBEDDINGS};
 use super::params::Params;
 use crate::data::{SubwordTokenizer, Truncation, Vocabulary};
-use crate::files::TensorFile;
+use crate::files::{TensorFile, read_json};
 use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use serde_inline_default::serde_inline_default;
 use std::path::{Path, PathBuf};
 use tch::Tensor;
 
@@ -17,6 +18,62 @@ const FILES: [&str; 5] = [
     "vocab.txt",
     "tokenizer_config.json",
 ];
+
+/// Name of the word embedding in a checkpoint.
+pub(crate) const WORD_EMBEDDINGS: &str = "embeddings.word_embeddings.weight";
+
+/// A checkpoint's `config.json`, as far as the encoder needs it.
+#[serde_inline_default]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[allow(missing_docs)] // the names are the checkpoint format's own
+pub struct BertConfig {
+    pub vocab_size: i64,
+    pub hidden_size: i64,
+    pub num_hidden_layers: usize,
+    pub num_attention_heads: i64,
+    pub intermediate_size: i64,
+    pub max_position_embeddings: i64,
+    pub type_vocab_size: i64,
+    pub layer_norm_eps: f64,
+    #[serde_inline_default(0.1)]
+    pub hidden_dropout_prob: f64,
+    #[serde_inline_default(0.1)]
+    pub attention_probs_dropout_prob: f64,
+    #[serde_inline_default(0.02)]
+    pub initializer_range: f64,
+}
+
+impl BertConfig {
+    /// Reads and checks a checkpoint's `config.json`.
+    pub fn read(path: &Path) -> Result<BertConfig> {
+        let stated: serde_json::Value = read_json(path)?;
+        // The encoder does not compute other values of these keys: such a checkpoint would load
+        // and give wrong outputs.
+        let supported = [
+            ("model_type", "bert"),
+            ("hidden_act", "gelu"),
+            ("position_embedding_type", "absolute"),
+        ];
+        for (key, value) in supported {
+            if let Some(other) = stated[key].as_str().filter(|&stated| stated != value) {
+                let fix = format!("this encoder needs {key} {value:?}; choose another checkpoint");
+                return Err(Error::file(path, format!("{key} is {other:?}"), fix));
+            }
+        }
+        let config: BertConfig = read_json(path)?;
+        let (width, heads) = (config.hidden_size, config.num_attention_heads);
+        if heads < 1 || width % heads != 0 {
+            let problem =
+                format!("hidden_size {width} does not divide by num_attention_heads {heads}");
+            return Err(Error::file(
+                path,
+                problem,
+                "use a BERT checkpoint's config.json",
+            ));
+        }
+        Ok(config)
+    }
+}
 
 /// An opened checkpoint folder.
 #[derive(Debug, Clone)]

@@ -10,9 +10,9 @@ pub mod layers;
 pub mod params;
 pub mod perturbation;
 
-pub use bert::{Bert, BertConfig, BertSettings, Pooling};
+pub use bert::{Bert, BertSettings, Pooling};
 pub use bilstm::{BiLstm, BiLstmSettings};
-pub use checkpoint::Checkpoint;
+pub use checkpoint::{BertConfig, Checkpoint};
 pub use layers::{Mode, embed_tokens};
 pub use params::{Param, Params};
 pub use perturbation::{NormOver, Perturbation};
@@ -195,7 +195,7 @@ pub struct CustomModel {
 
 impl CustomModel {
     /// A recipe's model with an architecture of one's own. `settings` are stored in the recipe.
-    pub fn new(
+    pub fn config(
         name: &str,
         version: u32,
         settings: serde_json::Value,

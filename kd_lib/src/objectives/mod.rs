@@ -156,7 +156,7 @@ pub struct CustomObjective {
 
 impl CustomObjective {
     /// A recipe's objective with a loss of one's own. `settings` are stored in the recipe.
-    pub fn new(
+    pub fn config(
         name: &str,
         version: u32,
         settings: serde_json::Value,

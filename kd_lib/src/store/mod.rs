@@ -12,6 +12,7 @@ pub mod results;
 pub mod retired;
 pub mod run;
 pub mod run_store;
+pub(crate) mod saved_model;
 pub mod step_timer;
 pub mod table;
 pub mod teacher_logits;

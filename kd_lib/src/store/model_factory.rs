@@ -1,47 +1,21 @@
 //! From a plan to the objects that training needs: the tokenizer, the model with its initial
-//! weights, the tokenized data with the teacher's logits. Also the saved model in a run's folder.
+//! weights, the tokenized data with the teacher's logits.
 
 use super::plan::Plan;
 use super::run::Run;
+use super::saved_model::SavedModel;
 use super::teacher_logits;
 use crate::data::Tokenizer;
-use crate::models::{Classifier, ModelConfig, ModelSizes, TokenizerTexts};
+use crate::models::{Classifier, ModelSizes, TokenizerTexts};
 use crate::objectives::UNLABELLED;
 use crate::training::{ProgressCallback, TrainData, Trainer};
-use crate::{Error, Result, files};
-use serde::{Deserialize, Serialize};
-use std::path::Path;
-use tch::Device;
-
-/// What a model can be built from again: `model.json` in a run's folder.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct SavedModel {
-    pub model: ModelConfig,
-    pub sizes: ModelSizes,
-}
+use crate::{Error, Result};
 
 /// A model, and what it can be built from again.
 #[derive(Debug)]
 pub(crate) struct BuiltModel {
     pub model: Box<dyn Classifier>,
     pub saved: SavedModel,
-}
-
-impl SavedModel {
-    /// Builds the model of a run's folder with its weights. `config` is the run's model with its
-    /// code, which `model.json` does not have of a custom model.
-    pub fn load(
-        folder: &Path,
-        config: &ModelConfig,
-        device: Device,
-    ) -> Result<Box<dyn Classifier>> {
-        let saved: SavedModel = files::read_json(&folder.join("model.json"))?;
-        let config = if saved.model == *config { config } else { &saved.model };
-        let model = config.architecture()?.build(&saved.sizes, device)?;
-        model.params().read(&folder.join("model.safetensors"))?;
-        Ok(model)
-    }
 }
 
 /// The tokenizer of a plan's model.

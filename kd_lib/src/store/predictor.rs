@@ -1,8 +1,8 @@
 //! Classifies texts with a finished run's best model. Nothing is trained or written here.
 
-use super::model_factory::SavedModel;
 use super::recipe::Recipe;
 use super::run::Run;
+use super::saved_model::SavedModel;
 use crate::data::batch::eval_batches;
 use crate::data::text_files::normalize;
 use crate::data::{TokenizedSplit, Tokenizer};

@@ -10,13 +10,12 @@
 //! The first three files are written once. A run that is added later is one more file, and no
 //! other file changes. Weights are not stored.
 
-use super::run::{Predictions, Run, RunReport, TaughtBy};
+use super::run::{Predictions, Run, RunReport, StoredRun, TaughtBy};
 use crate::data::Split;
 use crate::evaluation::{argmax, to_array};
 use crate::files::{self, TensorFile};
 use crate::training::CurvePoint;
 use crate::{Error, Result, error::BUG};
-use ndarray::Array2;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::io::BufRead;
@@ -32,23 +31,6 @@ const ADDED: &str = "added";
 const MAX_ADDED: u64 = 250_000;
 /// The set of runs that tables are made of.
 pub const MAIN_SET: &str = "runs";
-
-/// One stored run.
-#[derive(Debug, Clone)]
-pub(crate) struct StoredRun {
-    /// The file that holds it.
-    pub file: PathBuf,
-    /// The set that it belongs to.
-    pub set: String,
-    pub report: RunReport,
-    pub labels: Vec<String>,
-    pub taught_by: TaughtBy,
-    pub curve: Vec<CurvePoint>,
-    /// Predicted classes of test, unless the recipe skips test.
-    pub test: Option<Predictions>,
-    /// Test logits of a run that was added later.
-    pub test_logits: Option<Array2<f32>>,
-}
 
 /// What `reports.jsonl` and an added run's file say of a run.
 #[derive(Debug, Serialize, Deserialize)]

@@ -12,7 +12,6 @@
 //! | `state-STEP-HASH.safetensors` | while training: where to continue, the last two |
 
 use super::recipe::Recipe;
-use super::results::StoredRun;
 use crate::data::Split;
 use crate::device::Environment;
 use crate::evaluation::{Scores, argmax, to_array};
@@ -116,6 +115,23 @@ pub struct Run {
     /// Class names, by index.
     pub labels: Vec<String>,
     source: Source,
+}
+
+/// A run among the stored results.
+#[derive(Debug, Clone)]
+pub(crate) struct StoredRun {
+    /// The file that holds it.
+    pub file: PathBuf,
+    /// The set that it belongs to.
+    pub set: String,
+    pub report: RunReport,
+    pub labels: Vec<String>,
+    pub taught_by: TaughtBy,
+    pub curve: Vec<CurvePoint>,
+    /// Predicted classes of test, unless the recipe skips test.
+    pub test: Option<Predictions>,
+    /// Test logits of a run that was added later.
+    pub test_logits: Option<Array2<f32>>,
 }
 
 #[derive(Debug, Clone)]

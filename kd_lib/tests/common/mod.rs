@@ -2,7 +2,7 @@
 //! references.
 #![allow(dead_code)] // each test file uses its own part
 
-use kd_lib::data::{Batch, SubwordTokenizer, Tokenizer, TokenizedSplit};
+use kd_lib::data::{Batch, SubwordTokenizer, TokenizedSplit, Tokenizer};
 use kd_lib::models::{
     Architecture, Bert, BertConfig, BertSettings, BiLstmSettings, Checkpoint, Classifier,
     ModelSizes, Pooling,
@@ -19,7 +19,9 @@ static GENERATOR: Mutex<()> = Mutex::new(());
 
 /// Waits until no other test uses the random generator.
 pub fn lock_generator() -> MutexGuard<'static, ()> {
-    GENERATOR.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    GENERATOR
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner())
 }
 
 /// The project's root: the folder of `Cargo.lock` above the tested package.
@@ -48,9 +50,16 @@ pub fn teacher_weights() -> PathBuf {
 /// Runs a script of `tests/reference` in the project's virtual environment.
 pub fn reference(script: &str, arguments: &[&Path]) {
     let python = root().join(".venv/bin/python");
-    assert!(python.exists(), "no virtual environment: run `make setup` first");
+    assert!(
+        python.exists(),
+        "no virtual environment: run `make setup` first"
+    );
     let script = root().join("kd_lib/tests/reference").join(script);
-    let output = Command::new(python).arg(&script).args(arguments).output().expect("python starts");
+    let output = Command::new(python)
+        .arg(&script)
+        .args(arguments)
+        .output()
+        .expect("python starts");
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{}:\n{errors}", script.display());
 }
@@ -58,18 +67,27 @@ pub fn reference(script: &str, arguments: &[&Path]) {
 /// Largest absolute difference of two tensors.
 pub fn distance(a: &Tensor, b: &Tensor) -> f64 {
     assert_eq!(a.size(), b.size());
-    (a.to_kind(Kind::Double) - b.to_kind(Kind::Double)).abs().max().double_value(&[])
+    (a.to_kind(Kind::Double) - b.to_kind(Kind::Double))
+        .abs()
+        .max()
+        .double_value(&[])
 }
 
 /// A batch of these ids, padded with 0.
 pub fn batch(ids: &[Vec<i64>]) -> Batch {
-    let split = TokenizedSplit { ids: ids.to_vec(), labels: Vec::new(), pad_id: 0 };
+    let split = TokenizedSplit {
+        ids: ids.to_vec(),
+        labels: Vec::new(),
+        pad_id: 0,
+    };
     Batch::collate(&split, &(0..ids.len()).collect::<Vec<_>>(), Device::Cpu)
 }
 
 /// A recipe file of the project with settings that override its keys.
 pub fn recipe(name: &str, settings: &[&str]) -> Recipe {
-    let path = root().join("notebooks/recipes").join(format!("{name}.toml"));
+    let path = root()
+        .join("notebooks/recipes")
+        .join(format!("{name}.toml"));
     let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
     Recipe::read(path, "full", &settings).unwrap()
 }
@@ -117,12 +135,16 @@ pub fn pretrained_bert(
     let checkpoint = Checkpoint::open(folder, &settings.checkpoint).unwrap();
     let tokenizer = Tokenizer::Subword(Box::new(tokenizer.clone()));
     let sizes = ModelSizes {
-        vocab_size: tokenizer.vocab_size().unwrap_or(checkpoint.config.vocab_size),
+        vocab_size: tokenizer
+            .vocab_size()
+            .unwrap_or(checkpoint.config.vocab_size),
         num_labels,
         checkpoint: Some(checkpoint.config.clone()),
     };
     let model = settings.build(&sizes, Device::Cpu).unwrap();
-    settings.initialize(model.as_ref(), &tokenizer, Some(&checkpoint)).unwrap();
+    settings
+        .initialize(model.as_ref(), &tokenizer, Some(&checkpoint))
+        .unwrap();
     model
 }
 
@@ -157,5 +179,8 @@ pub fn tiny_checkpoint(folder: &Path) {
     std::fs::write(folder.join("vocab.txt"), subwords.join("\n") + "\n").unwrap();
     kd_lib::files::write_json(&folder.join("config.json"), &config).unwrap();
     let model = Bert::new(&config, Pooling::Cls, 2, Device::Cpu);
-    model.params().write(&folder.join("model.safetensors")).unwrap();
+    model
+        .params()
+        .write(&folder.join("model.safetensors"))
+        .unwrap();
 }

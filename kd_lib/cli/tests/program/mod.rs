@@ -20,24 +20,45 @@ pub const TINY_TEACHER: [&str; 6] = [
 /// these tests.
 pub fn kd(checkpoints: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_kd"));
-    command.env("OMP_NUM_THREADS", "1").env_remove("KD_CHECKPOINTS").current_dir(root());
+    command
+        .env("OMP_NUM_THREADS", "1")
+        .env_remove("KD_CHECKPOINTS")
+        .current_dir(root());
     command.arg("--checkpoints").arg(checkpoints);
-    command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
     command
 }
 
 /// `kd train` of a small recipe on the sample.
 pub fn kd_train(checkpoints: &Path, recipe: &str, settings: &[&str]) -> Command {
     let mut command = kd(checkpoints);
-    command.args(["train", &format!("notebooks/recipes/{recipe}.toml"), "--data"]).arg(sample());
+    command
+        .args([
+            "train",
+            &format!("notebooks/recipes/{recipe}.toml"),
+            "--data",
+        ])
+        .arg(sample());
     command.args(settings.iter().flat_map(|s| ["--set", s]));
     command
 }
 
 /// What `kd` prints for these arguments and this standard input.
 pub fn kd_output(checkpoints: &Path, arguments: &[&str], input: &str) -> Output {
-    let mut child = kd(checkpoints).args(arguments).stdin(Stdio::piped()).spawn().unwrap();
-    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let mut child = kd(checkpoints)
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(input.as_bytes())
+        .unwrap();
     child.wait_with_output().unwrap()
 }
 

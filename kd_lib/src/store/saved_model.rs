@@ -1,0 +1,36 @@
+//! The saved model in a run's folder: `model.json` and `model.safetensors`. Building a new model is
+//! [`super::model_factory`]'s business.
+
+use crate::models::{Classifier, ModelConfig, ModelSizes};
+use crate::{Result, files};
+use serde::{Deserialize, Serialize};
+use std::path::Path;
+use tch::Device;
+
+/// What a model can be built from again: `model.json` in a run's folder.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SavedModel {
+    pub model: ModelConfig,
+    pub sizes: ModelSizes,
+}
+
+impl SavedModel {
+    /// Builds the model of a run's folder with its weights. `config` is the run's model with its
+    /// code, which `model.json` does not have of a custom model.
+    pub fn load(
+        folder: &Path,
+        config: &ModelConfig,
+        device: Device,
+    ) -> Result<Box<dyn Classifier>> {
+        let saved: SavedModel = files::read_json(&folder.join("model.json"))?;
+        let config = if saved.model == *config {
+            config
+        } else {
+            &saved.model
+        };
+        let model = config.architecture()?.build(&saved.sizes, device)?;
+        model.params().read(&folder.join("model.safetensors"))?;
+        Ok(model)
+    }
+}
