@@ -185,6 +185,10 @@ pub struct TensorFile {
 impl TensorFile {
     /// Reads a safetensors file; every offset in its header is checked before a byte is used.
     pub fn read(path: &Path) -> Result<TensorFile> {
+        TensorFile::read_where(path, |_| true)
+    }
+
+    fn read_where(path: &Path, wanted: impl Fn(&str) -> bool) -> Result<TensorFile> {
         let bad = |e: &dyn std::fmt::Display| {
             Error::file(
                 path,
@@ -199,7 +203,7 @@ impl TensorFile {
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(&e))?;
         let views = SafeTensors::deserialize(&bytes).map_err(|e| bad(&e))?;
         let mut tensors = BTreeMap::new();
-        for (name, view) in views.iter() {
+        for (name, view) in views.iter().filter(|(name, _)| wanted(name)) {
             let size: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
             // Copied into libtorch's aligned memory: a matrix library may take another path, and give other
             // bits, on memory that is not.
@@ -216,12 +220,63 @@ impl TensorFile {
         })
     }
 
+    /// Reads one tensor of a safetensors file.
+    pub fn read_one(path: &Path, name: &str) -> Result<Tensor> {
+        TensorFile::read_where(path, |other| other == name)?.take(path, name)
+    }
+
     /// Takes a tensor out by name; `path` is only for the message.
     pub fn take(&mut self, path: &Path, name: &str) -> Result<Tensor> {
         let fix = "is this a checkpoint of another architecture?";
         self.tensors
             .remove(name)
             .ok_or_else(|| Error::file(path, format!("no tensor named {name:?}"), fix))
+    }
+}
+
+/// An f16 matrix `[row, width]` in a safetensors file that is mapped into memory: only the rows that
+/// are read are loaded.
+#[derive(Debug)]
+pub struct MappedMatrix {
+    map: memmap2::Mmap,
+    /// Offset of the first value in the file.
+    start: usize,
+    /// Number of rows.
+    pub rows: usize,
+    /// Values of a row.
+    pub width: usize,
+}
+
+impl MappedMatrix {
+    /// Opens the matrix of this name in a file.
+    pub fn open(path: &Path, name: &str) -> Result<MappedMatrix> {
+        let fix = "remove the file, so that it is computed again";
+        let file = File::open(path).map_err(Error::io(path))?;
+        // SAFETY: as in `TensorFile::read`; our writers replace files by renaming.
+        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path))?;
+        let views = SafeTensors::deserialize(&map).map_err(Error::in_file(path, fix))?;
+        let view = views.tensor(name).map_err(Error::in_file(path, fix))?;
+        let (&[rows, width], Dtype::F16) = (view.shape(), view.dtype()) else {
+            return Err(Error::file(
+                path,
+                format!("{name} is not an f16 matrix"),
+                fix,
+            ));
+        };
+        let start = view.data().as_ptr() as usize - map.as_ptr() as usize;
+        Ok(MappedMatrix {
+            map,
+            start,
+            rows,
+            width,
+        })
+    }
+
+    /// The bytes of a row, two for each value.
+    pub fn row(&self, row: usize) -> &[u8] {
+        let bytes = 2 * self.width;
+        let from = self.start + row * bytes;
+        &self.map[from..from + bytes]
     }
 }
 

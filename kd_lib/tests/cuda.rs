@@ -150,9 +150,11 @@ fn gradients_of(model: &dyn Classifier) -> Vec<Tensor> {
         train,
         dev: TokenizedSplit::default(),
         teacher_logits: Some(teacher),
+        teacher_hidden: Vec::new(),
         lines: (1..=10).collect(),
     };
     let config = StepConfig {
+        objective_parameters: &[],
         objective: &Kd {
             temperature: 4.0,
             hard_weight: 0.5,

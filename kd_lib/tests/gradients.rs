@@ -95,12 +95,14 @@ fn train_data(classes: i64) -> TrainData {
         },
         dev: TokenizedSplit::default(),
         teacher_logits: Some(teacher),
+        teacher_hidden: Vec::new(),
         lines: (1..=10).collect(),
     }
 }
 
 fn config(adversarial: Option<Adversarial>) -> StepConfig<'static> {
     StepConfig {
+        objective_parameters: &[],
         objective: &KD,
         precision: Precision::Fp32,
         adversarial,

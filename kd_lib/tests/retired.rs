@@ -66,7 +66,7 @@ fn a_retired_key_in_a_setting_is_refused_with_its_replacement() {
                 "distilled"
             };
             let path = root().join(format!("notebooks/recipes/{recipe}.toml"));
-            let error = Recipe::read(path, "full", &[setting.clone()])
+            let error = Recipe::read(path, "full", std::slice::from_ref(&setting))
                 .unwrap_err()
                 .to_string();
             let expected = replacement(name);

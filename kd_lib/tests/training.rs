@@ -173,7 +173,10 @@ fn a_distillation_trains_its_teacher_once_and_caches_its_logits() {
             &mut |_: &Progress| panic!("the teacher was trained twice"),
         )
         .unwrap();
-    assert_eq!(distilled.report.teachers, [teacher.report.id.clone()]);
+    assert_eq!(
+        distilled.report.teachers,
+        std::slice::from_ref(&teacher.report.id)
+    );
     assert!(
         distilled
             .curve()

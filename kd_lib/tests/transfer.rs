@@ -522,6 +522,7 @@ fn the_temperature_moves_linearly_to_its_final_value() {
         },
         dev: TokenizedSplit::default(),
         teacher_logits: Some(logits),
+        teacher_hidden: Vec::new(),
         lines: (1..=8).collect(),
     };
     let group = [(0..8).collect::<Vec<usize>>()];
@@ -530,6 +531,7 @@ fn the_temperature_moves_linearly_to_its_final_value() {
         let model = BiLstm::new(&bilstm_settings(8, 8, 0.0), 60, 3, Device::Cpu);
         let fixed: ObjectiveConfig = recipe.objective.clone().with_temperature(temperature);
         let config = StepConfig {
+            objective_parameters: &[],
             objective: fixed.objective().unwrap(),
             precision: Precision::Fp32,
             adversarial: None,
@@ -545,6 +547,7 @@ fn the_temperature_moves_linearly_to_its_final_value() {
             model: &model,
             data: &data,
             objective: &recipe.objective,
+            objective_params: &kd_lib::models::Params::on(Device::Cpu),
             final_temperature: recipe.train.final_temperature,
             adversarial: None,
             precision: Precision::Fp32,

@@ -12,8 +12,8 @@ pub use logits::{argmax, probabilities};
 pub use metrics::{ClassScores, Scores, agreement};
 
 use crate::data::{Batch, TokenizedSplit};
-use crate::models::{Classifier, Mode};
-use crate::precision::Precision;
+use crate::models::{Classifier, ForwardPass, ModelOutput};
+use crate::precision::{Parts, Precision};
 use crate::{Error, Result};
 use ndarray::Array2;
 use tch::{Device, Kind, Tensor};
@@ -26,20 +26,44 @@ pub fn predict_logits(
     batches: &[Vec<usize>],
     precision: Precision,
 ) -> Tensor {
+    let pass = ForwardPass::evaluation(precision);
+    predict_outputs(model, split, batches, &pass).logits
+}
+
+/// Logits `[example, class]` and pooled states `[example, width]` of a split, in the split's order,
+/// fp32 on the CPU.
+pub fn predict_outputs(
+    model: &dyn Classifier,
+    split: &TokenizedSplit,
+    batches: &[Vec<usize>],
+    pass: &ForwardPass,
+) -> ModelOutput {
     let _guard = tch::no_grad_guard();
     let device = model.params().device();
-    let mut parts = Vec::new();
+    let mut logits = Vec::new();
+    let mut hidden: Vec<Vec<Tensor>> = pass.hidden_layers.iter().map(|_| Vec::new()).collect();
     for rows in batches {
         let batch = Batch::collate(split, rows, device);
-        let logits = model.logits(&batch, Mode::Eval, precision);
-        parts.push(logits.to_device(Device::Cpu));
+        let embedded = model.embed(&batch, pass.mode, None);
+        let inputs = pass.precision.round_inputs(&embedded, Parts::One);
+        let output = model.forward(&inputs, &batch, pass);
+        logits.push(output.logits.to_device(Device::Cpu));
+        for (parts, states) in hidden.iter_mut().zip(output.hidden) {
+            parts.push(states.to_device(Device::Cpu));
+        }
     }
-    let in_batch_order = Tensor::cat(&parts, 0);
     let order: Vec<i64> = batches.iter().flatten().map(|&row| row as i64).collect();
     let order = Tensor::from_slice(&order);
-    in_batch_order
-        .zeros_like()
-        .index_copy(0, &order, &in_batch_order)
+    let in_split_order = |parts: &Vec<Tensor>| {
+        let in_batch_order = Tensor::cat(parts, 0);
+        in_batch_order
+            .zeros_like()
+            .index_copy(0, &order, &in_batch_order)
+    };
+    ModelOutput {
+        logits: in_split_order(&logits),
+        hidden: hidden.iter().map(in_split_order).collect(),
+    }
 }
 
 /// Scores of logits `[example, class]` against a split's labels.

@@ -364,6 +364,10 @@ impl Classifier for Bert {
         }
     }
 
+    fn hidden_width(&self, layer: usize) -> Option<i64> {
+        (layer <= self.layers.len()).then_some(self.config.hidden_size)
+    }
+
     fn word_embedding(&self) -> &Tensor {
         &self.word
     }

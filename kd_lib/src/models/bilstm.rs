@@ -328,6 +328,14 @@ impl Classifier for BiLstm {
         }
     }
 
+    fn hidden_width(&self, layer: usize) -> Option<i64> {
+        match layer {
+            0 => Some(self.embedding.size()[1]),
+            1 => Some(2 * self.hidden_size),
+            _ => None,
+        }
+    }
+
     fn word_embedding(&self) -> &Tensor {
         &self.embedding
     }

@@ -69,6 +69,11 @@ pub trait Classifier: Debug + Send {
     /// [`Precision::round_inputs`] has rounded.
     fn forward(&self, inputs: &Tensor, batch: &Batch, pass: &ForwardPass) -> ModelOutput;
 
+    /// Width of a layer's pooled state; none if there is no such layer.
+    fn hidden_width(&self, _layer: usize) -> Option<i64> {
+        None
+    }
+
     /// The parameter that adversarial training perturbs, `[vocab, width]`.
     fn word_embedding(&self) -> &Tensor;
 

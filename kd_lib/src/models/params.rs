@@ -49,6 +49,25 @@ impl Params {
         }
     }
 
+    /// The parameters of several groups as one, sharing their memory.
+    pub fn joined(groups: &[&Params]) -> Params {
+        let share = |param: &Param| Param {
+            name: param.name.clone(),
+            tensor: param.tensor.shallow_clone(),
+            master: param.master.shallow_clone(),
+            product: param.product,
+            decay: param.decay,
+        };
+        Params {
+            device: groups[0].device,
+            entries: groups
+                .iter()
+                .flat_map(|group| group.iter())
+                .map(share)
+                .collect(),
+        }
+    }
+
     /// Their device.
     pub fn device(&self) -> Device {
         self.device

@@ -39,6 +39,37 @@ pub struct LossInputs<'a> {
     pub teacher: Option<&'a ModelOutput>,
     /// `[batch]` int64; [`UNLABELLED`] for a text without a label.
     pub labels: &'a Tensor,
+    /// The objective's own parameters, in the order of [`Objective::parameters`].
+    pub parameters: &'a [Tensor],
+}
+
+/// The layers whose pooled states an objective sees, see
+/// [`ForwardPass::hidden_layers`](crate::models::ForwardPass). Teacher and student split texts into
+/// different tokens, so states are pooled over a text.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HiddenLayers {
+    /// Of the student.
+    pub student: Vec<usize>,
+    /// Of the teacher.
+    pub teacher: Vec<usize>,
+}
+
+/// Widths of the pooled states of [`HiddenLayers`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct HiddenWidths {
+    /// Of the student's layers.
+    pub student: Vec<i64>,
+    /// Of the teacher's layers.
+    pub teacher: Vec<i64>,
+}
+
+/// A parameter that an objective trains beside the model's.
+#[derive(Debug)]
+pub struct ObjectiveParameter {
+    /// Its name, unique within the objective.
+    pub name: String,
+    /// Its initial values.
+    pub values: Tensor,
 }
 
 /// A loss and its parts, each a scalar tensor. A part that does not apply is zero.
@@ -65,6 +96,17 @@ pub trait Objective: Debug + Send + Sync {
     /// Refuses a loss that is undefined or constant for this many classes.
     fn validate_classes(&self, _classes: usize) -> Result<()> {
         Ok(())
+    }
+
+    /// The layers whose pooled states the loss needs; none by default.
+    fn hidden_layers(&self) -> HiddenLayers {
+        HiddenLayers::default()
+    }
+
+    /// Parameters that are trained beside the model's, for hidden states of these widths. They
+    /// belong to the optimizer and to the saved state, and not to the finished model.
+    fn parameters(&self, _widths: &HiddenWidths) -> Vec<ObjectiveParameter> {
+        Vec::new()
     }
 
     /// The loss of one micro-batch.
@@ -211,6 +253,7 @@ pub fn loss_of_logits(
         student: &student,
         teacher: teacher.as_ref(),
         labels,
+        parameters: &[],
     };
     objective.loss(&inputs)
 }

@@ -6,8 +6,8 @@ use super::run::Run;
 use super::saved_model::SavedModel;
 use super::teacher_logits;
 use crate::data::Tokenizer;
-use crate::models::{Classifier, ModelSizes, TokenizerTexts};
-use crate::objectives::UNLABELLED;
+use crate::models::{Classifier, ModelSizes, Params, TokenizerTexts};
+use crate::objectives::{HiddenWidths, UNLABELLED};
 use crate::training::{ProgressCallback, TrainData, Trainer};
 use crate::{Error, Result};
 
@@ -81,20 +81,62 @@ pub(crate) fn build_data(
     }
     let labelled = plan.corpus.train.iter().map(|e| e.text.as_str());
     let texts: Vec<&str> = labelled.chain(transfer).collect();
-    let teacher_logits = match teachers {
-        [] => None,
-        _ => {
-            let ensemble = plan.recipe.ensemble.as_ref();
-            Some(teacher_logits::ensemble_logits(
-                ensemble, teachers, &texts, progress,
-            )?)
-        }
-    };
-    Ok(TrainData {
+    let mut data = TrainData {
         train,
         dev: tokenizer.encode_split(&plan.corpus.dev)?,
-        teacher_logits,
+        teacher_logits: None,
+        teacher_hidden: Vec::new(),
         lines: plan.corpus.train.iter().map(|e| e.line).collect(),
+    };
+    if !teachers.is_empty() {
+        let ensemble = plan.recipe.ensemble.as_ref();
+        let logits = teacher_logits::ensemble_logits(ensemble, teachers, &texts, progress)?;
+        data.teacher_logits = Some(logits);
+        let layers = plan.recipe.objective.objective()?.hidden_layers().teacher;
+        data.teacher_hidden =
+            teacher_logits::pooled_states(&teachers[0], &layers, &texts, progress)?;
+    }
+    Ok(data)
+}
+
+/// The objective's own parameters with their initial values, which the recipe's seed decides.
+pub(crate) fn build_objective_params(
+    plan: &Plan,
+    model: &dyn Classifier,
+    data: &TrainData,
+) -> Result<Params> {
+    let objective = plan.recipe.objective.objective()?;
+    let mut widths = HiddenWidths::default();
+    for layer in objective.hidden_layers().student {
+        widths.student.push(hidden_width(model, layer, "student")?);
+    }
+    widths.teacher = data
+        .teacher_hidden
+        .iter()
+        .map(|states| states.width as i64)
+        .collect();
+    // Not the model's seed: equal draws would tie the two initial values together.
+    tch::manual_seed(plan.recipe.seed as i64 ^ 0x6f62_6a65);
+    let mut params = Params::on(plan.device);
+    for parameter in objective.parameters(&widths) {
+        let _ = params.add(
+            format!("objective.{}", parameter.name),
+            parameter.values,
+            true,
+        );
+    }
+    Ok(params)
+}
+
+/// Width of a layer's pooled state.
+pub(crate) fn hidden_width(model: &dyn Classifier, layer: usize, whose: &str) -> Result<i64> {
+    model.hidden_width(layer).ok_or_else(|| {
+        let problem = format!("the {whose} has no layer {layer}");
+        Error::recipe(
+            "objective",
+            problem,
+            "name a layer that the model has; 0 is its embedding",
+        )
     })
 }
 
@@ -103,6 +145,7 @@ pub(crate) fn build_trainer<'a>(
     plan: &'a Plan,
     model: &'a dyn Classifier,
     data: &'a TrainData,
+    objective_params: &'a Params,
 ) -> Trainer<'a> {
     let recipe = &plan.recipe;
     Trainer {
@@ -110,6 +153,7 @@ pub(crate) fn build_trainer<'a>(
         model,
         data,
         objective: &recipe.objective,
+        objective_params,
         final_temperature: recipe.train.final_temperature,
         adversarial: recipe.adversarial,
         precision: plan.precision,

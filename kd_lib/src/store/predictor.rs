@@ -6,8 +6,8 @@ use super::saved_model::SavedModel;
 use crate::data::batch::eval_batches;
 use crate::data::text_files::normalize;
 use crate::data::{TokenizedSplit, Tokenizer};
-use crate::evaluation::{argmax, predict_logits, probabilities, to_array};
-use crate::models::Classifier;
+use crate::evaluation::{argmax, predict_outputs, probabilities, to_array};
+use crate::models::{Classifier, ForwardPass, ModelOutput};
 use crate::precision::Precision;
 use crate::{Result, device};
 use serde::Serialize;
@@ -72,6 +72,11 @@ impl Predictor {
     /// Logits `[text, class]` in the texts' order, fp32 on the CPU. Texts are normalized as those
     /// of a corpus are.
     pub fn logits(&self, texts: &[&str]) -> Result<Tensor> {
+        Ok(self.outputs(texts, &[])?.logits)
+    }
+
+    /// Logits, and the pooled states `[text, width]` of these layers.
+    pub fn outputs(&self, texts: &[&str], hidden_layers: &[usize]) -> Result<ModelOutput> {
         let texts: Vec<String> = texts.iter().map(|text| normalize(text)).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let tokenized = TokenizedSplit {
@@ -81,11 +86,16 @@ impl Predictor {
         };
         let train = &self.recipe.train;
         let batches = eval_batches(&tokenized, train.batch_size, train.group_by_length);
-        Ok(predict_logits(
+        let evaluation = ForwardPass::evaluation(self.precision);
+        let pass = ForwardPass {
+            hidden_layers,
+            ..evaluation
+        };
+        Ok(predict_outputs(
             self.model.as_ref(),
             &tokenized,
             &batches,
-            self.precision,
+            &pass,
         ))
     }
 

@@ -179,6 +179,10 @@ impl Recipe {
                 return Err(Error::recipe("ensemble", "no teacher", fix));
             }
             ensemble.validate()?;
+            if !objective.hidden_layers().teacher.is_empty() {
+                let fix = "an objective on hidden states takes one teacher: leave the ensemble out";
+                return Err(Error::recipe("ensemble", "several teachers", fix));
+            }
         }
         if let Some(transfer) = &self.transfer {
             transfer.validate(self.teacher.is_some())?;

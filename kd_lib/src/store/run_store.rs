@@ -13,7 +13,9 @@ use crate::data::batch::eval_batches;
 use crate::data::{Corpus, Split, Tokenizer};
 use crate::device::{self, Environment};
 use crate::evaluation::{self, Scores};
-use crate::training::{ProgressCallback, TrainData, TrainingOutcome, progress, state};
+use crate::training::{
+    PooledStates, ProgressCallback, TrainData, TrainingOutcome, progress, state,
+};
 use crate::{Error, Result, files};
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -141,9 +143,32 @@ impl RunStore {
         if recipe.teacher.is_some() {
             let size = [data.train.ids.len() as i64, corpus.labels.len() as i64];
             data.teacher_logits = Some(Tensor::zeros(size, (Kind::Float, Device::Cpu)));
+            data.teacher_hidden = self.zero_teacher_states(recipe, corpus)?;
         }
         let built = model_factory::build_model(&plan, &tokenizer)?;
-        Ok(StepTimer::new(plan, built.model, data))
+        StepTimer::new(plan, built.model, data)
+    }
+
+    /// Zeros for the teacher's pooled states that an objective names, for timing.
+    fn zero_teacher_states(&self, recipe: &Recipe, corpus: &Corpus) -> Result<Vec<PooledStates>> {
+        let layers = recipe.objective.objective()?.hidden_layers().teacher;
+        let Some(teacher) = recipe
+            .teachers()
+            .into_iter()
+            .next()
+            .filter(|_| !layers.is_empty())
+        else {
+            return Ok(Vec::new());
+        };
+        let plan = self.plan(&teacher, corpus)?;
+        let tokenizer = model_factory::build_tokenizer(&plan)?;
+        let built = model_factory::build_model(&plan, &tokenizer)?;
+        let mut states = Vec::new();
+        for layer in layers {
+            let width = model_factory::hidden_width(built.model.as_ref(), layer, "teacher")?;
+            states.push(PooledStates::zeros(width as usize));
+        }
+        Ok(states)
     }
 
     /// The weights that taught a plan's run, as far as they are known. A new run takes the weights
@@ -204,7 +229,9 @@ impl RunStore {
         let tokenizer = model_factory::build_tokenizer(plan)?;
         let data = model_factory::build_data(plan, &tokenizer, teachers, &mut callback)?;
         let built = model_factory::build_model(plan, &tokenizer)?;
-        let trainer = model_factory::build_trainer(plan, built.model.as_ref(), &data);
+        let model = built.model.as_ref();
+        let objective_params = model_factory::build_objective_params(plan, model, &data)?;
+        let trainer = model_factory::build_trainer(plan, model, &data, &objective_params);
         let outcome = trainer.train(folder, &mut callback)?;
         self.write_run(plan, folder, &tokenizer, &built, &data, &outcome)
     }

@@ -1,10 +1,10 @@
 //! Times updates of a recipe on real texts and writes nothing. Dry runs and comparisons of costs
 //! use it.
 
-use super::model_factory::build_trainer;
+use super::model_factory::{build_objective_params, build_trainer};
 use super::plan::Plan;
 use crate::Result;
-use crate::models::Classifier;
+use crate::models::{Classifier, Params};
 use crate::training::trainer::EpochOrder;
 use crate::training::{AdamW, GradScaler, TrainData};
 use std::time::Instant;
@@ -16,6 +16,7 @@ pub struct StepTimer {
     pub plan: Plan,
     model: Box<dyn Classifier>,
     data: TrainData,
+    objective_params: Params,
     optimizer: AdamW,
     /// The loss scale after the updates made.
     pub scaler: GradScaler,
@@ -32,23 +33,35 @@ pub struct StepTime {
 }
 
 impl StepTimer {
-    pub(crate) fn new(plan: Plan, model: Box<dyn Classifier>, data: TrainData) -> StepTimer {
-        let optimizer = AdamW::new(plan.recipe.optimizer, model.params());
+    pub(crate) fn new(
+        plan: Plan,
+        model: Box<dyn Classifier>,
+        data: TrainData,
+    ) -> Result<StepTimer> {
+        let objective_params = build_objective_params(&plan, model.as_ref(), &data)?;
+        let trainer = build_trainer(&plan, model.as_ref(), &data, &objective_params);
+        trainer.round_weights();
+        let optimizer = AdamW::new(plan.recipe.optimizer, &trainer.trained_params());
         let scaler = GradScaler::new(plan.precision);
-        build_trainer(&plan, model.as_ref(), &data).round_weights();
-        StepTimer {
+        Ok(StepTimer {
             plan,
             model,
             data,
+            objective_params,
             optimizer,
             scaler,
             step: 0,
-        }
+        })
     }
 
     /// Makes the next update of the first epoch, at the scheduled learning rate.
     pub fn time_step(&mut self) -> Result<StepTime> {
-        let trainer = build_trainer(&self.plan, self.model.as_ref(), &self.data);
+        let trainer = build_trainer(
+            &self.plan,
+            self.model.as_ref(),
+            &self.data,
+            &self.objective_params,
+        );
         let mut order = EpochOrder::default();
         let step = self.step % self.plan.schedule.steps_per_epoch;
         let group = trainer.accumulation_group(&mut order, step).to_vec();

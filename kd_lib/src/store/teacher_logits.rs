@@ -1,5 +1,6 @@
-//! The cache of teachers' logits: one forward pass per (teacher's weights, text), ever. Logits are
-//! stored beside the teacher in parts and found by the text's hash. A killed pass continues with
+//! The cache of what teachers computed: logits and, if an objective names layers, pooled hidden
+//! states, with one forward pass per (teacher's weights, text). They are stored beside the teacher
+//! in parts, states in f16 and one file a layer, and found by the text's hash. A killed pass continues with
 //! its next part, and every temperature, objective and seed uses the same logits. Nothing is
 //! trained here.
 
@@ -7,15 +8,18 @@ use super::predictor::Predictor;
 use super::recipe::Ensemble;
 use super::run::Run;
 use crate::data::corpus::{fold_of, text_key};
-use crate::files::{self, TensorFile};
+use crate::files::{self, MappedMatrix, TensorFile};
+use crate::models::ModelOutput;
+use crate::training::pooled_states::{PooledStates, StatePlace};
 use crate::training::{Progress, ProgressCallback};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
 /// Texts of a part: what a killed pass loses at most.
 const PART_SIZE: usize = 4096;
@@ -73,13 +77,7 @@ fn out_of_fold_logits(
 pub fn teacher_logits(teacher: &Run, texts: &[&str], progress: ProgressCallback) -> Result<Tensor> {
     let teacher_folder = teacher.folder()?;
     let folder = teacher_folder.join(FOLDER);
-    let weights = files::weights_hash(teacher_folder).ok_or_else(|| {
-        Error::file(
-            teacher_folder,
-            "no weights to compute logits with",
-            "train its recipe",
-        )
-    })?;
+    let weights = weights_of(teacher)?;
     // A teacher that was trained again may have other weights under the same id.
     let prefix = format!("part-{weights}-");
     let wanted: HashMap<TextKey, &str> = texts.iter().map(|text| (text_key(text), *text)).collect();
@@ -98,9 +96,11 @@ pub fn teacher_logits(teacher: &Run, texts: &[&str], progress: ProgressCallback)
     }
     // Texts of similar length together, in an order that does not depend on the request's.
     missing.sort_by_key(|(key, text)| (text.len(), *key));
-    log_request(teacher, missing.len(), texts.len())?;
+    log_request(teacher, "logits", missing.len(), texts.len())?;
     if !missing.is_empty() {
-        compute(teacher, &missing, &folder, &prefix, &mut cache, progress)?;
+        compute(teacher, &[], &missing, progress, &mut |keys, output| {
+            cache.write_part(&folder, &prefix, keys, &output.logits)
+        })?;
     }
     let rows: Vec<i64> = texts
         .iter()
@@ -109,14 +109,92 @@ pub fn teacher_logits(teacher: &Run, texts: &[&str], progress: ProgressCallback)
     Ok(Tensor::cat(&cache.parts, 0).index_select(0, &Tensor::from_slice(&rows)))
 }
 
-/// Computes and stores the logits of texts that are not cached, part by part.
+/// A teacher's pooled states of these layers for these texts; logits that are computed on the way
+/// are cached too.
+pub fn pooled_states(
+    teacher: &Run,
+    layers: &[usize],
+    texts: &[&str],
+    progress: ProgressCallback,
+) -> Result<Vec<PooledStates>> {
+    if layers.is_empty() {
+        return Ok(Vec::new());
+    }
+    let teacher_folder = teacher.folder()?;
+    let folder = teacher_folder.join(FOLDER);
+    let weights = weights_of(teacher)?;
+    let read = || -> Result<Vec<StateCache>> {
+        layers
+            .iter()
+            .map(|layer| StateCache::read(&folder, *layer, &weights))
+            .collect()
+    };
+    let wanted: HashMap<TextKey, &str> = texts.iter().map(|text| (text_key(text), *text)).collect();
+    let is_missing = |caches: &[StateCache], key: &TextKey| {
+        caches.iter().any(|cache| !cache.places.contains_key(key))
+    };
+    let mut caches = read()?;
+    let mut _lock = None;
+    if wanted.keys().any(|key| is_missing(&caches, key)) {
+        _lock = Some(files::lock_folder(&folder)?);
+        files::remove_temporary_files(&folder)?;
+        caches = read()?;
+    }
+    let mut missing: Vec<(TextKey, &str)> = wanted
+        .into_iter()
+        .filter(|(key, _)| is_missing(&caches, key))
+        .collect();
+    missing.sort_by_key(|(key, text)| (text.len(), *key));
+    log_request(teacher, "hidden states", missing.len(), texts.len())?;
+    if !missing.is_empty() {
+        let prefix = format!("part-{weights}-");
+        let mut logits = Cache::read(&folder, &prefix)?;
+        let mut number = caches
+            .iter()
+            .map(|cache| cache.parts.len())
+            .max()
+            .unwrap_or(0);
+        compute(teacher, layers, &missing, progress, &mut |keys, output| {
+            logits.write_part(&folder, &prefix, keys, &output.logits)?;
+            for (layer, states) in layers.iter().zip(&output.hidden) {
+                StateCache::write_part(&folder, *layer, &weights, number, keys, states)?;
+            }
+            number += 1;
+            Ok(())
+        })?;
+        caches = read()?;
+    }
+    let states = |cache: StateCache| PooledStates {
+        width: cache.parts.first().map_or(0, |part| part.width),
+        places: texts
+            .iter()
+            .map(|text| cache.places[&text_key(text)])
+            .collect(),
+        parts: cache.parts,
+    };
+    Ok(caches.into_iter().map(states).collect())
+}
+
+/// First digits of the hash of a teacher's weights.
+fn weights_of(teacher: &Run) -> Result<String> {
+    let folder = teacher.folder()?;
+    let none = || {
+        Error::file(
+            folder,
+            "no weights to compute logits with",
+            "train its recipe",
+        )
+    };
+    files::weights_hash(folder).ok_or_else(none)
+}
+
+/// Computes what a teacher has not yet computed, part by part; `store` writes each part.
 fn compute(
     teacher: &Run,
+    layers: &[usize],
     missing: &[(TextKey, &str)],
-    folder: &Path,
-    prefix: &str,
-    cache: &mut Cache,
     progress: ProgressCallback,
+    store: &mut dyn FnMut(&Tensor, &ModelOutput) -> Result<()>,
 ) -> Result<()> {
     let predictor = Predictor::open(teacher)?;
     let started = Instant::now();
@@ -124,12 +202,8 @@ fn compute(
     for part in missing.chunks(PART_SIZE) {
         let texts: Vec<&str> = part.iter().map(|(_, text)| *text).collect();
         let keys: Vec<i64> = part.iter().flat_map(|(key, _)| *key).collect();
-        let logits = predictor.logits(&texts)?;
         let keys = Tensor::from_slice(&keys).view([-1, 2]);
-        let path = folder.join(format!("{prefix}{:06}.safetensors", cache.parts.len()));
-        let tensors = [("keys".to_owned(), &keys), ("logits".to_owned(), &logits)];
-        files::write_content_addressed(&path, tensors, HashMap::new())?;
-        cache.add_part(&keys, logits)?;
+        store(&keys, &predictor.outputs(&texts, layers)?)?;
         computed += part.len();
         let examples_per_second = computed as f64 / started.elapsed().as_secs_f64();
         let left = (missing.len() - computed) as f64 / examples_per_second;
@@ -153,8 +227,8 @@ fn compute(
     Ok(())
 }
 
-/// Appends to the teacher's log how many logits were requested, and how many had to be computed.
-fn log_request(teacher: &Run, missing: usize, requested: usize) -> Result<()> {
+/// Appends to the teacher's log how many outputs were requested, and how many had to be computed.
+fn log_request(teacher: &Run, what: &str, missing: usize, requested: usize) -> Result<()> {
     let path = teacher.folder()?.join("log.txt");
     let mut log = File::options()
         .create(true)
@@ -164,7 +238,7 @@ fn log_request(teacher: &Run, missing: usize, requested: usize) -> Result<()> {
     let id = &teacher.report.id;
     writeln!(
         log,
-        "{id}: logits of {requested} texts requested, {missing} to compute"
+        "{id}: {what} of {requested} texts requested, {missing} to compute"
     )
     .map_err(Error::io(&path))
 }
@@ -190,6 +264,19 @@ impl Cache {
         Ok(cache)
     }
 
+    fn write_part(
+        &mut self,
+        folder: &Path,
+        prefix: &str,
+        keys: &Tensor,
+        logits: &Tensor,
+    ) -> Result<()> {
+        let path = folder.join(format!("{prefix}{:06}.safetensors", self.parts.len()));
+        let tensors = [("keys".to_owned(), keys), ("logits".to_owned(), logits)];
+        files::write_content_addressed(&path, tensors, HashMap::new())?;
+        self.add_part(keys, logits.shallow_clone())
+    }
+
     fn has_all(&self, wanted: &HashMap<TextKey, &str>) -> bool {
         wanted.keys().all(|key| self.rows.contains_key(key))
     }
@@ -202,5 +289,55 @@ impl Cache {
         }
         self.parts.push(logits);
         Ok(())
+    }
+}
+
+/// Cached pooled states of one layer: parts on disk, and each text's place.
+#[derive(Default)]
+struct StateCache {
+    places: HashMap<TextKey, StatePlace>,
+    parts: Vec<Arc<MappedMatrix>>,
+}
+
+impl StateCache {
+    fn prefix(layer: usize, weights: &str) -> String {
+        format!("layer{layer}-{weights}-")
+    }
+
+    /// Maps the parts of a layer. The texts of a damaged part are computed again.
+    fn read(folder: &Path, layer: usize, weights: &str) -> Result<StateCache> {
+        let mut cache = StateCache::default();
+        for path in files::content_addressed(folder, &StateCache::prefix(layer, weights)) {
+            if !files::matches_its_name(&path) {
+                continue;
+            }
+            let keys = TensorFile::read_one(&path, "keys")?;
+            let keys = Vec::<i64>::try_from(keys.view(-1))?;
+            let part = cache.parts.len();
+            for (row, key) in keys.chunks_exact(2).enumerate() {
+                cache
+                    .places
+                    .insert([key[0], key[1]], StatePlace { part, row });
+            }
+            cache
+                .parts
+                .push(Arc::new(MappedMatrix::open(&path, "states")?));
+        }
+        Ok(cache)
+    }
+
+    fn write_part(
+        folder: &Path,
+        layer: usize,
+        weights: &str,
+        number: usize,
+        keys: &Tensor,
+        states: &Tensor,
+    ) -> Result<()> {
+        let prefix = StateCache::prefix(layer, weights);
+        let path = folder.join(format!("{prefix}{number:06}.safetensors"));
+        let states = states.to_kind(Kind::Half);
+        let tensors = [("keys".to_owned(), keys), ("states".to_owned(), &states)];
+        files::write_content_addressed(&path, tensors, HashMap::new())
     }
 }

@@ -5,10 +5,11 @@
 //! (seed, step, micro-batch, pass). Applying the gradients is [`super::trainer`]'s business.
 
 use super::adversarial::Adversarial;
+use super::pooled_states::PooledStates;
 use crate::Result;
 use crate::data::{Batch, TokenizedSplit};
 use crate::models::{Classifier, ForwardPass, Mode, ModelOutput, Perturbation};
-use crate::objectives::{Loss, LossInputs, Objective};
+use crate::objectives::{HiddenLayers, Loss, LossInputs, Objective};
 use crate::precision::{self, Parts, Precision, to_full_precision};
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
@@ -18,6 +19,8 @@ use tch::Tensor;
 pub struct StepConfig<'a> {
     /// What is minimised.
     pub objective: &'a dyn Objective,
+    /// The objective's own parameters.
+    pub objective_parameters: &'a [Tensor],
     /// Number format of matrix products.
     pub precision: Precision,
     /// Adversarial passes, if any.
@@ -39,6 +42,8 @@ pub struct TrainData {
     pub dev: TokenizedSplit,
     /// The teacher's logits `[example, class]` in the order of `train`.
     pub teacher_logits: Option<Tensor>,
+    /// The teacher's pooled states of each layer that the objective names, in the same order.
+    pub teacher_hidden: Vec<PooledStates>,
     /// Line of each labelled training text in its file: errors name it.
     pub lines: Vec<usize>,
 }
@@ -74,7 +79,7 @@ pub struct StepMetrics {
 /// The gradients of an accumulation group, and its metrics.
 #[derive(Debug)]
 pub struct GroupGradients {
-    /// In the parameters' order; undefined for a parameter that the loss does not depend on.
+    /// Of the model's parameters, then of the objective's, in their order; undefined for a parameter that the loss does not depend on.
     pub gradients: Vec<Tensor>,
     /// What was measured.
     pub metrics: StepMetrics,
@@ -130,7 +135,8 @@ pub fn group_gradients(
     data: &TrainData,
     group: &[Vec<usize>],
 ) -> Result<GroupGradients> {
-    let params: Vec<&Tensor> = model.params().iter().map(|p| &p.tensor).collect();
+    let of_model = model.params().iter().map(|p| &p.tensor);
+    let params: Vec<&Tensor> = of_model.chain(config.objective_parameters).collect();
     let group_rows: usize = group.iter().map(Vec::len).sum();
     let mut metrics = StepMetrics {
         micro_batches: group.len(),
@@ -218,7 +224,14 @@ impl<'a> MicroBatch<'a> {
         let teacher = data.teacher_logits.as_ref().map(|logits| {
             let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
             let of_batch = logits.index_select(0, &Tensor::from_slice(&rows));
-            ModelOutput::from_logits(&of_batch.to_device(batch.ids.device()))
+            let device = batch.ids.device();
+            let hidden = data.teacher_hidden.iter();
+            ModelOutput {
+                logits: of_batch.to_device(device),
+                hidden: hidden
+                    .map(|states| states.rows(&batch.rows, device))
+                    .collect(),
+            }
         });
         MicroBatch {
             config,
@@ -235,10 +248,14 @@ impl<'a> MicroBatch<'a> {
         let StepConfig {
             precision,
             objective,
+            objective_parameters,
             seed,
             step,
             ..
         } = *self.config;
+        let HiddenLayers {
+            student: layers, ..
+        } = objective.hidden_layers();
         tch::manual_seed(dropout_seed(seed, step, self.number, number));
         let embedded = self.model.embed(&self.batch, Mode::Train, perturbation);
         let parts = if number == 0 { Parts::One } else { Parts::Two };
@@ -247,13 +264,14 @@ impl<'a> MicroBatch<'a> {
         let pass = ForwardPass {
             mode: Mode::Train,
             precision,
-            hidden_layers: &[],
+            hidden_layers: &layers,
         };
         let student = self.model.forward(&inputs, &self.batch, &pass);
         let loss = objective.loss(&LossInputs {
             student: &student,
             teacher: self.teacher.as_ref(),
             labels: &self.batch.labels,
+            parameters: objective_parameters,
         })?;
         Ok(Pass {
             loss,

@@ -11,12 +11,13 @@ use super::state::TrainState;
 use super::{GradScaler, OptimizerConfig};
 use crate::data::batch::{epoch_batches, eval_batches};
 use crate::evaluation;
-use crate::models::Classifier;
+use crate::models::{Classifier, Params};
 use crate::objectives::ObjectiveConfig;
 use crate::precision::Precision;
 use crate::{Error, Result};
 use std::path::Path;
 use std::time::{Duration, Instant};
+use tch::Tensor;
 
 /// Points of a curve over a whole run, beside those of the evaluations.
 const CURVE_POINTS: usize = 200;
@@ -43,6 +44,8 @@ pub struct Trainer<'a> {
     pub data: &'a TrainData,
     /// What is minimised.
     pub objective: &'a ObjectiveConfig,
+    /// The objective's own parameters; most have none.
+    pub objective_params: &'a Params,
     /// The objective's temperature after the last update, if it changes.
     pub final_temperature: Option<f64>,
     /// Adversarial passes, if any.
@@ -87,9 +90,9 @@ impl Trainer<'_> {
     /// Trains the model, continuing from the state that `folder` holds. The best weights by dev
     /// macro-F1 are left in the model.
     pub fn train(&self, folder: &Path, progress: ProgressCallback) -> Result<TrainingOutcome> {
-        let mut optimizer = AdamW::new(self.optimizer, self.model.params());
-        let mut state =
-            TrainState::resume(folder, self.precision, self.model.params(), &mut optimizer)?;
+        let params = self.trained_params();
+        let mut optimizer = AdamW::new(self.optimizer, &params);
+        let mut state = TrainState::resume(folder, self.precision, &params, &mut optimizer)?;
         self.round_weights();
         let mut clock = Clock::start(&state);
         let mut order = EpochOrder::default();
@@ -110,12 +113,12 @@ impl Trainer<'_> {
             }
             state.seconds = clock.total_seconds();
             if let Some(dev) = dev {
-                state.keep_best(dev.macro_f1, self.model.params());
-                state.save(self.model.params(), &optimizer, folder)?;
+                state.keep_best(dev.macro_f1, &params);
+                state.save(&params, &optimizer, folder)?;
             }
             let report = clock.progress(self, &state, metrics.loss, dev);
             if progress(&report).is_break() {
-                state.save(self.model.params(), &optimizer, folder)?;
+                state.save(&params, &optimizer, folder)?;
                 return Err(Error::Stopped {
                     run: self.run.to_owned(),
                     step: state.step,
@@ -123,13 +126,18 @@ impl Trainer<'_> {
                 });
             }
         }
-        state.restore_best(self.model.params());
+        state.restore_best(&params);
         self.round_weights();
         Ok(TrainingOutcome {
             best_step: state.best.map_or(0, |best| best.step),
             curve: state.curve,
             seconds: state.seconds,
         })
+    }
+
+    /// The parameters that the optimizer updates: the model's, then the objective's.
+    pub fn trained_params(&self) -> Params {
+        Params::joined(&[self.model.params(), self.objective_params])
     }
 
     /// One update, number `step` from 0, from an accumulation group.
@@ -141,8 +149,12 @@ impl Trainer<'_> {
         step: usize,
     ) -> Result<StepMetrics> {
         let objective = self.objective_at(step);
+        let of_objective = self.objective_params.iter();
+        let objective_parameters: Vec<Tensor> =
+            of_objective.map(|p| p.tensor.shallow_clone()).collect();
         let config = StepConfig {
             objective: objective.objective()?,
+            objective_parameters: &objective_parameters,
             precision: self.precision,
             adversarial: self.adversarial,
             seed: self.seed,
