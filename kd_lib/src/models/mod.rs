@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod layers;
 pub mod params;
 pub mod perturbation;
+pub mod textcnn;
 
 pub use bert::{Bert, BertSettings, Pooling};
 pub use bilstm::{BiLstm, BiLstmSettings};
@@ -16,6 +17,7 @@ pub use checkpoint::{BertConfig, Checkpoint};
 pub use layers::{Mode, embed_tokens};
 pub use params::{Param, Params};
 pub use perturbation::{NormOver, Perturbation};
+pub use textcnn::TextCnnSettings;
 
 use crate::data::{Batch, DataConfig, Tokenizer};
 use crate::precision::{Parts, Precision};
@@ -165,6 +167,8 @@ pub enum ModelConfig {
     Bert(BertSettings),
     /// Characters → embedding → bidirectional LSTM → max over time → linear.
     Bilstm(BiLstmSettings),
+    /// Characters → embedding → convolutions → max over time → linear.
+    Textcnn(TextCnnSettings),
     /// A network that a notebook or another crate defines.
     Custom(CustomModel),
 }
@@ -178,6 +182,7 @@ impl ModelConfig {
         match self {
             ModelConfig::Bert(settings) => Ok(settings),
             ModelConfig::Bilstm(settings) => Ok(settings),
+            ModelConfig::Textcnn(settings) => Ok(settings),
             ModelConfig::Custom(custom) => custom.architecture(),
         }
     }

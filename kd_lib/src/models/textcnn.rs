@@ -1,0 +1,263 @@
+//! A convolutional student (Kim 2014, TextCNN): characters → embedding → convolutions of several
+//! widths → max over time → linear. Padding is exact: a filter sees zeros past a text's end, and
+//! windows without a character of the text do not count.
+
+use super::checkpoint::Checkpoint;
+use super::layers::{Linear, Mode, embed_tokens, mean_over_tokens, new_linear, uniform};
+use super::{
+    Architecture, Classifier, ForwardPass, ModelOutput, ModelSizes, Params, Perturbation,
+    TokenizerTexts,
+};
+use crate::data::{Batch, CharTokenizer, DataConfig, Tokenizer, Vocabulary};
+use crate::precision::{self, Precision};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+use tch::{Device, Kind, Tensor};
+
+/// Widest layer: a larger number is a typing error.
+const MAX_WIDTH: i64 = 10_000;
+/// Widest filter in characters.
+const MAX_FILTER: i64 = 64;
+
+/// A TextCNN's `[model]` settings.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TextCnnSettings {
+    /// Width of a character's vector.
+    pub embedding_dim: i64,
+    /// Filters of each width.
+    pub num_filters: i64,
+    /// Characters that a filter sees, for each group of filters.
+    pub filter_widths: Vec<i64>,
+    /// Dropout on embedded characters and pooled features.
+    pub dropout: f64,
+    /// Entries of the vocabulary that is built from the training texts.
+    pub vocab_size: usize,
+    /// Standard deviation of the initial word vectors; 1, as in PyTorch, if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub embedding_init_std: Option<f64>,
+}
+
+impl Architecture for TextCnnSettings {
+    fn validate(&self, _: &DataConfig) -> Result<()> {
+        for (key, width) in [
+            ("model.embedding_dim", self.embedding_dim),
+            ("model.num_filters", self.num_filters),
+        ] {
+            if !(1..=MAX_WIDTH).contains(&width) {
+                return Err(Error::recipe(key, width.to_string(), "choose 1 to 10,000"));
+            }
+        }
+        let widths = &self.filter_widths;
+        if widths.is_empty() || widths.iter().any(|w| !(1..=MAX_FILTER).contains(w)) {
+            let fix = "give one width or more, each from 1 to 64 characters";
+            return Err(Error::recipe(
+                "model.filter_widths",
+                format!("{widths:?}"),
+                fix,
+            ));
+        }
+        if self.vocab_size < 3 {
+            let fix = "choose 3 or more: padding and unknown characters take two entries";
+            return Err(Error::recipe(
+                "model.vocab_size",
+                self.vocab_size.to_string(),
+                fix,
+            ));
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            let fix = "choose 0 or more, below 1";
+            return Err(Error::recipe(
+                "model.dropout",
+                self.dropout.to_string(),
+                fix,
+            ));
+        }
+        let std = self.embedding_init_std.unwrap_or(1.0);
+        if !(std > 0.0 && std.is_finite()) {
+            let fix = "choose a number above 0";
+            return Err(Error::recipe(
+                "model.embedding_init_std",
+                std.to_string(),
+                fix,
+            ));
+        }
+        Ok(())
+    }
+
+    fn tokenizer(
+        &self,
+        data: &DataConfig,
+        texts: &TokenizerTexts,
+        _: Option<&Checkpoint>,
+    ) -> Result<Tokenizer> {
+        let texts = texts.train.iter().chain(texts.unlabelled).copied();
+        Ok(Tokenizer::Char(CharTokenizer {
+            vocabulary: Vocabulary::build(texts, self.vocab_size),
+            max_length: data.max_length,
+            truncation: data.truncation,
+        }))
+    }
+
+    fn build(&self, sizes: &ModelSizes, device: Device) -> Result<Box<dyn Classifier>> {
+        Ok(Box::new(TextCnn::new(
+            self,
+            sizes.vocab_size,
+            sizes.num_labels,
+            device,
+        )))
+    }
+
+    fn initialize(
+        &self,
+        model: &dyn Classifier,
+        _: &Tokenizer,
+        _: Option<&Checkpoint>,
+    ) -> Result<()> {
+        let _guard = tch::no_grad_guard();
+        let std = self.embedding_init_std.unwrap_or(1.0);
+        let _ = model.word_embedding().shallow_clone().g_mul_scalar_(std);
+        Ok(())
+    }
+}
+
+/// The filters of one width.
+#[derive(Debug)]
+struct Filters {
+    /// Characters that a filter sees.
+    width: i64,
+    /// `[filters, embedding · width]`: the embeddings of `width` neighbours, side by side.
+    linear: Linear,
+}
+
+/// The convolutional student.
+#[derive(Debug)]
+pub struct TextCnn {
+    params: Params,
+    dropout: f64,
+    embedding: Tensor,
+    filters: Vec<Filters>,
+    classifier: Linear,
+}
+
+impl TextCnn {
+    /// A new student with PyTorch's initial values: embedding N(0, 1), filters and linear
+    /// U(±1/√inputs), from libtorch's generator.
+    pub fn new(
+        settings: &TextCnnSettings,
+        vocab_size: i64,
+        num_labels: i64,
+        device: Device,
+    ) -> TextCnn {
+        let TextCnnSettings {
+            embedding_dim,
+            num_filters,
+            dropout,
+            ..
+        } = *settings;
+        let mut params = Params::on(device);
+        let vectors = Tensor::randn([vocab_size, embedding_dim], (Kind::Float, Device::Cpu));
+        let embedding = params.add("embedding.weight", vectors, true);
+        let mut filters = Vec::new();
+        for &width in &settings.filter_widths {
+            let bound = 1.0 / ((embedding_dim * width) as f64).sqrt();
+            let size = [num_filters, embedding_dim, width];
+            let name = format!("convolution{width}");
+            filters.push(Filters {
+                width,
+                linear: Linear {
+                    weight: params.add(format!("{name}.weight"), uniform(&size, bound), true),
+                    bias: params.add(
+                        format!("{name}.bias"),
+                        uniform(&[num_filters], bound),
+                        false,
+                    ),
+                },
+            });
+        }
+        let features = num_filters * filters.len() as i64;
+        let classifier = new_linear(&mut params, "classifier", num_labels, features);
+        params.mark_products(|name| name.starts_with("convolution"));
+        TextCnn {
+            params,
+            dropout,
+            embedding,
+            filters,
+            classifier,
+        }
+    }
+
+    /// The maximum over time of each filter's outputs, `[batch, filters]`, from embedded characters
+    /// `[batch, channels, seq]` that are zero past a text's end.
+    fn max_over_time(
+        &self,
+        filters: &Filters,
+        characters: &Tensor,
+        batch: &Batch,
+        precision: Precision,
+    ) -> Tensor {
+        let Filters { width, linear } = filters;
+        // Inputs of two parts (see `Precision::round_inputs`) have twice the channels.
+        let parts = characters.size()[1] / linear.weight.size()[1];
+        let weight = precision
+            .cast(&linear.weight.repeat([1, parts, 1]))
+            .to_kind(characters.kind());
+        let bias = precision.cast(&linear.bias).to_kind(characters.kind());
+        let outputs = characters.conv1d(&weight, Some(&bias), 1, width - 1, 1, 1);
+        let outputs = precision.cast(&outputs).to_kind(Kind::Float).relu();
+        let windows = Tensor::arange(outputs.size()[2], (Kind::Int64, outputs.device()));
+        let end = batch.lengths.unsqueeze(1) + (width - 1);
+        let past_end = windows.unsqueeze(0).ge_tensor(&end).unsqueeze(1);
+        outputs
+            .masked_fill(&past_end, 0.0)
+            .amax([2i64].as_slice(), false)
+    }
+}
+
+impl Classifier for TextCnn {
+    fn embed(&self, batch: &Batch, mode: Mode, perturbation: Option<&Perturbation>) -> Tensor {
+        let words = embed_tokens(&self.embedding, &batch.ids, perturbation);
+        mode.dropout(&words, self.dropout)
+    }
+
+    /// Hidden layer 0 is the mean of the embedded characters, layer 1 the pooled features.
+    fn forward(&self, inputs: &Tensor, batch: &Batch, pass: &ForwardPass) -> ModelOutput {
+        let padding = batch.mask.logical_not().unsqueeze(2);
+        let characters = inputs.masked_fill(&padding, 0.0).transpose(1, 2);
+        let mut pooled = Vec::new();
+        for filters in &self.filters {
+            pooled.push(self.max_over_time(filters, &characters, batch, pass.precision));
+        }
+        let pooled = Tensor::cat(&pooled, 1);
+        let features = pass.mode.dropout(&pooled, self.dropout);
+        let logits = self.classifier.forward(&features, Precision::Fp32);
+        let hidden = pass.hidden_layers.iter().filter_map(|layer| match layer {
+            0 => {
+                let embedded = precision::combine_parts(inputs, self.embedding.size()[1]);
+                Some(mean_over_tokens(&embedded, &batch.mask))
+            }
+            1 => Some(pooled.shallow_clone()),
+            _ => None,
+        });
+        ModelOutput {
+            logits,
+            hidden: hidden.collect(),
+        }
+    }
+
+    fn hidden_width(&self, layer: usize) -> Option<i64> {
+        match layer {
+            0 => Some(self.embedding.size()[1]),
+            1 => Some(self.classifier.weight.size()[1]),
+            _ => None,
+        }
+    }
+
+    fn word_embedding(&self) -> &Tensor {
+        &self.embedding
+    }
+
+    fn params(&self) -> &Params {
+        &self.params
+    }
+}

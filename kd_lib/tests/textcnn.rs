@@ -1,0 +1,144 @@
+//! TextCNN as a student: its logits, and whole runs of it.
+
+mod common;
+
+use common::{batch, distance, lock_generator, recipe, sample, tiny_checkpoint};
+use kd_lib::data::{Corpus, Split};
+use kd_lib::evaluation::to_array;
+use kd_lib::models::textcnn::{TextCnn, TextCnnSettings};
+use kd_lib::models::{Classifier, ForwardPass, Mode};
+use kd_lib::precision::{Parts, Precision};
+use kd_lib::store::{Predictor, Recipe, RunStore};
+use kd_lib::training::progress::{Progress, silent};
+use std::ops::ControlFlow;
+use tch::{Device, Kind, Tensor};
+
+const TINY: [&str; 7] = [
+    "model.embedding_dim=12",
+    "model.num_filters=8",
+    "train.epochs=2",
+    "train.eval_every_samples=200",
+    "data.max_length=32",
+    "device=cpu",
+    "train.precision=fp32",
+];
+
+fn small() -> TextCnn {
+    tch::manual_seed(5);
+    let settings = TextCnnSettings {
+        embedding_dim: 6,
+        num_filters: 4,
+        filter_widths: vec![2, 3],
+        dropout: 0.5,
+        vocab_size: 20,
+        embedding_init_std: None,
+    };
+    TextCnn::new(&settings, 20, 3, Device::Cpu)
+}
+
+/// Kim 2014, equations 2 to 4, in plain numbers: each filter's outputs over windows that contain a
+/// character of the text, zeros past its ends, ReLU, and the maximum over time.
+fn pooled_by_definition(model: &TextCnn, ids: &[i64]) -> Vec<f64> {
+    let values = |name: &str| -> Tensor {
+        let param = model.params().iter().find(|p| p.name == name).unwrap();
+        param.tensor.detach().to_kind(Kind::Double)
+    };
+    let embedding = values("embedding.weight");
+    let mut pooled = Vec::new();
+    for width in [2i64, 3] {
+        let weight = values(&format!("convolution{width}.weight"));
+        let bias = values(&format!("convolution{width}.bias"));
+        for filter in 0..4 {
+            let mut highest = f64::NEG_INFINITY;
+            for start in 1 - width..ids.len() as i64 {
+                let mut sum = bias.double_value(&[filter]);
+                for offset in 0..width {
+                    let Some(&id) = usize::try_from(start + offset)
+                        .ok()
+                        .and_then(|at| ids.get(at))
+                    else {
+                        continue;
+                    };
+                    for channel in 0..6 {
+                        sum += weight.double_value(&[filter, channel, offset])
+                            * embedding.double_value(&[id, channel]);
+                    }
+                }
+                highest = highest.max(sum.max(0.0));
+            }
+            pooled.push(highest);
+        }
+    }
+    pooled
+}
+
+#[test]
+fn textcnn_pools_what_the_paper_defines_whatever_its_neighbours_in_the_batch() {
+    let _turn = lock_generator();
+    let model = small();
+    let texts = [vec![3, 7, 1, 9, 4], vec![2], vec![5, 5]];
+    let batch = batch(&texts);
+    let inputs = Precision::Fp32.round_inputs(&model.embed(&batch, Mode::Eval, None), Parts::One);
+    let pass = ForwardPass {
+        hidden_layers: &[1],
+        ..ForwardPass::evaluation(Precision::Fp32)
+    };
+    let pooled = &model.forward(&inputs, &batch, &pass).hidden[0];
+    for (row, text) in texts.iter().enumerate() {
+        let expected = Tensor::from_slice(&pooled_by_definition(&model, text));
+        assert!(
+            distance(&pooled.get(row as i64), &expected) < 1e-6,
+            "{text:?}"
+        );
+    }
+}
+
+#[test]
+fn a_textcnn_is_distilled_resumes_to_the_same_bytes_and_predicts() {
+    let _turn = lock_generator();
+    let (whole, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let corpus = Corpus::open(sample()).unwrap();
+    tiny_checkpoint(&whole.path().join("tiny"));
+    let teacher = recipe(
+        "teacher",
+        &[
+            "model.checkpoint=tiny",
+            "model.pooling=cls",
+            "model.prefix=",
+            "train.epochs=1",
+            "data.max_length=32",
+            "device=cpu",
+        ],
+    );
+    let student = Recipe {
+        teacher: Some(Box::new(teacher)),
+        ..recipe("textcnn+kd", &TINY)
+    };
+    let expected = RunStore::new(whole.path())
+        .run(&student, &corpus, &mut silent)
+        .unwrap();
+    assert!(expected.curve().unwrap().iter().all(|p| p.soft_loss > 0.0));
+
+    std::os::unix::fs::symlink(whole.path().join("tiny"), stopped.path().join("tiny")).unwrap();
+    let store = RunStore::new(stopped.path());
+    let is_student = |p: &Progress| p.run.starts_with("textcnn") && p.loss.is_some();
+    let mut stop = |p: &Progress| match is_student(p) && p.step == 3 {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    };
+    store.run(&student, &corpus, &mut stop).unwrap_err();
+    let resumed = store.run(&student, &corpus, &mut silent).unwrap();
+    for name in ["model.safetensors", "curve.csv", "test.safetensors"] {
+        let bytes = |run: &kd_lib::store::Run| std::fs::read(run.folder().unwrap().join(name));
+        assert!(
+            bytes(&resumed).unwrap() == bytes(&expected).unwrap(),
+            "{name} differs"
+        );
+    }
+    let texts: Vec<&str> = corpus.test.iter().map(|e| e.text.as_str()).collect();
+    let predicted = Predictor::open(&resumed).unwrap().logits(&texts).unwrap();
+    assert_eq!(
+        to_array(&predicted).unwrap(),
+        resumed.logits(Split::Test).unwrap().logits
+    );
+}
