@@ -95,6 +95,18 @@ pub trait Classifier: Debug + Send {
     }
 }
 
+/// Width of a layer's pooled state. `whose` names the model in the error.
+///
+/// # Errors
+/// If the model has no such layer.
+pub fn hidden_width(model: &dyn Classifier, layer: usize, whose: &str) -> Result<i64> {
+    model.hidden_width(layer).ok_or_else(|| {
+        let problem = format!("the {whose} has no layer {layer}");
+        let fix = "name a layer that the model has; 0 is its embedding";
+        Error::recipe("objective", problem, fix)
+    })
+}
+
 /// The texts that a tokenizer may be built from.
 #[derive(Debug, Clone, Copy)]
 pub struct TokenizerTexts<'a> {

@@ -6,7 +6,7 @@ use super::run::Run;
 use super::saved_model::SavedModel;
 use super::teacher_logits;
 use crate::data::Tokenizer;
-use crate::models::{Classifier, ModelSizes, Params, TokenizerTexts};
+use crate::models::{self, Classifier, ModelSizes, Params, TokenizerTexts};
 use crate::objectives::{HiddenWidths, UNLABELLED};
 use crate::training::{ProgressCallback, TrainData, Trainer};
 use crate::{Error, Result};
@@ -108,7 +108,9 @@ pub(crate) fn build_objective_params(
     let objective = plan.recipe.objective.objective()?;
     let mut widths = HiddenWidths::default();
     for layer in objective.hidden_layers().student {
-        widths.student.push(hidden_width(model, layer, "student")?);
+        widths
+            .student
+            .push(models::hidden_width(model, layer, "student")?);
     }
     widths.teacher = data
         .teacher_hidden
@@ -126,18 +128,6 @@ pub(crate) fn build_objective_params(
         );
     }
     Ok(params)
-}
-
-/// Width of a layer's pooled state.
-pub(crate) fn hidden_width(model: &dyn Classifier, layer: usize, whose: &str) -> Result<i64> {
-    model.hidden_width(layer).ok_or_else(|| {
-        let problem = format!("the {whose} has no layer {layer}");
-        Error::recipe(
-            "objective",
-            problem,
-            "name a layer that the model has; 0 is its embedding",
-        )
-    })
 }
 
 /// The trainer of a plan.

@@ -7,7 +7,7 @@ use crate::data::batch::eval_batches;
 use crate::data::text_files::normalize;
 use crate::data::{TokenizedSplit, Tokenizer};
 use crate::evaluation::{argmax, predict_outputs, probabilities, to_array};
-use crate::models::{Classifier, ForwardPass, ModelOutput};
+use crate::models::{Classifier, ForwardPass, ModelOutput, hidden_width};
 use crate::precision::Precision;
 use crate::{Result, device};
 use serde::Serialize;
@@ -77,6 +77,9 @@ impl Predictor {
 
     /// Logits, and the pooled states `[text, width]` of these layers.
     pub fn outputs(&self, texts: &[&str], hidden_layers: &[usize]) -> Result<ModelOutput> {
+        for &layer in hidden_layers {
+            hidden_width(self.model.as_ref(), layer, "teacher")?;
+        }
         let texts: Vec<String> = texts.iter().map(|text| normalize(text)).collect();
         let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
         let tokenized = TokenizedSplit {

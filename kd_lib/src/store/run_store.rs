@@ -13,6 +13,7 @@ use crate::data::batch::eval_batches;
 use crate::data::{Corpus, Split, Tokenizer};
 use crate::device::{self, Environment};
 use crate::evaluation::{self, Scores};
+use crate::models::hidden_width;
 use crate::training::{
     PooledStates, ProgressCallback, TrainData, TrainingOutcome, progress, state,
 };
@@ -165,7 +166,7 @@ impl RunStore {
         let built = model_factory::build_model(&plan, &tokenizer)?;
         let mut states = Vec::new();
         for layer in layers {
-            let width = model_factory::hidden_width(built.model.as_ref(), layer, "teacher")?;
+            let width = hidden_width(built.model.as_ref(), layer, "teacher")?;
             states.push(PooledStates::zeros(width as usize));
         }
         Ok(states)
