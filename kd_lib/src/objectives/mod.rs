@@ -9,6 +9,7 @@ pub mod dist;
 pub mod dkd;
 pub mod kd;
 pub mod kd_as_published;
+pub mod kd_standardized;
 pub mod logit_mse;
 
 pub use cross_entropy::CrossEntropy;
@@ -16,6 +17,7 @@ pub use dist::Dist;
 pub use dkd::Dkd;
 pub use kd::Kd;
 pub use kd_as_published::KdAsPublished;
+pub use kd_standardized::KdStandardized;
 pub use logit_mse::LogitMse;
 
 use crate::models::ModelOutput;
@@ -132,6 +134,8 @@ pub enum ObjectiveConfig {
     Dist(Dist),
     /// The published experiment's loss.
     KdAsPublished(KdAsPublished),
+    /// Sun et al. 2024.
+    KdStandardized(KdStandardized),
     /// A loss that a notebook or another crate defines.
     Custom(CustomObjective),
 }
@@ -149,6 +153,7 @@ impl ObjectiveConfig {
             ObjectiveConfig::Dkd(loss) => Ok(loss),
             ObjectiveConfig::Dist(loss) => Ok(loss),
             ObjectiveConfig::KdAsPublished(loss) => Ok(loss),
+            ObjectiveConfig::KdStandardized(loss) => Ok(loss),
             ObjectiveConfig::Custom(custom) => custom.objective(),
         }
     }
@@ -158,6 +163,7 @@ impl ObjectiveConfig {
         match self {
             ObjectiveConfig::Kd(Kd { temperature, .. })
             | ObjectiveConfig::KdAsPublished(KdAsPublished { temperature, .. })
+            | ObjectiveConfig::KdStandardized(KdStandardized { temperature, .. })
             | ObjectiveConfig::Dkd(Dkd { temperature, .. })
             | ObjectiveConfig::Dist(Dist { temperature, .. }) => Some(*temperature),
             ObjectiveConfig::CrossEntropy(_)
@@ -171,6 +177,7 @@ impl ObjectiveConfig {
         match &mut self {
             ObjectiveConfig::Kd(Kd { temperature, .. })
             | ObjectiveConfig::KdAsPublished(KdAsPublished { temperature, .. })
+            | ObjectiveConfig::KdStandardized(KdStandardized { temperature, .. })
             | ObjectiveConfig::Dkd(Dkd { temperature, .. })
             | ObjectiveConfig::Dist(Dist { temperature, .. }) => *temperature = value,
             ObjectiveConfig::CrossEntropy(_)

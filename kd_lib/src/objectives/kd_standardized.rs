@@ -1,0 +1,60 @@
+//! Logit standardization in knowledge distillation (Sun et al. 2024, "Logit Standardization in
+//! Knowledge Distillation", equation 6 and algorithm 1): logits are standardized per row before the
+//! softmax, so that the student need not match the teacher's scale.
+
+use super::{
+    Loss, LossInputs, Objective, check_temperature, check_weights, kl_divergence,
+    softened_log_probabilities,
+};
+use crate::Result;
+use serde::{Deserialize, Serialize};
+use tch::Tensor;
+
+/// Added to a row's standard deviation: equal logits have none.
+const EPS: f64 = 1e-7;
+
+/// `hard_weight · CE(s, y) + soft_weight · T² · KL(softmax(Z(t)/T) ‖ softmax(Z(s)/T))` with the
+/// z-score `Z(x) = (x − mean(x)) / std(x)` of a row. T is the base temperature: each row's
+/// temperature is T times its standard deviation.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KdStandardized {
+    /// T, above 0.
+    pub temperature: f64,
+    /// Weight of the hard loss.
+    pub hard_weight: f64,
+    /// Weight of the soft loss.
+    pub soft_weight: f64,
+}
+
+impl Objective for KdStandardized {
+    fn validate(&self) -> Result<()> {
+        check_temperature(self.temperature)?;
+        check_weights(&[
+            ("soft_weight", self.soft_weight),
+            ("hard_weight", self.hard_weight),
+        ])
+    }
+
+    fn loss(&self, inputs: &LossInputs) -> Result<Loss> {
+        let temperature = self.temperature;
+        let student = standardize(&inputs.student_logits());
+        let teacher = standardize(&inputs.teacher_logits()?);
+        let rows = student.size()[0] as f64;
+        let student = softened_log_probabilities(&student, temperature);
+        let teacher = softened_log_probabilities(&teacher, temperature);
+        let soft = kl_divergence(&student, &teacher) * (temperature * temperature / rows);
+        let hard = inputs.hard_loss();
+        let total = &hard * self.hard_weight + &soft * self.soft_weight;
+        Ok(Loss { total, hard, soft })
+    }
+}
+
+/// Each row of logits `[batch, classes]` with mean 0 and standard deviation 1. The deviation is the
+/// unbiased one, as in the paper's published code.
+fn standardize(logits: &Tensor) -> Tensor {
+    let last = [-1i64];
+    let mean = logits.mean_dim(last.as_slice(), true, logits.kind());
+    let deviation = logits.std_dim(last.as_slice(), true, true);
+    (logits - mean) / (deviation + EPS)
+}
