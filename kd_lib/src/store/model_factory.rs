@@ -89,12 +89,13 @@ pub(crate) fn build_data(
         lines: plan.corpus.train.iter().map(|e| e.line).collect(),
     };
     if !teachers.is_empty() {
-        let ensemble = plan.recipe.ensemble.as_ref();
-        let logits = teacher_logits::ensemble_logits(ensemble, teachers, &texts, progress)?;
-        data.teacher_logits = Some(logits);
+        // The states first: the pass that computes them caches the logits too.
         let layers = plan.recipe.objective.objective()?.hidden_layers().teacher;
         data.teacher_hidden =
             teacher_logits::pooled_states(&teachers[0], &layers, &texts, progress)?;
+        let ensemble = plan.recipe.ensemble.as_ref();
+        let logits = teacher_logits::ensemble_logits(ensemble, teachers, &texts, progress)?;
+        data.teacher_logits = Some(logits);
     }
     Ok(data)
 }

@@ -155,7 +155,9 @@ pub fn pooled_states(
             .max()
             .unwrap_or(0);
         compute(teacher, layers, &missing, progress, &mut |keys, output| {
-            logits.write_part(&folder, &prefix, keys, &output.logits)?;
+            if !logits.has_rows(keys)? {
+                logits.write_part(&folder, &prefix, keys, &output.logits)?;
+            }
             for (layer, states) in layers.iter().zip(&output.hidden) {
                 StateCache::write_part(&folder, *layer, &weights, number, keys, states)?;
             }
@@ -262,6 +264,13 @@ impl Cache {
             }
         }
         Ok(cache)
+    }
+
+    /// Whether the logits of all these texts are cached.
+    fn has_rows(&self, keys: &Tensor) -> Result<bool> {
+        let keys = Vec::<i64>::try_from(keys.view(-1))?;
+        let mut keys = keys.chunks_exact(2);
+        Ok(keys.all(|key| self.rows.contains_key(&[key[0], key[1]])))
     }
 
     fn write_part(
