@@ -7,6 +7,7 @@
 pub mod cross_entropy;
 pub mod dist;
 pub mod dkd;
+pub mod hidden_states;
 pub mod kd;
 pub mod kd_as_published;
 pub mod kd_standardized;
@@ -15,6 +16,7 @@ pub mod logit_mse;
 pub use cross_entropy::CrossEntropy;
 pub use dist::Dist;
 pub use dkd::Dkd;
+pub use hidden_states::HiddenStates;
 pub use kd::Kd;
 pub use kd_as_published::KdAsPublished;
 pub use kd_standardized::KdStandardized;
@@ -136,6 +138,8 @@ pub enum ObjectiveConfig {
     KdAsPublished(KdAsPublished),
     /// Sun et al. 2024.
     KdStandardized(KdStandardized),
+    /// Romero et al. 2015.
+    HiddenStates(HiddenStates),
     /// A loss that a notebook or another crate defines.
     Custom(CustomObjective),
 }
@@ -154,6 +158,7 @@ impl ObjectiveConfig {
             ObjectiveConfig::Dist(loss) => Ok(loss),
             ObjectiveConfig::KdAsPublished(loss) => Ok(loss),
             ObjectiveConfig::KdStandardized(loss) => Ok(loss),
+            ObjectiveConfig::HiddenStates(loss) => Ok(loss),
             ObjectiveConfig::Custom(custom) => custom.objective(),
         }
     }
@@ -164,6 +169,7 @@ impl ObjectiveConfig {
             ObjectiveConfig::Kd(Kd { temperature, .. })
             | ObjectiveConfig::KdAsPublished(KdAsPublished { temperature, .. })
             | ObjectiveConfig::KdStandardized(KdStandardized { temperature, .. })
+            | ObjectiveConfig::HiddenStates(HiddenStates { temperature, .. })
             | ObjectiveConfig::Dkd(Dkd { temperature, .. })
             | ObjectiveConfig::Dist(Dist { temperature, .. }) => Some(*temperature),
             ObjectiveConfig::CrossEntropy(_)
@@ -178,6 +184,7 @@ impl ObjectiveConfig {
             ObjectiveConfig::Kd(Kd { temperature, .. })
             | ObjectiveConfig::KdAsPublished(KdAsPublished { temperature, .. })
             | ObjectiveConfig::KdStandardized(KdStandardized { temperature, .. })
+            | ObjectiveConfig::HiddenStates(HiddenStates { temperature, .. })
             | ObjectiveConfig::Dkd(Dkd { temperature, .. })
             | ObjectiveConfig::Dist(Dist { temperature, .. }) => *temperature = value,
             ObjectiveConfig::CrossEntropy(_)
