@@ -307,12 +307,16 @@ mod tests {
     // With one seed a resampled mean is nearly normal: sd of the gains over √n.
     #[test]
     fn one_seed_s_interval_and_p_are_those_of_the_normal_approximation() {
-        let baseline = vec![(0..4000).map(|i| i % 5 != 0).collect::<Vec<bool>>()];
+        let baseline = vec![
+            (0..4000)
+                .map(|i: usize| !i.is_multiple_of(5))
+                .collect::<Vec<bool>>(),
+        ];
         let better = |i: usize| {
-            if i % 40 == 0 {
+            if i.is_multiple_of(40) {
                 true
             } else {
-                i % 5 != 0 && i % 70 != 1
+                !i.is_multiple_of(5) && i % 70 != 1
             }
         };
         let ours = vec![(0..4000).map(better).collect::<Vec<bool>>()];
