@@ -77,7 +77,7 @@ fuzz: setup $(FUZZ)
 
 # The llvm engine: the other one stops threads at break points, and libtorch crashes there.
 coverage: setup $(COVER)
-	OMP_NUM_THREADS=1 PATH="$$PWD/.evcxr/tools/bin:$$PATH" cargo tarpaulin --locked -p kd_lib --include-files 'kd_lib/src/*' --engine llvm --follow-exec --fail-under 85 --timeout 600 --out json --output-dir target/coverage --target-dir target/tarpaulin
+	OMP_NUM_THREADS=1 PATH="$$PWD/.evcxr/tools/bin:$$PATH" cargo tarpaulin --locked -p kd_lib -p kd --include-files 'kd_lib/src/*' --engine llvm --follow-exec --fail-under 85 --timeout 600 --out json --output-dir target/coverage --target-dir target/tarpaulin
 
 bench: setup corpus
 	cargo bench --locked --profile dev -p kd_lib --bench steps
