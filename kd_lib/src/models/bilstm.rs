@@ -11,17 +11,14 @@ use super::layers::{
 };
 use super::{
     Architecture, Classifier, ForwardPass, ModelOutput, ModelSizes, Params, Perturbation,
-    TokenizerTexts,
+    TokenizerTexts, check_dropout, check_embedding_init_std, check_vocab_size, check_width,
 };
+use crate::Result;
 use crate::data::{Batch, CharTokenizer, DataConfig, Tokenizer, Vocabulary};
 use crate::precision::{self, Precision};
-use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
-
-/// Widest layer: a larger number is a typing error.
-const MAX_WIDTH: i64 = 10_000;
 
 /// A BiLSTM's `[model]` settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,40 +50,11 @@ pub struct BiLstmSettings {
 
 impl Architecture for BiLstmSettings {
     fn validate(&self, _: &DataConfig) -> Result<()> {
-        for (key, width) in [
-            ("model.embedding_dim", self.embedding_dim),
-            ("model.hidden_size", self.hidden_size),
-        ] {
-            if !(1..=MAX_WIDTH).contains(&width) {
-                return Err(Error::recipe(key, width.to_string(), "choose 1 to 10,000"));
-            }
-        }
-        if self.vocab_size < 3 {
-            let fix = "choose 3 or more: padding and unknown characters take two entries";
-            return Err(Error::recipe(
-                "model.vocab_size",
-                self.vocab_size.to_string(),
-                fix,
-            ));
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            let fix = "choose 0 or more, below 1";
-            return Err(Error::recipe(
-                "model.dropout",
-                self.dropout.to_string(),
-                fix,
-            ));
-        }
-        let std = self.embedding_init_std.unwrap_or(1.0);
-        if !(std > 0.0 && std.is_finite()) {
-            let fix = "choose a number above 0";
-            return Err(Error::recipe(
-                "model.embedding_init_std",
-                std.to_string(),
-                fix,
-            ));
-        }
-        Ok(())
+        check_width("model.embedding_dim", self.embedding_dim)?;
+        check_width("model.hidden_size", self.hidden_size)?;
+        check_vocab_size(self.vocab_size)?;
+        check_dropout(self.dropout)?;
+        check_embedding_init_std(self.embedding_init_std.unwrap_or(1.0))
     }
 
     fn checkpoint(&self) -> Option<&str> {

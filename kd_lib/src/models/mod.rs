@@ -248,3 +248,45 @@ impl PartialEq for CustomModel {
         (&self.name, self.version, &self.settings) == (&other.name, other.version, &other.settings)
     }
 }
+
+/// Widest layer: a larger number is a typing error.
+const MAX_WIDTH: i64 = 10_000;
+
+/// Refuses a layer without units, or a width that can only be a typing error.
+pub fn check_width(key: &str, width: i64) -> Result<()> {
+    if (1..=MAX_WIDTH).contains(&width) {
+        return Ok(());
+    }
+    Err(Error::recipe(key, width.to_string(), "choose 1 to 10,000"))
+}
+
+/// Refuses a vocabulary without room for a character beside padding and `<UNK>`.
+pub fn check_vocab_size(size: usize) -> Result<()> {
+    if size >= 3 {
+        return Ok(());
+    }
+    let fix = "choose 3 or more: padding and unknown characters take two entries";
+    Err(Error::recipe("model.vocab_size", size.to_string(), fix))
+}
+
+/// Refuses a dropout that is not a probability below 1.
+pub fn check_dropout(dropout: f64) -> Result<()> {
+    if (0.0..1.0).contains(&dropout) {
+        return Ok(());
+    }
+    let fix = "choose 0 or more, below 1";
+    Err(Error::recipe("model.dropout", dropout.to_string(), fix))
+}
+
+/// Refuses a standard deviation of 0 or below, or one that is not finite.
+pub fn check_embedding_init_std(std: f64) -> Result<()> {
+    if std > 0.0 && std.is_finite() {
+        return Ok(());
+    }
+    let fix = "choose a number above 0";
+    Err(Error::recipe(
+        "model.embedding_init_std",
+        std.to_string(),
+        fix,
+    ))
+}

@@ -135,7 +135,8 @@ impl Params {
         write_tensors(path, self.iter().map(|p| (p.name.clone(), &p.master)))
     }
 
-    /// Replaces the weights by a file's; names and shapes must agree, and nothing is changed before all do.
+    /// Replaces the weights by a file's; names and shapes must agree, and nothing is changed before
+    /// all do.
     pub fn read(&self, path: &Path) -> Result<()> {
         self.assign(path, &mut TensorFile::read(path)?, "")
     }

@@ -6,7 +6,7 @@ use super::checkpoint::Checkpoint;
 use super::layers::{Linear, Mode, embed_tokens, mean_over_tokens, new_linear, uniform};
 use super::{
     Architecture, Classifier, ForwardPass, ModelOutput, ModelSizes, Params, Perturbation,
-    TokenizerTexts,
+    TokenizerTexts, check_dropout, check_embedding_init_std, check_vocab_size, check_width,
 };
 use crate::data::{Batch, CharTokenizer, DataConfig, Tokenizer, Vocabulary};
 use crate::precision::{self, Precision};
@@ -14,8 +14,6 @@ use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-/// Widest layer: a larger number is a typing error.
-const MAX_WIDTH: i64 = 10_000;
 /// Widest filter in characters.
 const MAX_FILTER: i64 = 64;
 
@@ -40,14 +38,8 @@ pub struct TextCnnSettings {
 
 impl Architecture for TextCnnSettings {
     fn validate(&self, _: &DataConfig) -> Result<()> {
-        for (key, width) in [
-            ("model.embedding_dim", self.embedding_dim),
-            ("model.num_filters", self.num_filters),
-        ] {
-            if !(1..=MAX_WIDTH).contains(&width) {
-                return Err(Error::recipe(key, width.to_string(), "choose 1 to 10,000"));
-            }
-        }
+        check_width("model.embedding_dim", self.embedding_dim)?;
+        check_width("model.num_filters", self.num_filters)?;
         let widths = &self.filter_widths;
         if widths.is_empty() || widths.iter().any(|w| !(1..=MAX_FILTER).contains(w)) {
             let fix = "give one width or more, each from 1 to 64 characters";
@@ -57,32 +49,9 @@ impl Architecture for TextCnnSettings {
                 fix,
             ));
         }
-        if self.vocab_size < 3 {
-            let fix = "choose 3 or more: padding and unknown characters take two entries";
-            return Err(Error::recipe(
-                "model.vocab_size",
-                self.vocab_size.to_string(),
-                fix,
-            ));
-        }
-        if !(0.0..1.0).contains(&self.dropout) {
-            let fix = "choose 0 or more, below 1";
-            return Err(Error::recipe(
-                "model.dropout",
-                self.dropout.to_string(),
-                fix,
-            ));
-        }
-        let std = self.embedding_init_std.unwrap_or(1.0);
-        if !(std > 0.0 && std.is_finite()) {
-            let fix = "choose a number above 0";
-            return Err(Error::recipe(
-                "model.embedding_init_std",
-                std.to_string(),
-                fix,
-            ));
-        }
-        Ok(())
+        check_vocab_size(self.vocab_size)?;
+        check_dropout(self.dropout)?;
+        check_embedding_init_std(self.embedding_init_std.unwrap_or(1.0))
     }
 
     fn tokenizer(
