@@ -1,7 +1,7 @@
-# make reproduce   bare machine → notebook 00 executed, its table filled
+# make reproduce   fresh checkout → notebook 00 executed, its table filled
 # make reproduce PROFILE=quick   … → every notebook, every row of the tables, sized for two cores
 # make reproduce PROFILE=full    … → the same on whole corpora
-# make test        bare machine → all tests
+# make test        fresh checkout → all tests
 # make lab         JupyterLab with the kernel
 # make check       formatting, lints, documentation, licences
 # make bench       speed of each part, beside PyTorch doing the same

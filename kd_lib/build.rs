@@ -1,5 +1,6 @@
-//! Tells the linker where libtorch lies, so that the crate's own binaries and tests start in a plain
-//! shell. Dependents (a notebook cell) set `LD_LIBRARY_PATH` instead: link arguments do not propagate.
+//! Tells the linker where libtorch lies, so that the crate's own binaries and tests start in a
+//! plain shell. Dependents (a notebook cell) set `LD_LIBRARY_PATH` instead: link arguments do not
+//! propagate.
 fn main() {
     println!("cargo::rerun-if-env-changed=LIBTORCH");
     if let Ok(libtorch) = std::env::var("LIBTORCH") {

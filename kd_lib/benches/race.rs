@@ -1,11 +1,11 @@
-//! The speed of kd_lib beside PyTorch on the same batches. The programs take turns, one round each, so
-//! that timing noise affects all alike. Prints a table with the processor's name.
+//! The speed of kd_lib beside PyTorch on the same batches. The programs take turns, one round each,
+//! so that timing noise affects all alike. Prints a table with the processor's name.
 //!
 //!     cargo bench --profile dev -p kd_lib --bench race -- CORPUS [ROUNDS [PRECISION]]
 //!
-//! Each program is a process that reads a number of batches and prints the seconds, the texts and its
-//! largest memory. Those in Python are in `benches/peer`; ours is this program, started again with
-//! `contend`.
+//! Each program is a process that reads a number of batches and prints the seconds, the texts and
+//! its largest memory. Those in Python are in `benches/peer`; ours is this program, started again
+//! with `contend`.
 
 mod common;
 #[path = "race/first.rs"]
@@ -263,9 +263,9 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The time of the temperature study (two epochs of the teacher, four temperatures of six epochs each),
-/// extrapolated from the measured speeds: ours, where the teacher's logits are computed once, and the
-/// original's, where they are computed again for every batch of every epoch.
+/// The time of the temperature study (two epochs of the teacher, four temperatures of six epochs
+/// each), extrapolated from the measured speeds: ours, where the teacher's logits are computed
+/// once, and the original's, where they are computed again for every batch of every epoch.
 fn temperature_study(speeds: &[[f64; 3]], texts: f64) -> String {
     let seconds = |which: usize, work: usize, times: f64| times * texts / speeds[work][which];
     let [student, teacher, logits] = [0, 1, 3];

@@ -70,7 +70,8 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// Prints one line of the table: the preparation of corpus, token ids and transfer set, then updates.
+/// Prints one line of the table: the preparation of corpus, token ids and transfer set, then
+/// updates.
 fn measure(corpus: &Path, lines: usize, augmented: usize) -> Result<()> {
     let mut corpus = Corpus::open(corpus)?;
     corpus.train = repeated(&corpus.train, lines);

@@ -1,6 +1,6 @@
-//! Times by criterion: updates of the student, the teacher and the distilled student; logits of texts
-//! with either model; one prediction, with and without loading the model. The comparison with PyTorch
-//! is in `race`.
+//! Times by criterion: updates of the student, the teacher and the distilled student; logits of
+//! texts with either model; one prediction, with and without loading the model. The comparison with
+//! PyTorch is in `race`.
 //!
 //!     cargo bench --profile dev -p kd_lib --bench steps -- [FILTER]
 

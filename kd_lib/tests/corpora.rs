@@ -1,5 +1,5 @@
-//! Corpus folders: the three formats, the counts of data quality, and errors that name the file, the
-//! line, the value and the fix.
+//! Corpus folders: the three formats, the counts of data quality, and errors that name the file,
+//! the line, the value and the fix.
 
 use kd_lib::data::batch::epoch_batches;
 use kd_lib::data::data_quality::SplitCounts;
@@ -58,7 +58,8 @@ fn all_three_formats_give_the_same_examples() {
             ("x.test.txt", label),
         ],
     );
-    let csv = "label,text\nsports,\"足球\n赛\"\nrealty,\"房价\"\n".as_bytes(); // a text of two lines becomes one
+    // A text of two lines becomes one.
+    let csv = "label,text\nsports,\"足球\n赛\"\nrealty,\"房价\"\n".as_bytes();
     write(
         folders[2].path(),
         &[
@@ -177,13 +178,15 @@ fn real_headlines_have_the_known_leaks() {
     let found = corpus.data_quality();
     assert_eq!([corpus.dev.len(), corpus.test.len()], [10_000, 10_000]);
     assert_eq!(found.dev_in_test, 9);
-    // 40,000 of the public 180,000 training lines: 42 texts recur in dev and 42 in test, several more than once.
+    // 40,000 of the public 180,000 training lines: 42 texts recur in dev and 42 in test, several
+    // more than once.
     if corpus.train.len() == 40_000 {
         assert_eq!((found.train_in_dev, found.train_in_test), (76, 68));
     }
     let vocabulary = Path::new(&data).join("cnews/cnews.vocab.txt");
     if vocabulary.exists() {
-        assert_eq!(Vocabulary::read(&vocabulary).unwrap().entries().len(), 5001); // its last line has no line feed
+        // Its last line has no line feed.
+        assert_eq!(Vocabulary::read(&vocabulary).unwrap().entries().len(), 5001);
     }
 }
 

@@ -1,5 +1,5 @@
-//! CUDA can be used although the linker drops its library: it is loaded on request and not before. On
-//! a machine with a GPU, gradients equal those of the CPU, and runs train in every precision.
+//! CUDA can be used although the linker drops its library: it is loaded on request and not before.
+//! On a machine with a GPU, gradients equal those of the CPU, and runs train in every precision.
 
 mod common;
 

@@ -1,5 +1,5 @@
-//! A model and an objective that this file defines, not the library: they train, they enter the run's
-//! id by name, version and settings, and a program without them refuses the run.
+//! A model and an objective that this file defines, not the library: they train, they enter the
+//! run's id by name, version and settings, and a program without them refuses the run.
 
 mod common;
 

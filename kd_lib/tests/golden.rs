@@ -1,7 +1,7 @@
-//! A hundred updates of a small student, compared with a recorded curve. The comparison is exact if the
-//! processor, the threads and libtorch are the same, and within a thousandth elsewhere. After a change
-//! that is meant to change numbers, `KD_GOLDEN=write cargo test -p kd_lib --test golden` records the
-//! curve again.
+//! A hundred updates of a small student, compared with a recorded curve. The comparison is exact if
+//! the processor, the threads and libtorch are the same, and within a thousandth elsewhere. After a
+//! change that is meant to change numbers, `KD_GOLDEN=write cargo test -p kd_lib --test golden`
+//! records the curve again.
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! The gradients of an accumulation group match their definitions. Every combination of model,
-//! accumulation, precision, objective and adversarial training trains, and the curve shows that each
-//! part acted.
+//! accumulation, precision, objective and adversarial training trains, and the curve shows that
+//! each part acted.
 
 mod common;
 
@@ -30,7 +30,8 @@ const KD: Kd = Kd {
     soft_weight: 0.5,
 };
 
-/// Mean of word vectors, squared so that the loss is not linear in them, → linear; in f64, without dropout.
+/// Mean of word vectors, squared so that the loss is not linear in them, → linear; in f64, without
+/// dropout.
 #[derive(Debug)]
 struct Toy {
     params: Params,
@@ -174,9 +175,9 @@ fn the_clean_pass_of_adversarial_training_is_the_ordinary_pass() {
     assert_eq!(loss(Some(FGM)), loss(None));
 }
 
-/// The gradients of a group under adversarial training, from the definition. Each micro-batch adds its
-/// share of the clean gradient and of the gradient at E + r. Each step adds `alpha` times the direction
-/// of the gradient at E + r to r, and projects r onto ‖r‖ ≤ `epsilon`.
+/// The gradients of a group under adversarial training, from the definition. Each micro-batch adds
+/// its share of the clean gradient and of the gradient at E + r. Each step adds `alpha` times the
+/// direction of the gradient at E + r to r, and projects r onto ‖r‖ ≤ `epsilon`.
 fn expected_gradients(
     toy: &Toy,
     data: &TrainData,

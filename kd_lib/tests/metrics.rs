@@ -60,7 +60,8 @@ fn fit_temperature_finds_temperatures_above_and_below_one() {
         );
         assert!((found - f64::from(gap) / 3f64.ln()).abs() < 1e-5, "{found}");
     }
-    // Logits of several sizes: at the temperature found, the likelihood is higher than a hundredth to either side.
+    // Logits of several sizes: at the temperature found, the likelihood is higher than a hundredth
+    // to either side.
     let (z, labels) = (
         array![
             [3f32, 0.0, -1.0],

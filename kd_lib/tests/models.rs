@@ -1,5 +1,5 @@
-//! What the networks do beyond matching a reference: dropout acts in training alone, bf16 is close to
-//! fp32 and trains, and checkpoints of other architectures are refused.
+//! What the networks do beyond matching a reference: dropout acts in training alone, bf16 is close
+//! to fp32 and trains, and checkpoints of other architectures are refused.
 
 mod common;
 
@@ -157,7 +157,8 @@ fn layer_norms_named_gamma_and_beta_load() {
 #[test]
 fn dropout_drops_its_share_at_every_position_and_keeps_the_mean() {
     tch::manual_seed(3);
-    let ones = Tensor::ones([100_000, 4], (tch::Kind::Float, Device::Cpu)); // four positions share one draw
+    // Four positions share one draw.
+    let ones = Tensor::ones([100_000, 4], (tch::Kind::Float, Device::Cpu));
     for p in [0.1, 0.3, 0.5] {
         let dropped = Mode::Train.dropout(&ones, p);
         let share =

@@ -84,7 +84,8 @@ fn dkd_weighs_the_target_class_and_the_others_separately() {
 
 #[test]
 fn the_parts_of_dkd_sum_to_the_kl_divergence() {
-    // Equation 5 of the paper: KL = target part + (1 − teacher's probability of the target) · part among the others.
+    // Equation 5 of the paper: KL = target part + (1 − teacher's probability of the target) · part
+    // among the others.
     let textbook =
         |row: usize| divergence(&softened(TEACHER[row], 1.0), &softened(STUDENT[row], 1.0));
     for (row, label) in LABELS.iter().enumerate() {

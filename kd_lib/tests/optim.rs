@@ -1,5 +1,5 @@
-//! The parts of the optimizer against manual computation, and the loss scale. The comparison of fifty
-//! steps with PyTorch is in `parity.rs`.
+//! The parts of the optimizer against manual computation, and the loss scale. The comparison of
+//! fifty steps with PyTorch is in `parity.rs`.
 
 use kd_lib::models::Params;
 use kd_lib::precision::Precision;
@@ -50,7 +50,8 @@ fn two_steps_match_the_manual_computation() {
     let (params, gradients) = (params(), gradients(2.0, -4.0));
     let mut optimizer = AdamW::new(SETTINGS, &params);
     optimizer.step(&gradients, 0.1, None);
-    // First step: the corrected moments are g and g², so the step is lr · g / (|g| + ε); decay takes lr · 0.5 first.
+    // First step: the corrected moments are g and g², so the step is lr · g / (|g| + ε); decay
+    // takes lr · 0.5 first.
     let first = [0.95 - 0.1 * 2.0 / 2.25, 1.0 + 0.1 * 4.0 / 4.25];
     near(values(&params)[0], first[0]);
     near(values(&params)[1], first[1]);

@@ -1,5 +1,5 @@
-//! What holds for the project as a whole: one version of everything, dependencies that point one way,
-//! READMEs that state the same, and a search that did not see the test split.
+//! What holds for the project as a whole: one version of everything, dependencies that point one
+//! way, READMEs that state the same, and a search that did not see the test split.
 
 mod common;
 

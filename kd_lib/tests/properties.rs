@@ -18,7 +18,8 @@ fn file(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     path
 }
 
-/// Bytes that are almost a corpus: tabs, digits, quotes, line ends and broken UTF-8 among Chinese characters.
+/// Bytes that are almost a corpus: tabs, digits, quotes, line ends and broken UTF-8 among Chinese
+/// characters.
 fn almost_lines() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         Just(b"\t".to_vec()),
@@ -37,7 +38,11 @@ fn almost_lines() -> impl Strategy<Value = Vec<u8>> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 400,
+        failure_persistence: None,
+        ..ProptestConfig::default()
+    })]
 
     #[test]
     fn a_corpus_file_is_read_or_its_error_names_it(bytes in almost_lines()) {
@@ -47,7 +52,8 @@ proptest! {
         for format in [FileFormat::LabelText, FileFormat::TextIndex, FileFormat::Csv] {
             match read_examples(&path, format, &labels) {
                 Ok(examples) => {
-                    prop_assert!(!examples.is_empty() && examples.iter().all(|e| e.label < 2 && e.line > 0));
+                    prop_assert!(!examples.is_empty());
+                    prop_assert!(examples.iter().all(|e| e.label < 2 && e.line > 0));
                     prop_assert!(examples.iter().all(|e| !e.text.contains(char::is_control)));
                 }
                 Err(error) => prop_assert!(error.to_string().contains("train.txt"), "{error}"),
@@ -64,15 +70,22 @@ proptest! {
     fn written_lines_are_read_back(texts in vec(("[^\\p{C}\t]{1,20}", 0usize..2), 1..20)) {
         let folder = tempfile::tempdir().unwrap();
         let labels = ["a".to_owned(), "b".to_owned()];
-        let lines: String = texts.iter().map(|(text, label)| format!("{text}\t{label}\r\n")).collect();
+        let line = |(text, label): &(String, usize)| format!("{text}\t{label}\r\n");
+        let lines: String = texts.iter().map(line).collect();
         let path = file(folder.path(), "train.txt", lines.as_bytes());
         let read = read_examples(&path, FileFormat::TextIndex, &labels).unwrap();
-        let expected: Vec<(String, usize)> = texts.iter().map(|(t, l)| (t.trim().to_owned(), *l)).collect();
+        let expected: Vec<(String, usize)> = texts
+            .iter()
+            .map(|(text, label)| (text.trim().to_owned(), *label))
+            .collect();
         prop_assert_eq!(read.into_iter().map(|e| (e.text, e.label)).collect::<Vec<_>>(), expected);
     }
 
     #[test]
-    fn a_vocabulary_and_its_file_encode_texts_alike(texts in vec("\\PC{0,30}", 1..10), size in 3usize..60) {
+    fn a_vocabulary_and_its_file_encode_texts_alike(
+        texts in vec("\\PC{0,30}", 1..10),
+        size in 3usize..60,
+    ) {
         let folder = tempfile::tempdir().unwrap();
         let built = Vocabulary::build(texts.iter().map(String::as_str), size);
         built.write(&folder.path().join("vocab.txt")).unwrap();
@@ -80,12 +93,18 @@ proptest! {
         for text in &texts {
             let ids = built.encode(text);
             prop_assert_eq!(&ids, &read.encode(text));
-            prop_assert!(!ids.is_empty() && ids.iter().all(|&id| id > 0 && (id as usize) < built.entries().len()));
+            let entries = built.entries().len();
+            prop_assert!(!ids.is_empty());
+            prop_assert!(ids.iter().all(|&id| id > 0 && (id as usize) < entries));
         }
     }
 
     #[test]
-    fn truncation_keeps_the_special_tokens_and_never_more_than_allowed(length in 0usize..60, max in 2usize..40, tail: bool) {
+    fn truncation_keeps_the_special_tokens_and_never_more_than_allowed(
+        length in 0usize..60,
+        max in 2usize..40,
+        tail: bool,
+    ) {
         let truncation = if tail { Truncation::HeadTail } else { Truncation::Head };
         let kept = truncation.apply((0..length).collect(), max, SpecialTokens::BERT);
         prop_assert_eq!(kept.len(), length.min(max));
@@ -94,8 +113,16 @@ proptest! {
     }
 
     #[test]
-    fn an_epoch_holds_every_row_once(lengths in vec(1usize..40, 1..300), size in 1usize..40, seed: u64, number in 0usize..9) {
-        let split = TokenizedSplit { ids: lengths.iter().map(|&n| vec![1; n]).collect(), ..TokenizedSplit::default() };
+    fn an_epoch_holds_every_row_once(
+        lengths in vec(1usize..40, 1..300),
+        size in 1usize..40,
+        seed: u64,
+        number in 0usize..9,
+    ) {
+        let split = TokenizedSplit {
+            ids: lengths.iter().map(|&n| vec![1; n]).collect(),
+            ..TokenizedSplit::default()
+        };
         for group_by_length in [true, false] {
             let batches = epoch_batches(&split, size, group_by_length, seed, number);
             prop_assert!(batches.iter().all(|b| !b.is_empty() && b.len() <= size));
@@ -106,7 +133,11 @@ proptest! {
     }
 
     #[test]
-    fn a_tensor_file_of_any_bytes_is_read_or_refused(bytes in vec(any::<u8>(), 0..200), at in 0usize..120, value: u8) {
+    fn a_tensor_file_of_any_bytes_is_read_or_refused(
+        bytes in vec(any::<u8>(), 0..200),
+        at in 0usize..120,
+        value: u8,
+    ) {
         let folder = tempfile::tempdir().unwrap();
         let path = file(folder.path(), "model.safetensors", &bytes);
         prop_assert!(TensorFile::read(&path).is_err());
@@ -120,11 +151,16 @@ proptest! {
     }
 
     #[test]
-    fn a_recipe_of_any_text_is_read_or_refused(text in "\\PC{0,80}", setting in "[a-z.]{0,12}=?\\PC{0,12}") {
+    fn a_recipe_of_any_text_is_read_or_refused(
+        text in "\\PC{0,80}",
+        setting in "[a-z.]{0,12}=?\\PC{0,12}",
+    ) {
         let folder = tempfile::tempdir().unwrap();
         let path = file(folder.path(), "recipe.toml", text.as_bytes());
-        prop_assert!(Recipe::read(&path, "full", &[]).is_err(), "no such text is a complete recipe");
-        let student = Path::new(env!("CARGO_MANIFEST_DIR")).join("../notebooks/recipes/student.toml");
+        let read = Recipe::read(&path, "full", &[]);
+        prop_assert!(read.is_err(), "no such text is a complete recipe");
+        let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let student = crate_folder.join("../notebooks/recipes/student.toml");
         let _ = Recipe::read(student, "full", &[setting]); // no panic
     }
 }

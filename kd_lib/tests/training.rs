@@ -1,5 +1,5 @@
-//! Complete runs, small enough for a test: found again, resumed to the same bytes, distilled from cached
-//! logits of a teacher.
+//! Complete runs, small enough for a test: found again, resumed to the same bytes, distilled from
+//! cached logits of a teacher.
 
 mod common;
 

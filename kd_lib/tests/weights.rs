@@ -1,5 +1,5 @@
-//! Weight files: the package's archive and safetensors, valid and damaged. Whatever the bytes are, the
-//! result is a tensor or an error, never a panic.
+//! Weight files: the package's archive and safetensors, valid and damaged. Whatever the bytes are,
+//! the result is a tensor or an error, never a panic.
 
 #[path = "../examples/convert_e5.rs"]
 #[allow(dead_code)] // its main
@@ -86,7 +86,8 @@ fn an_archive_becomes_bert_tensors() {
     );
     let named: HashMap<&str, &Tensor> = tensors.iter().map(|(n, t)| (n.as_str(), t)).collect();
     let word = Vec::<Vec<f32>>::try_from(named["embeddings.word_embeddings.weight"]).unwrap();
-    assert_eq!((word.len(), word[0][0], word[0][16]), (3, 2.0, -2.0)); // 12 − 8 = 4, 4 − 8 = −4, times 0.5
+    // 12 − 8 = 4, 4 − 8 = −4, times 0.5.
+    assert_eq!((word.len(), word[0][0], word[0][16]), (3, 2.0, -2.0));
     assert_eq!(
         named["encoder.layer.0.intermediate.dense.weight"].size(),
         [64, 32]

@@ -57,7 +57,7 @@ pub enum Verb {
         profile: String,
         /// Override a setting of the students, or with `teacher.` in front one of the teacher
         /// (teacher.model.checkpoint=my-bert). `data.` and `device` settings go to all three;
-        /// `objective`, `ensemble` and `transfer` go to the distilled student alone.
+        /// `objective`, `ensemble` and `transfer` go to the distilled student only.
         #[arg(long, value_name = "KEY=VALUE")]
         set: Vec<String>,
         /// Another seed for both students.

@@ -8,7 +8,7 @@ use std::path::Path;
 /// Settings that go to all three recipes: there is one corpus, and one machine.
 const SHARED: [&str; 2] = ["data.", "device="];
 
-/// Settings that go to the distilled student alone.
+/// Settings that go to the distilled student only.
 const DISTILLED_ONLY: [&str; 4] = [
     "objective",
     "ensemble",

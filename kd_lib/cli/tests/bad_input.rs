@@ -1,5 +1,5 @@
-//! Mistakes of a user, one at a time: `kd` exits with an error that names the file, the line, the value
-//! and the fix, and writes nothing.
+//! Mistakes of a user, one at a time: `kd` exits with an error that names the file, the line, the
+//! value and the fix, and writes nothing.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;

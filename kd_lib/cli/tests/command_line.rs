@@ -1,5 +1,5 @@
-//! `kd` as a user meets it: runs from the shell, predictions in order, errors with a fix and a non-zero
-//! exit code.
+//! `kd` as a user meets it: runs from the shell, predictions in order, errors with a fix and a
+//! non-zero exit code.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
@@ -290,7 +290,7 @@ fn kd_distill_trains_teacher_student_and_distilled_student() {
     assert_eq!(
         runs(),
         4,
-        "augmentation concerns the distilled student alone"
+        "augmentation concerns the distilled student only"
     );
     let (before, wrong) = (runs(), distill("model.checkpoint=my-bert"));
     let error = text(&wrong.stderr);

@@ -8,7 +8,7 @@ use kd_lib::store::Recipe;
 use program::{kd_output, text};
 
 /// `student.toml` of version 0.1, with a comment behind a renamed key.
-const STUDENT: &str = r#"# The student alone: a BiLSTM over characters, trained on the labels.
+const STUDENT: &str = r#"# The student without distillation: a BiLSTM over characters, trained on the labels.
 #   kd run notebooks/recipes/student.toml
 name = "bilstm"
 
@@ -36,7 +36,7 @@ clip = 1.0
 "#;
 
 /// The same with this version's keys.
-const CONVERTED: &str = r#"# The student alone: a BiLSTM over characters, trained on the labels.
+const CONVERTED: &str = r#"# The student without distillation: a BiLSTM over characters, trained on the labels.
 #   kd run notebooks/recipes/student.toml
 name = "bilstm"
 

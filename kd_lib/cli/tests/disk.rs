@@ -1,6 +1,7 @@
-//! Nothing is lost on a failing disk: `kd` is killed at points around its saving, and runs on a disk that
-//! becomes full. A small library that is preloaded into the process (`disk/disk.c`) simulates the disk.
-//! Some points are tried, spread over the run; with `KD_KILLS` set (`make soak`) all of them.
+//! Nothing is lost on a failing disk: `kd` is killed at points around its saving, and runs on a
+//! disk that becomes full. A small library that is preloaded into the process (`disk/disk.c`)
+//! simulates the disk. Some points are tried, spread over the run; with `KD_KILLS` set (`make
+//! soak`) all of them.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;

@@ -1,6 +1,6 @@
-//! Nothing is lost, nothing is silently different: the `kd` program is killed, asked to stop, and started
-//! several times at once. `KD_KILLS` sets the number of kills (`make soak`: 50); their moments are drawn
-//! with a fixed seed.
+//! Nothing is lost, nothing is silently different: the `kd` program is killed, asked to stop, and
+//! started several times at once. `KD_KILLS` sets the number of kills (`make soak`: 50); their
+//! moments are drawn with a fixed seed.
 
 #[path = "../../tests/common/mod.rs"]
 mod common;
@@ -267,7 +267,8 @@ fn of_six_processes_with_one_recipe_one_trains_and_all_print_its_run() {
     );
 }
 
-/// Damaged copies of a file's bytes: truncated to 16 lengths, and `flips` copies with one changed bit.
+/// Damaged copies of a file's bytes: truncated to 16 lengths, and `flips` copies with one changed
+/// bit.
 fn damaged(bytes: &[u8], flips: usize, random: &mut ChaCha8Rng) -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> = (0..16)
         .map(|n| bytes[..bytes.len() * n / 16].to_vec())
@@ -395,7 +396,8 @@ fn the_error_of_a_finished_run_with_a_damaged_file_names_the_file() {
     }
     Run::open(&run).unwrap();
     println!("{copies} damaged copies, all detected");
-    let left = run.join("state-00000001-0123456789abcdef.safetensors"); // as after a kill behind the last write
+    // As after a kill behind the last write.
+    let left = run.join("state-00000001-0123456789abcdef.safetensors");
     std::fs::write(&left, "").unwrap();
     RunStore::new(store.path())
         .run(&recipe, &Corpus::open(sample()).unwrap(), &mut silent)

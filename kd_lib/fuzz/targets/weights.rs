@@ -1,5 +1,5 @@
-//! The package's weight archive and safetensors files, of any bytes: tensors or an error, never a panic,
-//! and never more memory than the file's size explains.
+//! The package's weight archive and safetensors files, of any bytes: tensors or an error, never a
+//! panic, and never more memory than the file's size explains.
 #![no_main]
 
 #[path = "../../examples/convert_e5.rs"]

@@ -39,8 +39,8 @@ struct Settings {
 }
 
 impl SubwordTokenizer {
-    /// Opens the tokenizer of a BERT checkpoint folder: `tokenizer.json`, else `vocab.txt` (WordPiece,
-    /// lower-cased unless `tokenizer_config.json` says `do_lower_case: false`).
+    /// Opens the tokenizer of a BERT checkpoint folder: `tokenizer.json`, else `vocab.txt`
+    /// (WordPiece, lower-cased unless `tokenizer_config.json` says `do_lower_case: false`).
     pub fn open(
         folder: &Path,
         prefix: &str,
@@ -163,7 +163,8 @@ impl SubwordTokenizer {
     }
 
     /// Drops the embedding rows that `texts` never use: a Chinese corpus needs a twentieth of a
-    /// multilingual vocabulary. Outputs on these texts stay the same. Other subwords become unknown.
+    /// multilingual vocabulary. Outputs on these texts stay the same. Other subwords become
+    /// unknown.
     pub fn keep_only(&self, texts: &[&str]) -> Result<SubwordTokenizer> {
         let mut used: BTreeSet<u32> = self.tokenizer_ids(texts)?.into_iter().flatten().collect();
         used.extend([self.settings.pad_id, self.settings.unk_id]);

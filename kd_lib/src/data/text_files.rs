@@ -198,13 +198,24 @@ fn parse_index(path: &Path, line: usize, field: &str, classes: usize) -> Result<
 
 fn find(path: &Path, line: usize, label: &str, index: &HashMap<&str, usize>) -> Result<usize> {
     index.get(label.trim()).copied().ok_or_else(|| {
-        let fix = "correct it, or add it to the file of class names (for lines text<TAB>index: class.txt)";
-        Error::line(path, line, format!("class {:?} is not among the {} known", excerpt(label), index.len()), fix)
+        let fix = "correct it, or add it to the file of class names \
+            (for lines text<TAB>index: class.txt)";
+        Error::line(
+            path,
+            line,
+            format!(
+                "class {:?} is not among the {} known",
+                excerpt(label),
+                index.len()
+            ),
+            fix,
+        )
     })
 }
 
 fn read_csv(path: &Path, index: &HashMap<&str, usize>) -> Result<Vec<Example>> {
-    let fix = "the file needs a header line with the columns text and label, and as many fields in each row";
+    let fix = "the file needs a header line with the columns text and label, \
+            and as many fields in each row";
     let bad = |e: csv::Error| {
         Error::line(
             path,

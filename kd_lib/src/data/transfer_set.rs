@@ -48,9 +48,9 @@ pub struct TransferConfig {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Augmentation {
-    /// Masks a sixth of the characters, at least one.
+    /// Masks one character, and each other character with probability 1/6.
     Mask,
-    /// Keeps a span of half to nine tenths of the text.
+    /// Keeps a span of half to nine tenths of the text, rounded up.
     SpanCrop,
     /// The beginning of the text, followed by the end of another.
     Crossover,

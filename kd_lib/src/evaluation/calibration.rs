@@ -20,8 +20,8 @@ pub struct ReliabilityBin {
     pub accuracy: f64,
 }
 
-/// The temperature that maximises the likelihood of labels (Guo et al. 2017, section 4.2). Fit it on
-/// dev and divide other logits by it. The negative log-likelihood has one minimum in 1/T, which
+/// The temperature that maximises the likelihood of labels (Guo et al. 2017, section 4.2). Fit it
+/// on dev and divide other logits by it. The negative log-likelihood has one minimum in 1/T, which
 /// bisection finds.
 ///
 /// ```

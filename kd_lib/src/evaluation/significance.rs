@@ -44,8 +44,8 @@ pub struct GapShare {
 }
 
 impl Difference {
-    /// Whether the p-value is the smallest that the resampling can show, 2/([`DRAWS`] + 1). The true
-    /// value may be smaller, so it is written as "≤".
+    /// Whether the p-value is the smallest that the resampling can show, 2/([`DRAWS`] + 1). The
+    /// true value may be smaller, so it is written as "≤".
     pub fn at_floor(&self) -> bool {
         self.p < 3.0 / (DRAWS + 1) as f64
     }

@@ -1,8 +1,8 @@
 //! What training minimises. Each loss is one file with its paper's equation; all see the
 //! [`ModelOutput`]s of student and teacher. Every loss is computed in fp32 (f64 from f64 logits)
-//! and is a mean over the rows of its micro-batch. To add a loss, write a file like [`kd`] and add
-//! a variant to [`ObjectiveConfig`]; a loss of a notebook or of another crate uses
-//! [`CustomObjective`].
+//! and is a mean, over the rows of its micro-batch or over all elements. To add a loss, write a
+//! file like [`kd`] and add a variant to [`ObjectiveConfig`]; a loss of a notebook or of another
+//! crate uses [`CustomObjective`].
 
 pub mod cross_entropy;
 pub mod dist;

@@ -1,5 +1,5 @@
 //! A recipe applied to a corpus: every number resolved, every setting checked, nothing computed
-//! yet. The plan's id is a hash of all that decides the result, so one experiment has one folder.
+//! yet. The plan's id is the recipe's name and a hash of all that decides the result.
 
 use super::recipe::Recipe;
 use crate::data::{Corpus, TransferText};
@@ -121,8 +121,9 @@ pub struct IdKey<'a> {
     pub teachers: &'a [String],
 }
 
-/// The id of a run, `NAME-HASH`. Names, devices and paths do not enter the hash: a renamed recipe,
-/// another GPU or another spelling of a path is the same experiment. The contents of files do.
+/// The id of a run, `NAME-HASH`. Names, devices and paths do not enter the hash: another GPU or
+/// another spelling of a path is the same run. A renamed recipe keeps the hash, but NAME makes it
+/// another run. The contents of files enter the hash.
 pub fn run_id(key: &IdKey) -> Result<String> {
     let bug = |e: serde_json::Error| Error::recipe("recipe", e.to_string(), crate::error::BUG);
     let mut recipe = serde_json::to_value(key.recipe).map_err(bug)?;

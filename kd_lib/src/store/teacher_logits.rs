@@ -1,8 +1,8 @@
 //! The cache of what teachers computed: logits and, if an objective names layers, pooled hidden
 //! states, with one forward pass per (teacher's weights, text). They are stored beside the teacher
-//! in parts, states in f16 and one file a layer, and found by the text's hash. A killed pass continues with
-//! its next part, and every temperature, objective and seed uses the same logits. Nothing is
-//! trained here.
+//! in parts, states in f16 and one file a layer, and found by the text's hash. A killed pass
+//! continues with its next part, and every temperature, objective and seed uses the same logits.
+//! Nothing is trained here.
 
 use super::predictor::Predictor;
 use super::recipe::Ensemble;

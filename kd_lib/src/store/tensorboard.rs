@@ -1,7 +1,8 @@
 //! Writes the training curve as a TensorBoard event file, for
 //! `tensorboard --logdir checkpoints/runs`: records framed as in TensorFlow (length, its checksum,
 //! data, its checksum), messages as in its `event.proto`. This is our own code because the crates
-//! for it build a protobuf compiler, and the three messages take thirty lines by `prost`'s encoders.
+//! for it build a protobuf compiler, and the three messages take thirty lines by `prost`'s
+//! encoders.
 
 use crate::training::CurvePoint;
 use crate::{Error, Result, error::BUG, files};

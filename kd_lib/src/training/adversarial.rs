@@ -1,7 +1,7 @@
-//! Adversarial training (Goodfellow et al. 2015; for text Miyato et al. 2017). After the clean pass,
-//! further passes over the same micro-batch read word vectors that are moved in the direction that
-//! raises the loss. A perturbation is an input of the forward pass and not a change of the weights,
-//! so nothing must be restored. Which passes there are, and in which order, is
+//! Adversarial training (Goodfellow et al. 2015; for text Miyato et al. 2017). After the clean
+//! pass, further passes over the same micro-batch read word vectors that are moved in the direction
+//! that raises the loss. A perturbation is an input of the forward pass and not a change of the
+//! weights, so nothing must be restored. Which passes there are, and in which order, is
 //! [`super::gradients`]' business.
 
 use crate::data::Batch;
@@ -23,8 +23,9 @@ pub enum Adversarial {
         #[serde(default)]
         norm_over: NormOver,
     },
-    /// PGD (Madry et al. 2018, equation 3) in L2: K steps `r ← Π(r + α · g / ‖g‖)`, where Π projects
-    /// onto `‖r‖ ≤ ε`. The weights' gradient is that of the clean pass plus that of the last pass.
+    /// PGD (Madry et al. 2018, equation 3) in L2: K steps `r ← Π(r + α · g / ‖g‖)`, where Π
+    /// projects onto `‖r‖ ≤ ε`. The weights' gradient is that of the clean pass plus that of the
+    /// last pass.
     Pgd {
         /// ε: radius of the ball.
         epsilon: f64,

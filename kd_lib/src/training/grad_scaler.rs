@@ -1,6 +1,6 @@
-//! Dynamic loss scaling for fp16 (Micikevicius et al. 2018, section 3.2). A factor on the loss lifts
-//! small gradients into fp16's range; the loop divides it out in fp32 before the update. This module
-//! holds the factor and its history, as PyTorch's `GradScaler` does; the loop applies it.
+//! Dynamic loss scaling for fp16 (Micikevicius et al. 2018, section 3.2). A factor on the loss
+//! lifts small gradients into fp16's range; the loop divides it out in fp32 before the update. This
+//! module holds the factor and its history, as PyTorch's `GradScaler` does; the loop applies it.
 
 use crate::precision::Precision;
 use serde::{Deserialize, Serialize};
@@ -44,8 +44,8 @@ impl GradScaler {
         }
     }
 
-    /// Adapts the factor to whether an update's gradients were finite: halves it at once, doubles it
-    /// slowly.
+    /// Adapts the factor to whether an update's gradients were finite: halves it at once, doubles
+    /// it slowly.
     pub fn update(&mut self, gradients_finite: bool) {
         if !self.dynamic {
             return;

@@ -70,7 +70,7 @@ pub struct StepMetrics {
     pub loss: f64,
     /// Hard loss, unweighted.
     pub hard_loss: f64,
-    /// Soft loss, unweighted.
+    /// Soft loss: unweighted if it is one term, the weighted sum if it has several.
     pub soft_loss: f64,
     /// What adversarial training did, if there was any.
     pub adversarial: Option<AdversarialMetrics>,
@@ -79,7 +79,8 @@ pub struct StepMetrics {
 /// The gradients of an accumulation group, and its metrics.
 #[derive(Debug)]
 pub struct GroupGradients {
-    /// Of the model's parameters, then of the objective's, in their order; undefined for a parameter that the loss does not depend on.
+    /// Of the model's parameters, then of the objective's, in their order; undefined for a
+    /// parameter that the loss does not depend on.
     pub gradients: Vec<Tensor>,
     /// What was measured.
     pub metrics: StepMetrics,

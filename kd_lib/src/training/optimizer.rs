@@ -352,7 +352,8 @@ fn one_pass(
     }
 }
 
-/// Learning rate of update `step` (from 0) of `total`: linear from 0 over the warmup, then linear to 0.
+/// Learning rate of update `step` (from 0) of `total`: linear from 0 over the warmup, then linear
+/// to 0.
 ///
 /// ```
 /// let rate = |step| kd_lib::training::optimizer::learning_rate(1.0, step, 10, 100);

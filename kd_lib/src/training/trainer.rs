@@ -239,8 +239,8 @@ impl Trainer<'_> {
         groups.nth(within_epoch).unwrap_or_default()
     }
 
-    /// Rounds the weights for the passes to come. Not under adversarial training, which reads inputs
-    /// in two parts: the two gradients of one weight must add up in fp32.
+    /// Rounds the weights for the passes to come. Not under adversarial training, which reads
+    /// inputs in two parts: the two gradients of one weight must add up in fp32.
     pub(crate) fn round_weights(&self) {
         if self.adversarial.is_none() {
             self.model.params().round(self.precision);

@@ -1,7 +1,7 @@
-//! A live plot of what a cell trains. A kernel sends a cell's output when the cell ends, so the plot
-//! takes another way: the training cell rewrites a small SVG below `checkpoints/live`, and a few
-//! lines of script in an earlier cell's output request it from the notebook server. Without such a
-//! server there is no live plot; the lines that a training cell prints say the same.
+//! A live plot of what a cell trains. A kernel sends a cell's output when the cell ends, so the
+//! plot takes another way: the training cell rewrites a small SVG below `checkpoints/live`, and a
+//! few lines of script in an earlier cell's output request it from the notebook server. Without
+//! such a server there is no live plot; the lines that a training cell prints say the same.
 
 use crate::plot;
 use kd_lib::training::{DevScores, Progress};

@@ -5,8 +5,9 @@ use kd_lib::data::Example;
 use kd_lib::store::{Prediction, Predictor, Run};
 use kd_lib::{Error, Result};
 
-/// The first `most` of these texts that at least one of the named runs gets wrong, as an HTML table to scroll in: the
-/// text, its class, and each run's probabilities as bars. All runs must know the same classes.
+/// The first `most` of these texts that at least one of the named runs gets wrong, as an HTML table
+/// to scroll in: the text, its class, and each run's probabilities as bars. All runs must know the
+/// same classes.
 pub fn mistakes(runs: &[(&str, &Run)], texts: &[Example], most: usize) -> Result<String> {
     let predict = |run: &Run| {
         Predictor::open(run)?.predict(&texts.iter().map(|e| e.text.as_str()).collect::<Vec<_>>())

@@ -69,7 +69,8 @@ pub fn intervals(title: &str, rows: &[NamedInterval], reference: f64) -> Result<
         .map(|row| row.name.chars().count())
         .max()
         .unwrap_or(0);
-    let (left, row_height) = ((30.0 + 7.0 * longest as f64).max(190.0), 26); // some 7 pixels a character
+    // Some 7 pixels a character.
+    let (left, row_height) = ((30.0 + 7.0 * longest as f64).max(190.0), 26);
     let width = left + 430.0;
     let scale = (width - left - 90.0) / (high - low).max(1e-9);
     let at = |value: f64| (left + (value - low) * scale) as i32;
@@ -405,7 +406,8 @@ fn lines(area: &Area, title: &str, x: &str, y: &str, all: &[Line], log_x: bool) 
     Ok(())
 }
 
-/// The power of ten with a whole exponent, in groups of three digits; nothing for what lies between.
+/// The power of ten with a whole exponent, in groups of three digits; nothing for what lies
+/// between.
 fn power_of_ten(exponent: &f64) -> String {
     if (exponent - exponent.round()).abs() > 1e-6 {
         return String::new();
