@@ -8,7 +8,6 @@ use kd_lib::data::{
     Augmentation, Corpus, Example, Split, TokenizedSplit, TransferConfig, TransferText,
 };
 use kd_lib::models::BiLstm;
-use kd_lib::objectives::ObjectiveConfig;
 use kd_lib::precision::Precision;
 use kd_lib::store::teacher_logits::{ensemble_logits, teacher_logits};
 use kd_lib::store::{Recipe, Run, RunStore, StoredResults};
@@ -529,10 +528,11 @@ fn the_temperature_moves_linearly_to_its_final_value() {
     for (step, temperature) in [(0, 8.0), (total / 2, 5.0), (total, 2.0)] {
         tch::manual_seed(3);
         let model = BiLstm::new(&bilstm_settings(8, 8, 0.0), 60, 3, Device::Cpu);
-        let fixed: ObjectiveConfig = recipe.objective.clone().with_temperature(temperature);
+        let fixed = recipe.objective.objective().unwrap();
+        let fixed = fixed.with_temperature(temperature).unwrap();
         let config = StepConfig {
             objective_parameters: &[],
-            objective: fixed.objective().unwrap(),
+            objective: fixed.as_ref(),
             precision: Precision::Fp32,
             adversarial: None,
             seed: recipe.seed,
@@ -546,7 +546,7 @@ fn the_temperature_moves_linearly_to_its_final_value() {
             run: "run",
             model: &model,
             data: &data,
-            objective: &recipe.objective,
+            objective: recipe.objective.objective().unwrap(),
             objective_params: &kd_lib::models::Params::on(Device::Cpu),
             final_temperature: recipe.train.final_temperature,
             adversarial: None,

@@ -8,10 +8,10 @@ use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// `hard_weight · CE(s, y) + β · T² · mean(1 − ρ(row)) + γ · T² · mean(1 − ρ(column))` with
-/// Pearson's ρ between student and teacher: of the softened distributions of a row (inter-class
-/// relation), and of one class's probabilities over the rows of a micro-batch (intra-class
-/// relation).
+/// `hard_weight · CE(s, y) + β · T² · mean(1 − ρ(example)) + γ · T² · mean(1 − ρ(class))` with
+/// Pearson's ρ between the softened probabilities of student and teacher. ρ(example) is taken over
+/// the classes of an example (inter-class relation), ρ(class) over the examples of a micro-batch
+/// for one class (intra-class relation).
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dist {
@@ -19,9 +19,9 @@ pub struct Dist {
     pub temperature: f64,
     /// Weight of the hard loss.
     pub hard_weight: f64,
-    /// β: weight of the relation among classes.
+    /// β: weight of the inter-class relation.
     pub beta: f64,
-    /// γ: weight of the relation among rows.
+    /// γ: weight of the intra-class relation.
     pub gamma: f64,
 }
 
@@ -37,6 +37,17 @@ impl Objective for Dist {
 
     fn validate_classes(&self, classes: usize) -> Result<()> {
         check_three_classes("dist", classes)
+    }
+
+    fn temperature(&self) -> Option<f64> {
+        Some(self.temperature)
+    }
+
+    fn with_temperature(&self, temperature: f64) -> Option<Box<dyn Objective>> {
+        Some(Box::new(Dist {
+            temperature,
+            ..*self
+        }))
     }
 
     fn loss(&self, inputs: &LossInputs) -> Result<Loss> {

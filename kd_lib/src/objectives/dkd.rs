@@ -38,6 +38,17 @@ impl Objective for Dkd {
         check_three_classes("dkd", classes)
     }
 
+    fn temperature(&self) -> Option<f64> {
+        Some(self.temperature)
+    }
+
+    fn with_temperature(&self, temperature: f64) -> Option<Box<dyn Objective>> {
+        Some(Box::new(Dkd {
+            temperature,
+            ..*self
+        }))
+    }
+
     fn loss(&self, inputs: &LossInputs) -> Result<Loss> {
         let temperature = self.temperature;
         let logits = inputs.student_logits();

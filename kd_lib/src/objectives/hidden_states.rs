@@ -14,7 +14,7 @@ use tch::{Reduction, Tensor};
 
 /// `KD(s, t, y) + Σ over pairs of layers (mse_weight · mean((W h_s − h_t)²) + cosine_weight ·
 /// mean(1 − cos(W h_s, h_t)))` with pooled states h of a pair of layers and a matrix W that is
-/// learned for each pair. The means are over rows (and values for the squared error).
+/// learned for each pair. The means are over examples (and values for the squared error).
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HiddenStates {
@@ -79,6 +79,17 @@ impl Objective for HiddenStates {
             });
         }
         parameters
+    }
+
+    fn temperature(&self) -> Option<f64> {
+        Some(self.temperature)
+    }
+
+    fn with_temperature(&self, temperature: f64) -> Option<Box<dyn Objective>> {
+        Some(Box::new(HiddenStates {
+            temperature,
+            ..self.clone()
+        }))
     }
 
     fn loss(&self, inputs: &LossInputs) -> Result<Loss> {

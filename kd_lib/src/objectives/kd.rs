@@ -8,8 +8,8 @@ use crate::Result;
 use serde::{Deserialize, Serialize};
 
 /// `hard_weight · CE(s, y) + soft_weight · T² · KL(softmax(t/T) ‖ softmax(s/T))` of student logits
-/// s, teacher logits t and labels y. The KL is summed over classes and averaged over rows; T² keeps
-/// the size of the soft loss's gradient when T changes.
+/// s, teacher logits t and labels y. The KL is summed over classes and averaged over examples; T²
+/// keeps the size of the soft loss's gradient when T changes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kd {
@@ -28,6 +28,17 @@ impl Objective for Kd {
             ("soft_weight", self.soft_weight),
             ("hard_weight", self.hard_weight),
         ])
+    }
+
+    fn temperature(&self) -> Option<f64> {
+        Some(self.temperature)
+    }
+
+    fn with_temperature(&self, temperature: f64) -> Option<Box<dyn Objective>> {
+        Some(Box::new(Kd {
+            temperature,
+            ..*self
+        }))
     }
 
     fn loss(&self, inputs: &LossInputs) -> Result<Loss> {

@@ -10,7 +10,7 @@ use crate::Result;
 use serde::{Deserialize, Serialize};
 
 /// `hard_weight · CE(s, y) + soft_weight · mean(KL(softmax(t/T) ‖ softmax(s/T)))`, the mean over
-/// rows and classes.
+/// examples and classes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KdAsPublished {
@@ -29,6 +29,17 @@ impl Objective for KdAsPublished {
             ("soft_weight", self.soft_weight),
             ("hard_weight", self.hard_weight),
         ])
+    }
+
+    fn temperature(&self) -> Option<f64> {
+        Some(self.temperature)
+    }
+
+    fn with_temperature(&self, temperature: f64) -> Option<Box<dyn Objective>> {
+        Some(Box::new(KdAsPublished {
+            temperature,
+            ..*self
+        }))
     }
 
     fn loss(&self, inputs: &LossInputs) -> Result<Loss> {

@@ -1,6 +1,6 @@
 //! Logit standardization in knowledge distillation (Sun et al. 2024, "Logit Standardization in
-//! Knowledge Distillation", equation 6 and algorithm 1): logits are standardized per row before the
-//! softmax, so that the student need not match the teacher's scale.
+//! Knowledge Distillation", equation 6 and algorithm 1): the logits of each example are
+//! standardized before the softmax, so that the student need not match the teacher's scale.
 
 use super::{
     Loss, LossInputs, Objective, check_temperature, check_weights, kl_divergence,
@@ -10,12 +10,12 @@ use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
-/// Added to a row's standard deviation: equal logits have none.
+/// Added to the standard deviation of an example's logits, which is 0 if they are equal.
 const EPS: f64 = 1e-7;
 
 /// `hard_weight · CE(s, y) + soft_weight · T² · KL(softmax(Z(t)/T) ‖ softmax(Z(s)/T))` with the
-/// z-score `Z(x) = (x − mean(x)) / std(x)` of a row. T is the base temperature: each row's
-/// temperature is T times its standard deviation.
+/// z-score `Z(x) = (x − mean(x)) / std(x)` of an example's logits. T is the base temperature: each
+/// example's temperature is T times the standard deviation of its logits.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KdStandardized {
@@ -36,6 +36,17 @@ impl Objective for KdStandardized {
         ])
     }
 
+    fn temperature(&self) -> Option<f64> {
+        Some(self.temperature)
+    }
+
+    fn with_temperature(&self, temperature: f64) -> Option<Box<dyn Objective>> {
+        Some(Box::new(KdStandardized {
+            temperature,
+            ..*self
+        }))
+    }
+
     fn loss(&self, inputs: &LossInputs) -> Result<Loss> {
         let temperature = self.temperature;
         let student = standardize(&inputs.student_logits());
@@ -50,8 +61,8 @@ impl Objective for KdStandardized {
     }
 }
 
-/// Each row of logits `[batch, classes]` with mean 0 and standard deviation 1. The deviation is the
-/// unbiased one, as in the paper's published code.
+/// Logits `[batch, classes]` with mean 0 and standard deviation 1 for each example. The deviation
+/// is the unbiased one, as in the paper's published code.
 fn standardize(logits: &Tensor) -> Tensor {
     let last = [-1i64];
     let mean = logits.mean_dim(last.as_slice(), true, logits.kind());

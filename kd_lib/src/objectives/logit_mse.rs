@@ -5,7 +5,7 @@ use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::Reduction;
 
-/// `hard_weight · CE(s, y) + soft_weight · mean((s − t)²)` over rows and classes, on the logits
+/// `hard_weight · CE(s, y) + soft_weight · mean((s − t)²)` over examples and classes, on the logits
 /// themselves. There is no temperature.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -1,6 +1,6 @@
 //! What training minimises. Each loss is one file with its paper's equation; all see the
 //! [`ModelOutput`]s of student and teacher. Every loss is computed in fp32 (f64 from f64 logits)
-//! and is a mean, over the rows of its micro-batch or over all elements. To add a loss, write a
+//! and is a mean, over the examples of its micro-batch or over all elements. To add a loss, write a
 //! file like [`kd`] and add a variant to [`ObjectiveConfig`]; a loss of a notebook or of another
 //! crate uses [`CustomObjective`].
 
@@ -102,6 +102,16 @@ pub trait Objective: Debug + Send + Sync {
         Ok(())
     }
 
+    /// The temperature, if the loss has one.
+    fn temperature(&self) -> Option<f64> {
+        None
+    }
+
+    /// The same loss at another temperature, if it has one: `train.final_temperature` moves it.
+    fn with_temperature(&self, _temperature: f64) -> Option<Box<dyn Objective>> {
+        None
+    }
+
     /// The layers whose pooled states the loss needs; none by default.
     fn hidden_layers(&self) -> HiddenLayers {
         HiddenLayers::default()
@@ -161,37 +171,6 @@ impl ObjectiveConfig {
             ObjectiveConfig::HiddenStates(loss) => Ok(loss),
             ObjectiveConfig::Custom(custom) => custom.objective(),
         }
-    }
-
-    /// The temperature, if the loss has one.
-    pub fn temperature(&self) -> Option<f64> {
-        match self {
-            ObjectiveConfig::Kd(Kd { temperature, .. })
-            | ObjectiveConfig::KdAsPublished(KdAsPublished { temperature, .. })
-            | ObjectiveConfig::KdStandardized(KdStandardized { temperature, .. })
-            | ObjectiveConfig::HiddenStates(HiddenStates { temperature, .. })
-            | ObjectiveConfig::Dkd(Dkd { temperature, .. })
-            | ObjectiveConfig::Dist(Dist { temperature, .. }) => Some(*temperature),
-            ObjectiveConfig::CrossEntropy(_)
-            | ObjectiveConfig::LogitMse(_)
-            | ObjectiveConfig::Custom(_) => None,
-        }
-    }
-
-    /// The same loss at another temperature, if it has one.
-    pub fn with_temperature(mut self, value: f64) -> ObjectiveConfig {
-        match &mut self {
-            ObjectiveConfig::Kd(Kd { temperature, .. })
-            | ObjectiveConfig::KdAsPublished(KdAsPublished { temperature, .. })
-            | ObjectiveConfig::KdStandardized(KdStandardized { temperature, .. })
-            | ObjectiveConfig::HiddenStates(HiddenStates { temperature, .. })
-            | ObjectiveConfig::Dkd(Dkd { temperature, .. })
-            | ObjectiveConfig::Dist(Dist { temperature, .. }) => *temperature = value,
-            ObjectiveConfig::CrossEntropy(_)
-            | ObjectiveConfig::LogitMse(_)
-            | ObjectiveConfig::Custom(_) => {}
-        }
-        self
     }
 }
 
@@ -290,7 +269,8 @@ impl LossInputs<'_> {
         Ok(to_full_precision(&teacher.logits))
     }
 
-    /// The hard loss: −log p(label), averaged over all rows. A row without a label counts as zero.
+    /// The hard loss: −log p(label), averaged over all examples. An example without a label counts
+    /// as zero.
     pub fn hard_loss(&self) -> Tensor {
         let student = self.student_logits();
         let rows = student.size()[0] as f64;
@@ -310,7 +290,7 @@ pub fn softened_log_probabilities(logits: &Tensor, temperature: f64) -> Tensor {
     (logits / temperature).log_softmax(-1, logits.kind())
 }
 
-/// KL(teacher ‖ student) of log-probabilities, summed over classes and rows.
+/// KL(teacher ‖ student) of log-probabilities, summed over classes and examples.
 pub fn kl_divergence(student: &Tensor, teacher: &Tensor) -> Tensor {
     student.kl_div(teacher, Reduction::Sum, true)
 }

@@ -137,13 +137,13 @@ pub(crate) fn build_trainer<'a>(
     model: &'a dyn Classifier,
     data: &'a TrainData,
     objective_params: &'a Params,
-) -> Trainer<'a> {
+) -> Result<Trainer<'a>> {
     let recipe = &plan.recipe;
-    Trainer {
+    Ok(Trainer {
         run: &plan.id,
         model,
         data,
-        objective: &recipe.objective,
+        objective: recipe.objective.objective()?,
         objective_params,
         final_temperature: recipe.train.final_temperature,
         adversarial: recipe.adversarial,

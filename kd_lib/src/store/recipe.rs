@@ -192,8 +192,7 @@ impl Recipe {
         }
         self.data.validate()?;
         self.model.architecture()?.validate(&self.data)?;
-        self.train
-            .validate(self.objective.temperature().is_some())?;
+        self.train.validate(objective.temperature().is_some())?;
         self.optimizer.validate()
     }
 }

@@ -232,7 +232,7 @@ impl RunStore {
         let built = model_factory::build_model(plan, &tokenizer)?;
         let model = built.model.as_ref();
         let objective_params = model_factory::build_objective_params(plan, model, &data)?;
-        let trainer = model_factory::build_trainer(plan, model, &data, &objective_params);
+        let trainer = model_factory::build_trainer(plan, model, &data, &objective_params)?;
         let outcome = trainer.train(folder, &mut callback)?;
         self.write_run(plan, folder, &tokenizer, &built, &data, &outcome)
     }

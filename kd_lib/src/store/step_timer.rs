@@ -39,7 +39,7 @@ impl StepTimer {
         data: TrainData,
     ) -> Result<StepTimer> {
         let objective_params = build_objective_params(&plan, model.as_ref(), &data)?;
-        let trainer = build_trainer(&plan, model.as_ref(), &data, &objective_params);
+        let trainer = build_trainer(&plan, model.as_ref(), &data, &objective_params)?;
         trainer.round_weights();
         let optimizer = AdamW::new(plan.recipe.optimizer, &trainer.trained_params());
         let scaler = GradScaler::new(plan.precision);
@@ -61,7 +61,7 @@ impl StepTimer {
             self.model.as_ref(),
             &self.data,
             &self.objective_params,
-        );
+        )?;
         let mut order = EpochOrder::default();
         let step = self.step % self.plan.schedule.steps_per_epoch;
         let group = trainer.accumulation_group(&mut order, step).to_vec();

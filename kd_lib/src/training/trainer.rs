@@ -12,7 +12,7 @@ use super::{GradScaler, OptimizerConfig};
 use crate::data::batch::{epoch_batches, eval_batches};
 use crate::evaluation;
 use crate::models::{Classifier, Params};
-use crate::objectives::ObjectiveConfig;
+use crate::objectives::Objective;
 use crate::precision::Precision;
 use crate::{Error, Result};
 use std::path::Path;
@@ -43,7 +43,7 @@ pub struct Trainer<'a> {
     /// What it learns from.
     pub data: &'a TrainData,
     /// What is minimised.
-    pub objective: &'a ObjectiveConfig,
+    pub objective: &'a dyn Objective,
     /// The objective's own parameters; most have none.
     pub objective_params: &'a Params,
     /// The objective's temperature after the last update, if it changes.
@@ -54,7 +54,7 @@ pub struct Trainer<'a> {
     pub precision: Precision,
     /// Decides the order of examples and dropout.
     pub seed: u64,
-    /// Rows of a micro-batch.
+    /// Examples of a micro-batch.
     pub batch_size: usize,
     /// Micro-batches of an update.
     pub gradient_accumulation_steps: usize,
@@ -148,12 +148,12 @@ impl Trainer<'_> {
         group: &[Vec<usize>],
         step: usize,
     ) -> Result<StepMetrics> {
-        let objective = self.objective_at(step);
+        let moved = self.objective_at(step);
         let of_objective = self.objective_params.iter();
         let objective_parameters: Vec<Tensor> =
             of_objective.map(|p| p.tensor.shallow_clone()).collect();
         let config = StepConfig {
-            objective: objective.objective()?,
+            objective: moved.as_deref().unwrap_or(self.objective),
             objective_parameters: &objective_parameters,
             precision: self.precision,
             adversarial: self.adversarial,
@@ -192,14 +192,12 @@ impl Trainer<'_> {
         })
     }
 
-    /// The objective of an update: its temperature moves linearly to the final one.
-    fn objective_at(&self, step: usize) -> ObjectiveConfig {
-        let objective = self.objective.clone();
-        let (Some(first), Some(last)) = (objective.temperature(), self.final_temperature) else {
-            return objective;
-        };
+    /// The objective of an update if the temperature moves: linearly, to the final one.
+    fn objective_at(&self, step: usize) -> Option<Box<dyn Objective>> {
+        let (first, last) = (self.objective.temperature()?, self.final_temperature?);
         let done = step as f64 / self.schedule.total_steps.max(1) as f64;
-        objective.with_temperature(first + (last - first) * done)
+        self.objective
+            .with_temperature(first + (last - first) * done)
     }
 
     fn learning_rate(&self, step: usize) -> f64 {
@@ -240,7 +238,8 @@ impl Trainer<'_> {
     }
 
     /// Rounds the weights for the passes to come. Not under adversarial training, which reads
-    /// inputs in two parts: the two gradients of one weight must add up in fp32.
+    /// inputs in two parts ([`crate::precision::Parts::Two`]): each weight then has two gradients,
+    /// which must add up in fp32.
     pub(crate) fn round_weights(&self) {
         if self.adversarial.is_none() {
             self.model.params().round(self.precision);
