@@ -8,7 +8,8 @@ use kd_lib::data::{
     Batch, CharTokenizer, Corpus, SubwordTokenizer, Tokenizer, Truncation, Vocabulary,
 };
 use kd_lib::models::{
-    Architecture, BertConfig, BiLstm, BiLstmSettings, Checkpoint, Classifier, Mode, Pooling,
+    Architecture, BertConfig, BiLstm, BiLstmSettings, Checkpoint, Classifier, InitialWeights, Mode,
+    Pooling,
 };
 use kd_lib::objectives::{CrossEntropy, loss_of_logits};
 use kd_lib::precision::Precision;
@@ -202,8 +203,12 @@ fn pretrained_embeddings_keep_the_geometry_of_the_characters_that_the_checkpoint
             tch::manual_seed(7);
             BiLstm::new(&settings, 60, 2, Device::Cpu)
         });
+        let sources = InitialWeights {
+            checkpoint: Some(&checkpoint),
+            teacher: None,
+        };
         settings
-            .initialize(&students[1], &tokenizer, Some(&checkpoint))
+            .initialize(&students[1], &tokenizer, &sources)
             .unwrap();
         students.map(|student| student.word_embedding().detach().to_kind(Kind::Double))
     };

@@ -70,6 +70,11 @@ impl SubwordTokenizer {
         SubwordTokenizer::assemble(folder, tokenizer, settings)
     }
 
+    /// Whether [`SubwordTokenizer::write`] wrote to this folder.
+    pub fn is_in(folder: &Path) -> bool {
+        folder.join(SETTINGS).exists()
+    }
+
     /// Opens what [`SubwordTokenizer::write`] wrote.
     pub fn read(folder: &Path) -> Result<SubwordTokenizer> {
         let settings = files::read_json(&folder.join(SETTINGS))?;

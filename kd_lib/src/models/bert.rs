@@ -1,17 +1,19 @@
-//! The teacher: a BERT encoder (Devlin et al. 2019, post-layer-norm) with a classification head.
+//! The teacher: a BERT encoder (Devlin et al. 2019, post-layer-norm) with a classification head;
+//! also a student that keeps some of its teacher's layers (Sanh et al. 2019, section 3).
 //! Parameters have the reference implementation's names, so that any BERT checkpoint loads.
 //! Dropout acts on embeddings, attention weights, both residual branches and the pooled vector.
 
-use super::checkpoint::{BertConfig, Checkpoint, WORD_EMBEDDINGS};
+use super::checkpoint::{BertConfig, Checkpoint, EncoderWeights, WORD_EMBEDDINGS};
 use super::layers::{LayerNorm, Linear, Mode, embed_tokens, mean_over_tokens};
 use super::{
-    Architecture, Classifier, ForwardPass, ModelOutput, ModelSizes, Params, Perturbation,
-    TokenizerTexts,
+    Architecture, Classifier, ForwardPass, InitialWeights, ModelOutput, ModelSizes, Params,
+    Perturbation, TokenizerTexts,
 };
 use crate::data::{Batch, DataConfig, SubwordTokenizer, Tokenizer};
 use crate::precision::{self, Precision};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 use tch::{Device, Kind, Tensor};
 
 /// A BERT's `[model]` settings.
@@ -32,6 +34,12 @@ pub struct BertSettings {
     /// did.
     #[serde(default = "yes", skip_serializing_if = "bool::clone")]
     pub pretrained: bool,
+    /// Encoder layers to keep, from 1, ascending; all if absent. A small student names a few.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub keep_layers: Option<Vec<usize>>,
+    /// Begin from the trained weights of the teacher, head included, instead of the checkpoint's.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub init_from_teacher: bool,
 }
 
 fn yes() -> bool {
@@ -58,7 +66,27 @@ impl Architecture for BertSettings {
             let fix = "a BERT's special tokens and prefix need 8 or more";
             return Err(Error::recipe("data.max_length", problem, fix));
         }
+        if let Some(layers) = &self.keep_layers {
+            let ascending = layers.windows(2).all(|pair| pair[0] < pair[1]);
+            if layers.first().is_none_or(|first| *first == 0) || !ascending {
+                let fix = "name one layer or more, ascending; the first layer is 1";
+                return Err(Error::recipe(
+                    "model.keep_layers",
+                    format!("{layers:?}"),
+                    fix,
+                ));
+            }
+        }
+        if self.init_from_teacher && !self.pretrained {
+            let problem = "true, with pretrained = false";
+            let fix = "set one of the two: a student begins from its teacher or at random";
+            return Err(Error::recipe("model.init_from_teacher", problem, fix));
+        }
         Ok(())
+    }
+
+    fn begins_from_teacher(&self) -> bool {
+        self.init_from_teacher
     }
 
     fn checkpoint(&self) -> Option<&str> {
@@ -92,8 +120,10 @@ impl Architecture for BertSettings {
 
     fn build(&self, sizes: &ModelSizes, device: Device) -> Result<Box<dyn Classifier>> {
         let config = sizes.checkpoint.clone().ok_or_else(no_checkpoint)?;
+        let kept = self.keep_layers.as_ref().map(Vec::len);
         let config = BertConfig {
             vocab_size: sizes.vocab_size,
+            num_hidden_layers: kept.unwrap_or(config.num_hidden_layers),
             ..config
         };
         Ok(Box::new(Bert::new(
@@ -108,7 +138,7 @@ impl Architecture for BertSettings {
         &self,
         model: &dyn Classifier,
         tokenizer: &Tokenizer,
-        checkpoint: Option<&Checkpoint>,
+        sources: &InitialWeights,
     ) -> Result<()> {
         if !self.pretrained {
             return Ok(());
@@ -117,8 +147,37 @@ impl Architecture for BertSettings {
             Tokenizer::Subword(tokenizer) => tokenizer.kept_ids(),
             Tokenizer::Char(_) => None,
         };
-        required(checkpoint)?.assign(model.params(), "classifier.", kept_ids)
+        let (mut weights, except) = match self.init_from_teacher {
+            true => (teacher_weights(sources.teacher, kept_ids)?, &[][..]),
+            // A checkpoint's pooler, if there is one, is taken too; its head is for another task.
+            false => (
+                required(sources.checkpoint)?.weights(kept_ids)?,
+                &["classifier."][..],
+            ),
+        };
+        if let Some(layers) = &self.keep_layers {
+            weights.keep_layers(layers)?;
+        }
+        weights.assign(model.params(), except)
     }
+}
+
+/// The weights of the teacher's run. Both models must have the same rows of the word embedding.
+fn teacher_weights(folder: Option<&Path>, kept_ids: Option<&[u32]>) -> Result<EncoderWeights> {
+    let key = "model.init_from_teacher";
+    let Some(folder) = folder else {
+        return Err(Error::recipe(key, "no teacher", "name a BERT as teacher"));
+    };
+    if !SubwordTokenizer::is_in(folder) {
+        let problem = format!("{} is no BERT", folder.display());
+        return Err(Error::recipe(key, problem, "name a BERT as teacher"));
+    }
+    if SubwordTokenizer::read(folder)?.kept_ids() != kept_ids {
+        let problem = "the teacher's word embedding has other rows";
+        let fix = "give both the same data.max_length, checkpoint, prefix and prune_vocab";
+        return Err(Error::recipe(key, problem, fix));
+    }
+    EncoderWeights::read(folder)
 }
 
 fn required(checkpoint: Option<&Checkpoint>) -> Result<&Checkpoint> {

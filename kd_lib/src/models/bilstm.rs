@@ -10,8 +10,9 @@ use super::layers::{
     Linear, Mode, embed_tokens, mean_over_tokens, new_linear, repeat_for_parts, uniform,
 };
 use super::{
-    Architecture, Classifier, ForwardPass, ModelOutput, ModelSizes, Params, Perturbation,
-    TokenizerTexts, check_dropout, check_embedding_init_std, check_vocab_size, check_width,
+    Architecture, Classifier, ForwardPass, InitialWeights, ModelOutput, ModelSizes, Params,
+    Perturbation, TokenizerTexts, check_dropout, check_embedding_init_std, check_vocab_size,
+    check_width,
 };
 use crate::Result;
 use crate::data::{Batch, CharTokenizer, DataConfig, Tokenizer, Vocabulary};
@@ -98,10 +99,10 @@ impl Architecture for BiLstmSettings {
         &self,
         model: &dyn Classifier,
         tokenizer: &Tokenizer,
-        checkpoint: Option<&Checkpoint>,
+        sources: &InitialWeights,
     ) -> Result<()> {
         let embedding = model.word_embedding();
-        if let (Some(checkpoint), Tokenizer::Char(tokenizer)) = (checkpoint, tokenizer) {
+        if let (Some(checkpoint), Tokenizer::Char(tokenizer)) = (sources.checkpoint, tokenizer) {
             init_embeddings(embedding, checkpoint, &tokenizer.vocabulary)?;
         }
         let _guard = tch::no_grad_guard();

@@ -117,23 +117,15 @@ impl Checkpoint {
         paths
     }
 
-    /// Assigns the checkpoint's encoder weights to parameters of the same names; parameters whose
-    /// names begin with `keep` stay as they are. `kept_ids` are the rows of the word embedding to
-    /// take; all if absent.
-    pub fn assign(&self, params: &Params, keep: &str, kept_ids: Option<&[u32]>) -> Result<()> {
-        let mut weights = Weights::read(&self.folder)?;
-        for param in params.iter().filter(|p| p.name.starts_with(keep)) {
-            let name = format!("{}{}", weights.prefix, param.name);
-            weights
-                .file
-                .tensors
-                .insert(name, param.tensor.detach().copy());
-        }
+    /// The checkpoint's encoder weights. `kept_ids` are the rows of the word embedding to take; all
+    /// if absent.
+    pub fn weights(&self, kept_ids: Option<&[u32]>) -> Result<EncoderWeights> {
+        let mut weights = EncoderWeights::read(&self.folder)?;
         let word = format!("{}{WORD_EMBEDDINGS}", weights.prefix);
         let table = weights.file.take(&weights.path, &word)?;
         let table = select_rows(&weights.path, table, kept_ids)?;
         weights.file.tensors.insert(word, table);
-        params.assign(&weights.path, &mut weights.file, weights.prefix)
+        Ok(weights)
     }
 
     /// The word vectors of those single characters of a vocabulary that the checkpoint's tokenizer
@@ -147,24 +139,24 @@ impl Checkpoint {
                 ids.push(id);
             }
         }
-        let mut weights = Weights::read(&self.folder)?;
+        let mut weights = self.weights(Some(&ids))?;
         let word = format!("{}{WORD_EMBEDDINGS}", weights.prefix);
-        let table = weights.file.take(&weights.path, &word)?;
-        let vectors = select_rows(&weights.path, table, Some(&ids))?;
+        let vectors = weights.file.take(&weights.path, &word)?;
         Ok(CharEmbeddings { rows, vectors })
     }
 }
 
-/// The tensors of a checkpoint.
-struct Weights {
+/// A BERT's trained weights in a folder: a checkpoint's, or those of a finished run.
+pub struct EncoderWeights {
     path: PathBuf,
     file: TensorFile,
     /// What precedes the encoder's parameter names.
     prefix: &'static str,
 }
 
-impl Weights {
-    fn read(folder: &Path) -> Result<Weights> {
+impl EncoderWeights {
+    /// Reads a folder's `model.safetensors`.
+    pub fn read(folder: &Path) -> Result<EncoderWeights> {
         let path = folder.join("model.safetensors");
         let mut file = TensorFile::read(&path)?;
         // The first BERT checkpoints say gamma and beta.
@@ -178,7 +170,46 @@ impl Weights {
             .collect();
         let prefixed = file.tensors.keys().any(|name| name.starts_with("bert."));
         let prefix = if prefixed { "bert." } else { "" };
-        Ok(Weights { path, file, prefix })
+        Ok(EncoderWeights { path, file, prefix })
+    }
+
+    /// Keeps these encoder layers, counted from 1, and numbers them anew in this order.
+    ///
+    /// # Errors
+    /// If there is no such layer.
+    pub fn keep_layers(&mut self, layers: &[usize]) -> Result<()> {
+        let start = format!("{}encoder.layer.", self.prefix);
+        let mut kept = Vec::new();
+        for (place, layer) in layers.iter().enumerate() {
+            let of_layer = format!("{start}{}.", layer - 1);
+            let before = kept.len();
+            for (name, tensor) in &self.file.tensors {
+                if let Some(part) = name.strip_prefix(&of_layer) {
+                    kept.push((format!("{start}{place}.{part}"), tensor.shallow_clone()));
+                }
+            }
+            if kept.len() == before {
+                let problem = format!("{layer}, but {} has no such layer", self.path.display());
+                let fix = "name layers of the encoder, from 1";
+                return Err(Error::recipe("model.keep_layers", problem, fix));
+            }
+        }
+        self.file
+            .tensors
+            .retain(|name, _| !name.starts_with(&start));
+        self.file.tensors.extend(kept);
+        Ok(())
+    }
+
+    /// Assigns the weights to parameters of the same names; parameters whose names begin with one
+    /// of `except` stay as they are.
+    pub fn assign(&mut self, params: &Params, except: &[&str]) -> Result<()> {
+        let spared = |name: &str| except.iter().any(|start| name.starts_with(start));
+        for param in params.iter().filter(|p| spared(&p.name)) {
+            let name = format!("{}{}", self.prefix, param.name);
+            self.file.tensors.insert(name, param.tensor.detach().copy());
+        }
+        params.assign(&self.path, &mut self.file, self.prefix)
     }
 }
 

@@ -24,7 +24,7 @@ use crate::precision::{Parts, Precision};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::fmt::Debug;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::{Device, Tensor};
 
@@ -131,6 +131,15 @@ pub struct ModelSizes {
     pub checkpoint: Option<BertConfig>,
 }
 
+/// Trained weights that a network may begin from.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct InitialWeights<'a> {
+    /// The checkpoint that [`Architecture::checkpoint`] names.
+    pub checkpoint: Option<&'a Checkpoint>,
+    /// Folder of the teacher's finished run, in a distillation.
+    pub teacher: Option<&'a Path>,
+}
+
 /// The settings of one kind of network, and all that the rest of the crate needs of it. To add a
 /// network, implement this and [`Classifier`], and add a variant to [`ModelConfig`]; a network of a
 /// notebook or of another crate uses [`CustomModel`].
@@ -141,6 +150,11 @@ pub trait Architecture: Debug + Send + Sync {
     /// Name of the checkpoint folder that the network needs.
     fn checkpoint(&self) -> Option<&str> {
         None
+    }
+
+    /// Whether the network begins from its teacher's weights.
+    fn begins_from_teacher(&self) -> bool {
+        false
     }
 
     /// Other files that decide the result.
@@ -160,12 +174,12 @@ pub trait Architecture: Debug + Send + Sync {
     /// The network with random initial values from libtorch's generator.
     fn build(&self, sizes: &ModelSizes, device: Device) -> Result<Box<dyn Classifier>>;
 
-    /// Replaces random initial values by pretrained ones, if the settings ask for that.
+    /// Replaces random initial values by trained ones, if the settings ask for that.
     fn initialize(
         &self,
         _model: &dyn Classifier,
         _tokenizer: &Tokenizer,
-        _checkpoint: Option<&Checkpoint>,
+        _sources: &InitialWeights,
     ) -> Result<()> {
         Ok(())
     }

@@ -5,8 +5,9 @@
 use super::checkpoint::Checkpoint;
 use super::layers::{Linear, Mode, embed_tokens, mean_over_tokens, new_linear, uniform};
 use super::{
-    Architecture, Classifier, ForwardPass, ModelOutput, ModelSizes, Params, Perturbation,
-    TokenizerTexts, check_dropout, check_embedding_init_std, check_vocab_size, check_width,
+    Architecture, Classifier, ForwardPass, InitialWeights, ModelOutput, ModelSizes, Params,
+    Perturbation, TokenizerTexts, check_dropout, check_embedding_init_std, check_vocab_size,
+    check_width,
 };
 use crate::data::{Batch, CharTokenizer, DataConfig, Tokenizer, Vocabulary};
 use crate::precision::{self, Precision};
@@ -77,12 +78,7 @@ impl Architecture for TextCnnSettings {
         )))
     }
 
-    fn initialize(
-        &self,
-        model: &dyn Classifier,
-        _: &Tokenizer,
-        _: Option<&Checkpoint>,
-    ) -> Result<()> {
+    fn initialize(&self, model: &dyn Classifier, _: &Tokenizer, _: &InitialWeights) -> Result<()> {
         let _guard = tch::no_grad_guard();
         let std = self.embedding_init_std.unwrap_or(1.0);
         let _ = model.word_embedding().shallow_clone().g_mul_scalar_(std);

@@ -6,7 +6,7 @@ use super::run::Run;
 use super::saved_model::SavedModel;
 use super::teacher_logits;
 use crate::data::Tokenizer;
-use crate::models::{self, Classifier, ModelSizes, Params, TokenizerTexts};
+use crate::models::{self, Classifier, InitialWeights, ModelSizes, Params, TokenizerTexts};
 use crate::objectives::{HiddenWidths, UNLABELLED};
 use crate::training::{ProgressCallback, TrainData, Trainer};
 use crate::{Error, Result};
@@ -40,8 +40,8 @@ pub(crate) fn build_tokenizer(plan: &Plan) -> Result<Tokenizer> {
     architecture.tokenizer(&plan.recipe.data, &texts, plan.checkpoint.as_ref())
 }
 
-/// The plan's model with its initial weights, which the recipe's seed decides.
-pub(crate) fn build_model(plan: &Plan, tokenizer: &Tokenizer) -> Result<BuiltModel> {
+/// The plan's model with random weights, which the recipe's seed decides.
+pub(crate) fn build_random_model(plan: &Plan, tokenizer: &Tokenizer) -> Result<BuiltModel> {
     let checkpoint = plan.checkpoint.as_ref();
     let of_checkpoint = checkpoint.map(|checkpoint| checkpoint.config.vocab_size);
     let no_size = || Error::recipe("model", "no vocabulary size", crate::error::BUG);
@@ -56,12 +56,28 @@ pub(crate) fn build_model(plan: &Plan, tokenizer: &Tokenizer) -> Result<BuiltMod
     let architecture = plan.recipe.model.architecture()?;
     tch::manual_seed(plan.recipe.seed as i64);
     let model = architecture.build(&sizes, plan.device)?;
-    architecture.initialize(model.as_ref(), tokenizer, checkpoint)?;
     let saved = SavedModel {
         model: plan.recipe.model.clone(),
         sizes,
     };
     Ok(BuiltModel { model, saved })
+}
+
+/// The plan's model with its initial weights. The first of `teachers` lends its weights if the
+/// model begins from them.
+pub(crate) fn build_model(
+    plan: &Plan,
+    tokenizer: &Tokenizer,
+    teachers: &[Run],
+) -> Result<BuiltModel> {
+    let built = build_random_model(plan, tokenizer)?;
+    let sources = InitialWeights {
+        checkpoint: plan.checkpoint.as_ref(),
+        teacher: teachers.first().map(Run::folder).transpose()?,
+    };
+    let architecture = plan.recipe.model.architecture()?;
+    architecture.initialize(built.model.as_ref(), tokenizer, &sources)?;
+    Ok(built)
 }
 
 /// The plan's texts as token ids, and the teachers' logits of them.
@@ -155,5 +171,5 @@ pub(crate) fn build_trainer<'a>(
         eval_every_samples: recipe.train.eval_every_samples,
         schedule: plan.schedule,
         optimizer: recipe.optimizer,
-    }
+    })
 }

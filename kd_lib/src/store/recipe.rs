@@ -191,7 +191,12 @@ impl Recipe {
             adversarial.validate()?;
         }
         self.data.validate()?;
-        self.model.architecture()?.validate(&self.data)?;
+        let architecture = self.model.architecture()?;
+        architecture.validate(&self.data)?;
+        if architecture.begins_from_teacher() && self.teacher.is_none() {
+            let fix = "a model that begins from its teacher needs a teacher's recipe";
+            return Err(Error::recipe("teacher", "missing", fix));
+        }
         self.train.validate(objective.temperature().is_some())?;
         self.optimizer.validate()
     }

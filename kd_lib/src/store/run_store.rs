@@ -146,7 +146,7 @@ impl RunStore {
             data.teacher_logits = Some(Tensor::zeros(size, (Kind::Float, Device::Cpu)));
             data.teacher_hidden = self.zero_teacher_states(recipe, corpus)?;
         }
-        let built = model_factory::build_model(&plan, &tokenizer)?;
+        let built = model_factory::build_random_model(&plan, &tokenizer)?;
         StepTimer::new(plan, built.model, data)
     }
 
@@ -163,7 +163,7 @@ impl RunStore {
         };
         let plan = self.plan(&teacher, corpus)?;
         let tokenizer = model_factory::build_tokenizer(&plan)?;
-        let built = model_factory::build_model(&plan, &tokenizer)?;
+        let built = model_factory::build_random_model(&plan, &tokenizer)?;
         let mut states = Vec::new();
         for layer in layers {
             let width = hidden_width(built.model.as_ref(), layer, "teacher")?;
@@ -229,7 +229,7 @@ impl RunStore {
 
         let tokenizer = model_factory::build_tokenizer(plan)?;
         let data = model_factory::build_data(plan, &tokenizer, teachers, &mut callback)?;
-        let built = model_factory::build_model(plan, &tokenizer)?;
+        let built = model_factory::build_model(plan, &tokenizer, teachers)?;
         let model = built.model.as_ref();
         let objective_params = model_factory::build_objective_params(plan, model, &data)?;
         let trainer = model_factory::build_trainer(plan, model, &data, &objective_params)?;

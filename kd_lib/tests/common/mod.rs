@@ -5,7 +5,7 @@
 use kd_lib::data::{Batch, SubwordTokenizer, TokenizedSplit, Tokenizer};
 use kd_lib::models::{
     Architecture, Bert, BertConfig, BertSettings, BiLstmSettings, Checkpoint, Classifier,
-    ModelSizes, Pooling,
+    InitialWeights, ModelSizes, Pooling,
 };
 use kd_lib::store::Recipe;
 use kd_lib::tch::{Device, Kind, Tensor};
@@ -131,6 +131,8 @@ pub fn pretrained_bert(
         prefix: String::new(),
         prune_vocab: tokenizer.kept_ids().is_some(),
         pretrained: true,
+        keep_layers: None,
+        init_from_teacher: false,
     };
     let checkpoint = Checkpoint::open(folder, &settings.checkpoint).unwrap();
     let tokenizer = Tokenizer::Subword(Box::new(tokenizer.clone()));
@@ -142,8 +144,12 @@ pub fn pretrained_bert(
         checkpoint: Some(checkpoint.config.clone()),
     };
     let model = settings.build(&sizes, Device::Cpu).unwrap();
+    let sources = InitialWeights {
+        checkpoint: Some(&checkpoint),
+        teacher: None,
+    };
     settings
-        .initialize(model.as_ref(), &tokenizer, Some(&checkpoint))
+        .initialize(model.as_ref(), &tokenizer, &sources)
         .unwrap();
     model
 }
