@@ -18,7 +18,8 @@
 //! use kd_lib::objectives::{Kd, loss_of_logits};
 //! use tch::Tensor;
 //!
-//! // Three rows, two classes: the soft loss pulls towards the teacher, the hard one to the label.
+//! // Three examples, two classes. The soft loss pulls towards the teacher, the hard loss towards
+//! // the label.
 //! let student = Tensor::from_slice2(&[[0.2f32, -0.1], [1.5, 0.3], [-0.4, 0.9]]);
 //! let teacher = Tensor::from_slice2(&[[2.0f32, -2.0], [1.0, 0.0], [-3.0, 3.0]]);
 //! let labels = Tensor::from_slice(&[0i64, 0, 1]);

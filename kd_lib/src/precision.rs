@@ -2,8 +2,8 @@
 //! (Micikevicius et al. 2018). Weights, optimizer state, layer norms, the classification head,
 //! logits and losses stay in fp32 under every precision. Where a processor does not multiply the
 //! format in hardware, the products are emulated: factors and results are rounded to the format
-//! and multiplied in fp32. Emulation gives the same accuracy and no speed. Loss scaling is
-//! [`crate::training::GradScaler`]'s business.
+//! and multiplied in fp32. Emulation gives the same accuracy and no speed. See
+//! [`crate::training::GradScaler`] for loss scaling.
 
 use crate::device;
 use serde::{Deserialize, Serialize};
@@ -48,12 +48,15 @@ impl PrecisionSetting {
     }
 }
 
-/// Into how many parts [`Precision::round_inputs`] splits a value.
+/// How many 16-bit numbers hold one input value of the encoder, see [`Precision::round_inputs`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Parts {
-    /// The rounded value alone.
+    /// One number: the rounded value. The clean pass of training and all evaluation use it.
     One,
-    /// The rounded value and the rounded rest, side by side: twice the digits.
+    /// Two numbers: the rounded value, and what the rounding removed from it, rounded too. Their
+    /// sum has about twice as many digits as one number. The adversarial passes use it, because a
+    /// perturbation is small beside the word vector that it is added to: bf16 has 8 binary digits,
+    /// and a single rounding would remove most of the perturbation.
     Two,
 }
 
@@ -103,8 +106,9 @@ impl Precision {
     }
 
     /// Rounds the encoder's inputs `x [.., width]` to this format. The gradient comes back in fp32.
-    /// [`Parts::Two`] gives `[.., 2 · width]`: two parts whose sum is `x` to twice the digits.
-    /// bf16 has 8 binary digits, which would round an adversarial perturbation away.
+    /// Under fp32 nothing is rounded, and the result is `x` itself. [`Parts::One`] gives
+    /// `[.., width]`. [`Parts::Two`] gives `[.., 2 · width]`: the rounded values, then the rounded
+    /// remainders. The first layer multiplies both parts by the same weights and adds the products.
     pub fn round_inputs(self, x: &Tensor, parts: Parts) -> Tensor {
         if self == Precision::Fp32 {
             return x.shallow_clone();
@@ -118,7 +122,8 @@ impl Precision {
     }
 }
 
-/// The values `[.., width]` that rounded inputs of one or two parts stand for, in fp32.
+/// The values `[.., width]` of rounded inputs in fp32: the inputs themselves if they have one part,
+/// the sum of the parts if they have two.
 pub fn combine_parts(rounded: &Tensor, width: i64) -> Tensor {
     let full = matches!(rounded.kind(), Kind::Float | Kind::Double);
     if rounded.size().last() == Some(&width) && full {

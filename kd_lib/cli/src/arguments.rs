@@ -129,7 +129,7 @@ pub enum ResultsVerb {
 /// A split that can be scored.
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum SplitName {
-    /// The development split, which chose the checkpoint.
+    /// The development split, which chose the best weights.
     Dev,
     /// The test split.
     Test,

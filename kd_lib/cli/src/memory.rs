@@ -1,6 +1,6 @@
 //! The allocator of this process: mimalloc, for libtorch's tensors as well as for Rust's values. A
-//! asks for some two thousand blocks of up to megabytes; finding them took the C library a tenth of
-//! its time.
+//! teacher's update asks for some two thousand blocks of up to megabytes; finding them took the C
+//! library a tenth of the update's time.
 
 use libmimalloc_sys::{mi_option_set, mi_option_t};
 

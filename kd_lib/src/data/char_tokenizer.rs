@@ -1,6 +1,6 @@
 //! The student's tokenizer: one token a character. The vocabulary's first entry is `<PAD>`, its
-//! second `<UNK>`, and its file has one entry a line. Subwords are
-//! [`super::subword_tokenizer`]'s business.
+//! second `<UNK>`, and its file has one entry a line. See
+//! [`super::subword_tokenizer`] for subwords.
 
 use super::text_files::read_lines;
 use super::truncation::{SpecialTokens, Truncation};

@@ -1,5 +1,5 @@
 //! The settings of `[data]` in a recipe, their validation, and the selection of examples that they
-//! describe. Reading files is [`super::corpus`]'s business.
+//! describe. [`super::corpus`] reads the files.
 
 use super::corpus::{Corpus, fold_of};
 use super::text_files::Example;

@@ -6,8 +6,8 @@
 //! | `labels.txt` or `NAME.labels` + `train.txt`, … (or `NAME.train.txt`, …) | `label<TAB>text` |
 //! | `labels.txt` + `train.csv`, `dev.csv`, `test.csv` | CSV with the columns `text` and `label` |
 //!
-//! `val` is read where `dev` is missing. This module holds texts; token ids are
-//! [`super::tokenizer`]'s business.
+//! `val` is read where `dev` is missing. This module holds texts;
+//! [`super::tokenizer`] turns them into token ids.
 
 use super::text_files::{Example, FileFormat, read_examples, read_labels};
 use crate::{Error, Result, files};

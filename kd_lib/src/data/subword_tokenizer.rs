@@ -1,6 +1,6 @@
 //! The teacher's tokenizer: a Hugging Face tokenizer, the text prefix that its model was trained
 //! with, and the map from the tokenizer's ids to the embedding rows that were kept (see
-//! [`SubwordTokenizer::keep_only`]). Characters are [`super::char_tokenizer`]'s business.
+//! [`SubwordTokenizer::keep_only`]). See [`super::char_tokenizer`] for characters.
 
 use super::truncation::{SpecialTokens, Truncation};
 use crate::{Error, Result, error::BUG, files};

@@ -1,6 +1,6 @@
 //! Reads one file of labelled texts, with a line number in every error. The three formats are
-//! `label<TAB>text`, `text<TAB>class index`, and CSV with a header `text,label`. Which file belongs
-//! to which split is [`super::corpus`]'s business.
+//! `label<TAB>text`, `text<TAB>class index`, and CSV with a header `text,label`. [`super::corpus`]
+//! finds the file of each split.
 
 use crate::{Error, Result};
 use std::collections::HashMap;

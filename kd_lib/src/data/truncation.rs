@@ -1,5 +1,5 @@
-//! Which part of a sequence is kept if it is longer than the model's maximum length. Counting
-//! tokens is the tokenizers' business.
+//! Which part of a sequence is kept if it is longer than the model's maximum length. The
+//! tokenizers call it.
 
 use serde::{Deserialize, Serialize};
 

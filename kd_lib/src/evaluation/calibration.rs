@@ -1,5 +1,5 @@
 //! Calibration: how well probabilities match accuracy. Reliability diagrams, expected calibration
-//! error, and temperature scaling (Guo et al. 2017). Accuracy is [`super::metrics`]' business.
+//! error, and temperature scaling (Guo et al. 2017). See [`super::metrics`] for accuracy.
 
 use super::logits::{argmax, probabilities};
 use ndarray::ArrayView2;

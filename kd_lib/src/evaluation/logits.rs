@@ -1,4 +1,4 @@
-//! From logits to predicted classes and probabilities. Scores are [`super::metrics`]' business.
+//! From logits to predicted classes and probabilities. See [`super::metrics`] for scores.
 
 use ndarray::{Array2, ArrayView1, ArrayView2, Axis};
 
@@ -12,7 +12,7 @@ pub fn argmax(row: ArrayView1<f32>) -> usize {
         .0
 }
 
-/// Softmax of each row, in f64.
+/// Softmax of each example's logits `[example, class]`, in f64.
 pub fn probabilities(logits: ArrayView2<f32>) -> Array2<f64> {
     let logits = logits.mapv(f64::from);
     let highest = logits

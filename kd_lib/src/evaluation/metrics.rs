@@ -1,7 +1,7 @@
 //! Metrics from logits and labels, in f64: accuracy, macro precision, recall and F1, and the
 //! confusion matrix. The macro mean is over all classes, and a class that is never predicted counts
-//! as 0, as in scikit-learn with `labels` and `zero_division=0`. Calibration is
-//! [`super::calibration`]'s business.
+//! as 0, as in scikit-learn with `labels` and `zero_division=0`. See [`super::calibration`] for
+//! calibration.
 
 use super::calibration::{expected_calibration_error, reliability_bins};
 use super::logits::argmax;

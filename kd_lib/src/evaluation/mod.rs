@@ -18,8 +18,8 @@ use crate::{Error, Result};
 use ndarray::Array2;
 use tch::{Device, Kind, Tensor};
 
-/// Logits `[example, class]` of a split, in the split's order, fp32 on the CPU. `batches` are the
-/// split's rows, batch by batch (see [`crate::data::batch::eval_batches`]).
+/// Logits `[example, class]` of a split, in the split's order, fp32 on the CPU. `batches` holds the
+/// indices of each batch's examples in the split (see [`crate::data::batch::eval_batches`]).
 pub fn predict_logits(
     model: &dyn Classifier,
     split: &TokenizedSplit,

@@ -51,10 +51,11 @@ impl Difference {
     }
 }
 
-/// Compares two rows of correct predictions `[seed][example]`, whose seeds and examples are in the
-/// same order; none if there is no seed or no example. Each resample draws seeds, then examples,
-/// both with replacement and the same for both rows. It draws one seed fewer than there are: the
-/// mean of n draws of n seeds varies only (n − 1)/n as much as a mean of n seeds (Rao & Wu 1988).
+/// Compares two table rows. `ours` and `baseline` say whether each prediction is correct,
+/// `[seed][example]`, with seeds and examples in the same order; none if there is no seed or no
+/// example. Each resample draws seeds, then examples, both with replacement and the same for both
+/// rows. It draws one seed fewer than there are: the mean of n draws of n seeds varies only
+/// (n − 1)/n as much as a mean of n seeds (Rao & Wu 1988).
 ///
 /// ```
 /// use kd_lib::evaluation::significance::difference;

@@ -1,6 +1,6 @@
 //! A model's parameters: fp32 leaves (f64 if they were created so) with their reference names and
-//! their weight-decay group, in the order in which they were created. How they are updated is the
-//! optimizer's business.
+//! their weight-decay group, in the order in which they were created. The
+//! optimizer updates them.
 
 use crate::files::{TensorFile, write_tensors};
 use crate::precision::Precision;

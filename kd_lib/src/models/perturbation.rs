@@ -1,5 +1,5 @@
-//! An adversarial perturbation of word embeddings, as a forward pass takes it. How it is computed
-//! is [`crate::training::adversarial`]'s business.
+//! An adversarial perturbation of word embeddings, as a forward pass takes it.
+//! [`crate::training::adversarial`] computes it.
 
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};

@@ -1,13 +1,13 @@
 //! How a recipe's file becomes one TOML table: the recipe that it extends lies at the bottom; the
-//! file itself, a profile and `key=value` settings override its keys in this order. What the keys
-//! mean is [`super::recipe`]'s business.
+//! file itself, a profile and `key=value` settings override its keys in this order. See
+//! [`super::recipe`] for the meaning of the keys.
 
 use super::retired;
 use crate::{Error, Result};
 use std::path::Path;
 use toml::{Table, Value};
 
-/// Recipes that may extend one another in a row. A longer chain is taken for a cycle.
+/// Longest chain of recipes that extend one another. A longer one is taken for a cycle.
 const MAX_CHAIN: usize = 64;
 /// The section of a profile for the kinds of model that have no section of their own.
 const DEFAULT: &str = "default";

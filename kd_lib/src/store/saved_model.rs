@@ -1,5 +1,5 @@
-//! The saved model in a run's folder: `model.json` and `model.safetensors`. Building a new model is
-//! [`super::model_factory`]'s business.
+//! The saved model in a run's folder: `model.json` and `model.safetensors`.
+//! [`super::model_factory`] builds new models.
 
 use crate::models::{Classifier, ModelConfig, ModelSizes};
 use crate::{Result, files};

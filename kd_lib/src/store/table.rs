@@ -1,6 +1,6 @@
 //! Tables: finished runs → rows of mean ± sd over the seeds of one recipe on one corpus, and their
-//! aligned text. Whether a difference is statistically distinguishable is
-//! [`crate::evaluation::significance`]'s business.
+//! aligned text. [`crate::evaluation::significance`] tests whether a difference is statistically
+//! distinguishable.
 
 use super::run::{Run, RunReport};
 use crate::evaluation::Scores;

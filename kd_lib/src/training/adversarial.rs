@@ -1,8 +1,7 @@
 //! Adversarial training (Goodfellow et al. 2015; for text Miyato et al. 2017). After the clean
 //! pass, further passes over the same micro-batch read word vectors that are moved in the direction
 //! that raises the loss. A perturbation is an input of the forward pass and not a change of the
-//! weights, so nothing must be restored. Which passes there are, and in which order, is
-//! [`super::gradients`]' business.
+//! weights, so nothing must be restored. [`super::gradients`] runs the passes in their order.
 
 use crate::data::Batch;
 use crate::data::config::check_count;

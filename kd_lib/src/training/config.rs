@@ -13,7 +13,7 @@ use serde_inline_default::serde_inline_default;
 pub struct TrainConfig {
     /// Passes over the training texts, the transfer set included. May be a fraction.
     pub epochs: f64,
-    /// Rows of a micro-batch.
+    /// Examples of a micro-batch.
     pub batch_size: usize,
     /// Micro-batches of one update.
     #[serde_inline_default(1)]

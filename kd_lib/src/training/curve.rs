@@ -1,5 +1,5 @@
-//! The training curve: what a run measured of itself, point by point. Files are the store's
-//! business.
+//! The training curve: what a run measured of itself, point by point. [`crate::store`] writes it to
+//! files.
 
 use crate::precision::Precision;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ pub struct CurvePoint {
     pub loss: f64,
     /// Mean hard loss, unweighted.
     pub hard_loss: f64,
-    /// Mean soft loss, unweighted.
+    /// Mean soft loss: unweighted if it is one term, the weighted sum if it has several.
     pub soft_loss: f64,
     /// Dev accuracy, if this point follows an evaluation.
     pub dev_accuracy: Option<f64>,

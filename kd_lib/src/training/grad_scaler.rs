@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// The initial factor.
 const INITIAL_SCALE: f64 = 65536.0;
-/// Updates with finite gradients in a row after which the factor doubles.
+/// Consecutive updates with finite gradients after which the factor doubles.
 const GROWTH_INTERVAL: u32 = 2000;
 
 /// The factor on the loss.

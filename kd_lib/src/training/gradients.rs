@@ -1,8 +1,8 @@
 //! The gradients of one update. The order is fixed. For each micro-batch of an accumulation group:
-//! forward under the precision → objective → × the micro-batch's share of the group's *rows* (so
-//! that a smaller last one is exact) × the loss scale → backward → the adversarial passes, each
+//! forward under the precision → objective → × the micro-batch's share of the group's *examples*
+//! (so that a smaller last one is exact) × the loss scale → backward → the adversarial passes, each
 //! against *this* micro-batch's gradient. All randomness of a pass is a function of
-//! (seed, step, micro-batch, pass). Applying the gradients is [`super::trainer`]'s business.
+//! (seed, step, micro-batch, pass). [`super::trainer`] applies the gradients.
 
 use super::adversarial::Adversarial;
 use super::pooled_states::PooledStates;
@@ -38,7 +38,7 @@ pub struct StepConfig<'a> {
 pub struct TrainData {
     /// The training texts, the transfer set at the end.
     pub train: TokenizedSplit,
-    /// The texts that choose the checkpoint.
+    /// The texts that choose the best weights.
     pub dev: TokenizedSplit,
     /// The teacher's logits `[example, class]` in the order of `train`.
     pub teacher_logits: Option<Tensor>,
@@ -59,7 +59,7 @@ pub struct AdversarialMetrics {
     pub perturbation_cosine: f64,
 }
 
-/// What one update did: means over the rows of its accumulation group.
+/// What one update did: means over the examples of its accumulation group.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct StepMetrics {
     /// Micro-batches of the group.
@@ -129,7 +129,8 @@ impl StepMetrics {
 }
 
 /// The gradients of an accumulation group's mean loss times the loss scale: of the clean loss, plus
-/// that of the last adversarial pass. `group` holds each micro-batch's rows of `data.train`.
+/// that of the last adversarial pass. `group` holds the indices in `data.train` of each
+/// micro-batch's examples.
 pub fn group_gradients(
     config: &StepConfig,
     model: &dyn Classifier,
@@ -243,8 +244,9 @@ impl<'a> MicroBatch<'a> {
         }
     }
 
-    /// The loss of pass `number`. Pass 0 is the clean one; later ones read inputs in two parts, so
-    /// that rounding does not remove the perturbation.
+    /// The loss of pass `number`. Pass 0 is the clean pass. The later, adversarial passes read
+    /// their inputs in two parts, so that rounding does not remove the perturbation: see
+    /// [`Parts::Two`].
     fn pass(&self, number: usize, perturbation: Option<&Perturbation>) -> Result<Pass> {
         let StepConfig {
             precision,

@@ -1,6 +1,6 @@
 //! A teacher's pooled hidden states of the training texts. All layers of all augmented texts would
 //! not fit into memory, so the states are f16 matrices on disk that are mapped into memory, and a
-//! batch reads its own rows. Who writes them is the store's business.
+//! batch reads the states of its own examples. [`crate::store::teacher_logits`] writes them.
 
 use crate::files::MappedMatrix;
 use std::sync::Arc;
@@ -11,11 +11,11 @@ use tch::{Device, Kind, Tensor};
 pub struct StatePlace {
     /// The matrix.
     pub part: usize,
-    /// Its row.
+    /// The row of the matrix.
     pub row: usize,
 }
 
-/// Pooled states of one layer: a row of `width` values for each text.
+/// Pooled states of one layer: `width` values for each text.
 #[derive(Debug, Clone)]
 pub struct PooledStates {
     /// Values of a state.

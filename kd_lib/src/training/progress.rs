@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 pub struct DevScores {
     /// Accuracy.
     pub accuracy: f64,
-    /// Macro-F1, which chooses the checkpoint.
+    /// Macro-F1, which chooses the best weights.
     pub macro_f1: f64,
 }
 

@@ -1,6 +1,6 @@
 //! Where an interrupted run continues: weights, the best weights so far, optimizer moments,
 //! counters and the curve, in one file whose name contains the hash of its bytes. The state before
-//! it is kept too, in case the last one is damaged. When to save is [`super::trainer`]'s business.
+//! it is kept too, in case the last one is damaged. [`super::trainer`] decides when to save.
 
 use super::curve::CurvePoint;
 use super::grad_scaler::GradScaler;
@@ -103,8 +103,8 @@ impl TrainState {
         Ok(state)
     }
 
-    /// Counts an update over `rows` examples. Returns whether the run has passed a multiple of
-    /// `eval_every_samples`.
+    /// Counts an update. `rows` is the number of its examples. Returns whether the run has passed a
+    /// multiple of `eval_every_samples`.
     pub fn record_step(
         &mut self,
         rows: usize,

@@ -1,6 +1,6 @@
 //! The ablation of notebook 09: a list of variants, `notebooks/ablation.csv`, each a recipe with
-//! what it changes and the baseline that it is compared with. Whether a difference is statistically
-//! distinguishable is [`kd_lib::evaluation::significance`]'s business.
+//! what it changes and the baseline that it is compared with. See
+//! [`kd_lib::evaluation::significance`] for whether a difference is statistically distinguishable.
 
 use crate::tables::MeasuredRow;
 use crate::{OrEndCell, Session, read_csv};

@@ -1,5 +1,5 @@
 //! The search of notebook 09: a list of recipes, `notebooks/search.csv`, each run without
-//! evaluating test, and their accuracy on dev. Which candidate is taken is the notebook's business.
+//! evaluating test, and their accuracy on dev. The notebook chooses the candidate.
 
 use crate::{OrEndCell, Session, read_csv};
 use kd_lib::Result;

@@ -60,8 +60,8 @@ pub struct Comparison {
 }
 
 impl Comparison {
-    /// Whether the difference is statistically distinguishable from zero at 5 %. A row with one
-    /// seed gets no verdict: the variation between seeds is unknown.
+    /// Whether the difference is statistically distinguishable from zero at 5 %. Never for a row
+    /// with one seed: the variation between seeds is unknown.
     pub fn is_significant(&self) -> bool {
         self.difference.seeds > 1 && self.p < 0.05
     }
@@ -243,7 +243,7 @@ fn score_cells(row: &MeasuredRow, has_published: bool) -> Vec<Cell> {
     cells
 }
 
-/// The difference in points of accuracy, its interval, and its adjusted p-value with a verdict.
+/// The difference in points of accuracy, its interval, its adjusted p-value and the conclusion.
 fn comparison_cells(row: &MeasuredRow) -> [Cell; 3] {
     let Some(comparison) = row.comparison else {
         return Default::default();
