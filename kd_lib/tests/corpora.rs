@@ -210,8 +210,7 @@ fn a_vocabulary_file_is_read_as_it_was_written_and_refused_without_unk() {
 fn an_epoch_holds_every_row_once_and_each_epoch_and_seed_has_its_own_order() {
     let split = TokenizedSplit {
         ids: (0..997).map(|i| vec![1; i % 23 + 1]).collect(),
-        labels: Vec::new(),
-        pad_id: 0,
+        ..TokenizedSplit::default()
     };
     let orders: Vec<Vec<Vec<usize>>> = [(1, 0), (1, 1), (2, 0)]
         .map(|(seed, epoch)| epoch_batches(&split, 32, true, seed, epoch))

@@ -144,7 +144,7 @@ fn gradients_of(model: &dyn Classifier) -> Vec<Tensor> {
     let train = TokenizedSplit {
         ids,
         labels: (0..10).map(|r| r % 3).collect(),
-        pad_id: 0,
+        ..TokenizedSplit::default()
     };
     let data = TrainData {
         train,

@@ -92,7 +92,7 @@ fn train_data(classes: i64) -> TrainData {
         train: TokenizedSplit {
             ids,
             labels,
-            pad_id: 0,
+            ..TokenizedSplit::default()
         },
         dev: TokenizedSplit::default(),
         teacher_logits: Some(teacher),

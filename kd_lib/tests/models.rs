@@ -36,7 +36,7 @@ fn both() -> [(Box<dyn Classifier>, Batch); 2] {
         .collect();
     let student: Box<dyn Classifier> = Box::new(BiLstm::new(&settings, 60, 10, Device::Cpu));
     [
-        (teacher, batch(&tokenizer.encode(&texts).unwrap())),
+        (teacher, batch(&tokenizer.encode(&texts).unwrap().ids)),
         (student, batch(&ids)),
     ]
 }

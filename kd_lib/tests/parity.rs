@@ -7,7 +7,7 @@ mod common;
 use common::{
     batch, bilstm_settings, distance, pretrained_bert, reference, root, sample, teacher_weights,
 };
-use kd_lib::data::{Batch, Corpus, SubwordTokenizer, Truncation};
+use kd_lib::data::{Batch, Corpus, SubwordTokenizer, TokenizedSplit, Truncation};
 use kd_lib::evaluation::Scores;
 use kd_lib::files::{TensorFile, read_json, write_json, write_tensors, write_text};
 use kd_lib::models::{Bert, BertConfig, BiLstm, Classifier, ForwardPass, Mode, Params, Pooling};
@@ -32,18 +32,26 @@ fn bert_logits_are_those_of_transformers() {
         .unwrap()
         .tensors;
     let lengths = Vec::<i64>::try_from(&inputs["lengths"]).unwrap();
-    let rows = Vec::<Vec<i64>>::try_from(&inputs["ids"]).unwrap();
-    let ids: Vec<Vec<i64>> = rows
-        .iter()
-        .zip(&lengths)
-        .map(|(row, &n)| row[..n as usize].to_vec())
-        .collect();
-    let difference = distance(
-        &model.logits(&batch(&ids), Mode::Eval, Precision::Fp32),
-        &inputs["logits"],
-    );
-    println!("BERT logits: max |Δ| {difference:.1e}");
-    assert!(difference <= 1e-4);
+    let without_padding = |name: &str| -> Vec<Vec<i64>> {
+        let rows = Vec::<Vec<i64>>::try_from(&inputs[name]).unwrap();
+        let real = rows.iter().zip(&lengths);
+        real.map(|(row, &n)| row[..n as usize].to_vec()).collect()
+    };
+    let single = TokenizedSplit {
+        ids: without_padding("ids"),
+        ..TokenizedSplit::default()
+    };
+    let pairs = TokenizedSplit {
+        token_types: without_padding("token_types"),
+        ..single.clone()
+    };
+    for (split, expected) in [(single, "logits"), (pairs, "logits_of_pairs")] {
+        let batch = Batch::collate(&split, &[0, 1, 2, 3], Device::Cpu);
+        let logits = model.logits(&batch, Mode::Eval, Precision::Fp32);
+        let difference = distance(&logits, &inputs[expected]);
+        println!("BERT {expected}: max |Δ| {difference:.1e}");
+        assert!(difference <= 1e-4);
+    }
 }
 
 #[test]
@@ -65,7 +73,7 @@ fn the_default_teacher_matches_its_package_and_transformers() {
     let tokenizer = SubwordTokenizer::open(&weights, "query: ", 64, Truncation::Head).unwrap();
     let tokenizer = tokenizer.keep_only(&texts).unwrap();
     let model = pretrained_bert(&weights, Pooling::Mean, 2, &tokenizer);
-    let batch = batch(&tokenizer.encode(&texts).unwrap());
+    let batch = batch(&tokenizer.encode(&texts).unwrap().ids);
     let last_layer = BertConfig::read(&weights.join("config.json"))
         .unwrap()
         .num_hidden_layers;
@@ -273,7 +281,7 @@ fn token_ids_match_python_on_ten_thousand_real_lines() {
     let expected: Vec<Vec<u32>> = read_json(&folder.path().join("ids.json")).unwrap();
     let ours = {
         let tokenizer = SubwordTokenizer::open(&weights, "query: ", 64, Truncation::Head).unwrap();
-        tokenizer.tokenizer_ids(&texts).unwrap()
+        subword_ids(&tokenizer, &texts)
     };
     assert_eq!(ours.len(), 10_000);
     assert!(
@@ -281,6 +289,12 @@ fn token_ids_match_python_on_ten_thousand_real_lines() {
         "first difference at line {:?}",
         ours.iter().zip(&expected).position(|(a, b)| a != b)
     );
+}
+
+/// The tokenizer's own ids of single texts.
+fn subword_ids(tokenizer: &SubwordTokenizer, texts: &[&str]) -> Vec<Vec<u32>> {
+    let encodings = tokenizer.tokenizer_encodings(texts).unwrap().into_iter();
+    encodings.map(|encoding| encoding.ids).collect()
 }
 
 #[test]
@@ -328,7 +342,7 @@ fn word_pieces_match_transformers_on_a_vocabulary_of_the_sample() {
     let expected: Vec<Vec<u32>> = read_json(&folder.path().join("ids.json")).unwrap();
     let ids = |max_length, truncation, texts: &[&str]| {
         let tokenizer = SubwordTokenizer::open(folder.path(), "", max_length, truncation).unwrap();
-        tokenizer.tokenizer_ids(texts).unwrap()
+        subword_ids(&tokenizer, texts)
     };
     let ours = ids(24, Truncation::Head, &texts);
     for (text, (ours, expected)) in texts.iter().zip(ours.iter().zip(&expected)) {
@@ -353,8 +367,8 @@ fn a_pruned_tokenizer_maps_other_subwords_to_unknown() {
         .iter()
         .position(|&id| id == 3)
         .unwrap() as i64;
-    assert!(tokenizer.encode(&["股票"]).unwrap()[0].contains(&unknown));
-    let batch: Batch = batch(&tokenizer.encode(&["足球"]).unwrap());
+    assert!(tokenizer.encode(&["股票"]).unwrap().ids[0].contains(&unknown));
+    let batch: Batch = batch(&tokenizer.encode(&["足球"]).unwrap().ids);
     assert!(batch.ids.max().int64_value(&[]) < tokenizer.kept_ids().unwrap().len() as i64);
 }
 

@@ -5,7 +5,7 @@ mod common;
 
 use common::{TINY_STUDENT, bilstm_settings, distance, recipe, sample, tiny_checkpoint};
 use kd_lib::data::{
-    Augmentation, Corpus, Example, Split, TokenizedSplit, TransferConfig, TransferText,
+    Augmentation, Corpus, Example, Split, TextInput, TokenizedSplit, TransferConfig, TransferText,
 };
 use kd_lib::models::BiLstm;
 use kd_lib::precision::Precision;
@@ -101,6 +101,7 @@ fn an_augmented_text_is_no_held_out_text_with_a_blank_at_an_end() {
     let texts = ["甲乙 丙丁", "甲乙", "丙丁", "甲 丁", "丙丁 甲乙"];
     let example = |(line, text): (usize, &&str)| Example {
         text: (*text).into(),
+        text_pair: None,
         label: 0,
         line,
     };
@@ -239,12 +240,7 @@ fn a_teachers_logits_of_a_text_are_computed_once_for_all_runs() {
     assert_eq!(requests(&teacher), [(64, 64), (all, augmented), (all, 0)]);
 
     // One bit of a part changes: the texts of this part alone are computed again.
-    let texts: Vec<&str> = corpus
-        .train
-        .iter()
-        .take(50)
-        .map(|e| e.text.as_str())
-        .collect();
+    let texts: Vec<TextInput> = corpus.train.iter().take(50).map(Example::input).collect();
     let before = teacher_logits(&teacher, &texts, &mut silent).unwrap();
     let cache = teacher.folder().unwrap().join("predictions");
     let mut parts = std::fs::read_dir(&cache)
@@ -274,9 +270,9 @@ fn a_teachers_logits_of_a_text_are_computed_once_for_all_runs() {
     let lock = std::fs::File::open(cache.join(".lock")).unwrap();
     lock.lock().unwrap();
     let (sender, receiver) = std::sync::mpsc::channel();
-    let texts: Vec<String> = texts.into_iter().map(str::to_owned).collect();
+    let examples = corpus.train.clone();
     std::thread::spawn(move || {
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let texts: Vec<TextInput> = examples.iter().take(50).map(Example::input).collect();
         sender
             .send(teacher_logits(&teacher, &texts, &mut silent))
             .unwrap();
@@ -311,7 +307,7 @@ fn a_teacher_that_was_trained_again_is_not_taken_for_the_former_one() {
         store.run(&longer, &corpus, &mut stop),
         Err(Error::Stopped { .. })
     ));
-    let texts = ["基金净值上涨", "球队晋级决赛"];
+    let texts = ["基金净值上涨", "球队晋级决赛"].map(TextInput::from);
     let [of_first, of_other] =
         [&first, &other].map(|run| teacher_logits(run, &texts, &mut silent).unwrap());
     assert!(distance(&of_first, &of_other) > 1e-3);
@@ -382,7 +378,7 @@ fn a_teacher_without_weights_teaches_with_its_cached_logits() {
         .run(&pair(&["train.epochs=4"]), &corpus, &mut silent)
         .unwrap();
     assert_eq!(taught_by(&longer), taught_by(&finished));
-    let error = teacher_logits(&teacher, &["没有见过的一行"], &mut silent)
+    let error = teacher_logits(&teacher, &["没有见过的一行".into()], &mut silent)
         .unwrap_err()
         .to_string();
     assert!(
@@ -427,7 +423,8 @@ fn an_ensemble_gives_mean_logits_or_out_of_fold_logits() {
         trained_on.iter().map(HashSet::len).sum::<usize>()
     );
 
-    let texts: Vec<&str> = trained_on.iter().flatten().map(String::as_str).collect();
+    let texts = trained_on.iter().flatten().map(String::as_str);
+    let texts: Vec<TextInput> = texts.map(TextInput::from).collect();
     let logits_of = |recipe: &Recipe| {
         let run = store.run(recipe, &corpus, &mut silent).unwrap();
         teacher_logits(&run, &texts, &mut silent).unwrap()
@@ -450,9 +447,12 @@ fn an_ensemble_gives_mean_logits_or_out_of_fold_logits() {
     let found = of_ensemble(&out_of_fold);
     for (row, text) in texts.iter().enumerate() {
         // Teacher k was trained without fold k.
-        let teacher = usize::from(trained_on[0].contains(*text));
+        let teacher = usize::from(trained_on[0].contains(text.text));
         let expected = of_folds[teacher].get(row as i64);
-        assert!(distance(&found.get(row as i64), &expected) < 1e-6, "{text}");
+        assert!(
+            distance(&found.get(row as i64), &expected) < 1e-6,
+            "{text:?}"
+        );
     }
     let mut few = corpus.clone();
     few.train.truncate(8);
@@ -517,7 +517,7 @@ fn the_temperature_moves_linearly_to_its_final_value() {
         train: TokenizedSplit {
             ids,
             labels,
-            pad_id: 0,
+            ..TokenizedSplit::default()
         },
         dev: TokenizedSplit::default(),
         teacher_logits: Some(logits),

@@ -3,7 +3,7 @@
 use super::common::{recipe, store};
 use anyhow::{Context, Result};
 use kd_lib::data::batch::epoch_batches;
-use kd_lib::data::{Corpus, Example, TokenizedSplit, Tokenizer};
+use kd_lib::data::{Corpus, Example, TextInput, TokenizedSplit, Tokenizer};
 use kd_lib::models::{Classifier, ModelSizes, TokenizerTexts};
 use kd_lib::store::Plan;
 use serde_json::json;
@@ -100,7 +100,7 @@ impl Work {
             .checkpoint
             .as_ref()
             .map(|checkpoint| checkpoint.folder.clone());
-        let inputs = json!({ "vocabulary": vocabulary, "classes": plan.corpus.labels.len(), "pad": tokenizer.pad_id(), "kept": kept,
+        let inputs = json!({ "vocabulary": vocabulary, "classes": plan.corpus.labels.len(), "pad": tokenizer.encode::<&str>(&[])?.pad_id, "kept": kept,
             "checkpoint": checkpoint, "precision": plan.precision, "bucketed": batches(true), "shuffled": batches(false) });
         std::fs::write(path, inputs.to_string())?;
         let (tokens, texts) = self
@@ -130,16 +130,10 @@ pub struct Opened {
 pub fn open(work: &Work, corpus: &Path, precision: &str) -> Result<Opened> {
     let recipe = recipe(work.recipe, &[&format!("train.precision={precision}")])?;
     let plan = store().plan(&recipe, &Corpus::open(corpus)?)?;
-    let texts = |examples: &[Example]| -> Vec<String> {
-        examples
-            .iter()
-            .map(|example| example.text.clone())
-            .collect()
-    };
-    let (train, full) = (texts(&plan.corpus.train), &plan.full_corpus);
-    let full = [texts(&full.train), texts(&full.dev), texts(&full.test)].concat();
-    let train: Vec<&str> = train.iter().map(String::as_str).collect();
-    let full_corpus: Vec<&str> = full.iter().map(String::as_str).collect();
+    let full = &plan.full_corpus;
+    let all = full.train.iter().chain(&full.dev).chain(&full.test);
+    let full_corpus: Vec<TextInput> = all.map(Example::input).collect();
+    let train: Vec<TextInput> = plan.corpus.train.iter().map(Example::input).collect();
     let texts = TokenizerTexts {
         train: &train,
         unlabelled: &[],

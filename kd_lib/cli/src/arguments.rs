@@ -80,9 +80,12 @@ pub enum Verb {
     Predict {
         /// A run's folder or name.
         run: PathBuf,
-        /// Texts, or "-".
+        /// Texts, or "-". A model that reads text pairs takes `text<TAB>text_pair`.
         #[arg(required = true)]
         texts: Vec<String>,
+        /// The second text, of a model that reads text pairs.
+        #[arg(long, value_name = "TEXT")]
+        text_pair: Option<String>,
     },
     /// The table of all finished runs, mean ± sd over seeds.
     Table,

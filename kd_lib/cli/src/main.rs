@@ -93,7 +93,14 @@ fn run() -> Result<()> {
             };
             print(table::per_class(&scores, &run.labels).text().trim_end())
         }
-        Verb::Predict { run, texts } => predict::predict(&find_run(&store?, &run)?, &texts),
+        Verb::Predict {
+            run,
+            texts,
+            text_pair,
+        } => {
+            let run = find_run(&store?, &run)?;
+            predict::predict(&run, &texts, text_pair.as_deref())
+        }
         Verb::Table => {
             let rows = table::rows(&readable_runs(&store?)?);
             print(table::table(&rows).text().trim_end())

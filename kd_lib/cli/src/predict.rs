@@ -2,8 +2,9 @@
 //! of a file's texts, scored.
 
 use crate::project::open_predictor;
-use anyhow::{Context, Result};
-use kd_lib::data::text_files::{FileFormat, read_examples};
+use anyhow::{Context, Result, bail};
+use kd_lib::data::text_files::{FileFormat, read_examples, split_pair};
+use kd_lib::data::{Example, TextInput};
 use kd_lib::evaluation::{Scores, to_array};
 use kd_lib::store::{Predictor, Run};
 use std::io::{BufRead, ErrorKind, Write};
@@ -12,13 +13,25 @@ use std::path::Path;
 /// Lines that are read at a time: memory stays bounded however many there are.
 const LINES_AT_ONCE: usize = 4096;
 
-/// Predicts texts, or the lines of standard input if the texts are "-".
-pub fn predict(run: &Run, texts: &[String]) -> Result<()> {
+/// Predicts texts, or the lines of standard input if the texts are "-". A model that reads pairs
+/// takes `text<TAB>text_pair`, or one text with its `text_pair`.
+pub fn predict(run: &Run, texts: &[String], text_pair: Option<&str>) -> Result<()> {
     let predictor = open_predictor(run)?;
+    if let Some(text_pair) = text_pair {
+        let [text] = texts else {
+            bail!(
+                "--text-pair goes with one text; give pairs as lines text<TAB>text_pair of \
+                   standard input"
+            );
+        };
+        let text_pair = Some(text_pair);
+        return print_inputs(&predictor, &[TextInput { text, text_pair }]);
+    }
     if texts != ["-"] {
-        return print_predictions(&predictor, texts);
+        return print_predictions(&predictor, texts, "argument", 1);
     }
     let mut lines = std::io::stdin().lock().lines().enumerate();
+    let mut first_line = 1;
     loop {
         let mut texts = Vec::new();
         for (at, line) in lines.by_ref().take(LINES_AT_ONCE) {
@@ -32,7 +45,8 @@ pub fn predict(run: &Run, texts: &[String]) -> Result<()> {
         if texts.is_empty() {
             return Ok(());
         }
-        print_predictions(&predictor, &texts)?;
+        print_predictions(&predictor, &texts, "standard input", first_line)?;
+        first_line += texts.len();
     }
 }
 
@@ -40,16 +54,37 @@ pub fn predict(run: &Run, texts: &[String]) -> Result<()> {
 pub fn score_file(run: &Run, file: &Path) -> Result<Scores> {
     let format = FileFormat::guess(file, &run.labels)?;
     let examples = read_examples(file, format, &run.labels)?;
-    let texts: Vec<&str> = examples.iter().map(|e| e.text.as_str()).collect();
+    let texts: Vec<TextInput> = examples.iter().map(Example::input).collect();
     let labels: Vec<usize> = examples.iter().map(|e| e.label).collect();
     let logits = open_predictor(run)?.logits(&texts)?;
     Ok(Scores::of(to_array(&logits)?.view(), &labels))
 }
 
-fn print_predictions(predictor: &Predictor, texts: &[String]) -> Result<()> {
-    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+/// Prints the predictions of lines, which came from `origin`, the first with this number.
+fn print_predictions(
+    predictor: &Predictor,
+    lines: &[String],
+    origin: &str,
+    first_line: usize,
+) -> Result<()> {
+    if !predictor.reads_pairs() {
+        let texts: Vec<TextInput> = lines.iter().map(|line| line.as_str().into()).collect();
+        return print_inputs(predictor, &texts);
+    }
+    let mut pairs = Vec::new();
+    for (number, line) in (first_line..).zip(lines) {
+        pairs.push(split_pair(Path::new(origin), number, line)?);
+    }
+    let inputs = pairs.iter().map(|(text, text_pair)| TextInput {
+        text,
+        text_pair: Some(text_pair),
+    });
+    print_inputs(predictor, &Vec::from_iter(inputs))
+}
+
+fn print_inputs(predictor: &Predictor, texts: &[TextInput]) -> Result<()> {
     let mut out = std::io::stdout().lock();
-    for prediction in predictor.predict(&texts)? {
+    for prediction in predictor.predict(texts)? {
         match writeln!(out, "{}", serde_json::to_string(&prediction)?) {
             Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
             written => written?,

@@ -5,7 +5,7 @@
 mod common;
 mod program;
 
-use common::{TINY_STUDENT, root, sample, tiny_checkpoint};
+use common::{TINY_STUDENT, pair_corpus, root, sample, tiny_checkpoint};
 use program::{finish, kd_output, kd_train, text, train_student};
 use std::path::Path;
 use std::process::Command;
@@ -106,6 +106,50 @@ fn a_run_is_evaluated_listed_and_predicts_a_thousand_lines_in_order() {
         !nowhere.status.success() && error.contains("nowhere: no such folder"),
         "{error}"
     );
+}
+
+#[test]
+fn pairs_are_predicted_from_two_texts_or_from_lines_with_a_tab() {
+    let folder = tempfile::tempdir().unwrap();
+    pair_corpus(folder.path());
+    let checkpoints = folder.path().join("checkpoints");
+    std::fs::create_dir(&checkpoints).unwrap();
+    let recipe = root().join("notebooks/recipes/student.toml");
+    let (recipe, data) = (recipe.to_str().unwrap(), folder.path().to_str().unwrap());
+    let mut arguments = vec!["train", recipe, "--data", data];
+    for setting in &TINY_STUDENT {
+        arguments.extend(["--set", setting]);
+    }
+    let output = kd_output(&checkpoints, &arguments, "");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let run = text(&output.stdout).trim().to_owned();
+
+    let predict = |arguments: &[&str], input: &str| {
+        kd_output(
+            &checkpoints,
+            &[&["predict", &run], arguments].concat(),
+            input,
+        )
+    };
+    let by_option = predict(&["主队夺冠", "--text-pair", "球迷庆祝"], "");
+    let by_argument = predict(&["主队夺冠\t球迷庆祝"], "");
+    let by_line = predict(&["-"], "主队夺冠\t球迷庆祝\n");
+    assert_eq!(json_lines(&by_option.stdout)[0]["text_pair"], "球迷庆祝");
+    assert_eq!(by_option.stdout, by_argument.stdout);
+    assert_eq!(by_option.stdout, by_line.stdout);
+
+    let error = text(&predict(&["-"], "甲\t乙\n没有第二句\n").stderr);
+    assert!(error.contains("standard input:2"), "{error}");
+    let error = text(&predict(&["甲", "乙", "--text-pair", "丙"], "").stderr);
+    assert!(error.contains("--text-pair goes with one text"), "{error}");
+    let file = folder.path().join("test.csv");
+    let scored = kd_output(
+        &checkpoints,
+        &["evaluate", &run, "--data", file.to_str().unwrap()],
+        "",
+    );
+    let stored = kd_output(&checkpoints, &["evaluate", &run], "");
+    assert_eq!(text(&scored.stdout), text(&stored.stdout));
 }
 
 fn json_lines(bytes: &[u8]) -> Vec<serde_json::Value> {

@@ -7,7 +7,7 @@ mod common;
 mod program;
 
 use common::{TINY_STUDENT, lock_generator, recipe, sample, tiny_checkpoint};
-use kd_lib::data::Corpus;
+use kd_lib::data::{Corpus, TextInput};
 use kd_lib::store::teacher_logits::teacher_logits;
 use kd_lib::store::{Run, RunStore};
 use kd_lib::training::progress::{Progress, silent};
@@ -429,7 +429,7 @@ fn the_logits_of_a_damaged_part_of_a_teachers_cache_are_computed_again() {
     let teacher = RunStore::new(store.path())
         .run(&teacher, &Corpus::open(sample()).unwrap(), &mut silent)
         .unwrap();
-    let texts = ["基金净值上涨", "球队晋级决赛"];
+    let texts = ["基金净值上涨", "球队晋级决赛"].map(TextInput::from);
     let valid = teacher_logits(&teacher, &texts, &mut silent).unwrap();
     let parts = std::fs::read_dir(teacher.folder().unwrap().join("predictions"))
         .unwrap()

@@ -15,6 +15,9 @@ const BATCHES_PER_POOL: usize = 64;
 pub struct TokenizedSplit {
     /// Ids of each text; none is empty.
     pub ids: Vec<Vec<i64>>,
+    /// Of each token, 0 in the first text of a pair and 1 in the second, as the tokenizer numbers
+    /// them; empty where all texts are single.
+    pub token_types: Vec<Vec<i64>>,
     /// Class index of each text; empty where labels are not known.
     pub labels: Vec<i64>,
     /// The id that fills short rows.
@@ -26,6 +29,8 @@ pub struct TokenizedSplit {
 pub struct Batch {
     /// `[batch, seq]` int64.
     pub ids: Tensor,
+    /// `[batch, seq]` int64, of text pairs; padding has 0.
+    pub token_types: Option<Tensor>,
     /// `[batch]` int64, real tokens in each row, at least 1.
     pub lengths: Tensor,
     /// `[batch, seq]` bool, true on real tokens.
@@ -41,16 +46,22 @@ impl Batch {
     ///
     /// ```
     /// use kd_lib::data::{Batch, TokenizedSplit};
-    /// let split = TokenizedSplit { ids: vec![vec![5, 6, 7], vec![8]], labels: vec![0, 1], pad_id: 0 };
+    /// let ids = vec![vec![5, 6, 7], vec![8]];
+    /// let split = TokenizedSplit { ids, labels: vec![0, 1], ..TokenizedSplit::default() };
     /// let batch = Batch::collate(&split, &[1, 0], tch::Device::Cpu);
     /// assert_eq!(Vec::<Vec<i64>>::try_from(&batch.ids).unwrap(), [[8, 0, 0], [5, 6, 7]]);
     /// ```
     pub fn collate(split: &TokenizedSplit, rows: &[usize], device: Device) -> Batch {
         let longest = rows.iter().map(|&r| split.ids[r].len()).max().unwrap_or(0);
-        let mut ids = vec![split.pad_id; rows.len() * longest];
-        for (row, line) in rows.iter().zip(ids.chunks_mut(longest.max(1))) {
-            line[..split.ids[*row].len()].copy_from_slice(&split.ids[*row]);
-        }
+        let padded = |values: &[Vec<i64>], padding: i64| {
+            let mut filled = vec![padding; rows.len() * longest];
+            for (row, line) in rows.iter().zip(filled.chunks_mut(longest.max(1))) {
+                line[..values[*row].len()].copy_from_slice(&values[*row]);
+            }
+            Tensor::from_slice(&filled)
+                .view([rows.len() as i64, longest as i64])
+                .to_device(device)
+        };
         let lengths: Vec<i64> = rows.iter().map(|&r| split.ids[r].len() as i64).collect();
         let labels: Vec<i64> = rows
             .iter()
@@ -59,9 +70,8 @@ impl Batch {
         let lengths = Tensor::from_slice(&lengths).to_device(device);
         let positions = Tensor::arange(longest as i64, (tch::Kind::Int64, device));
         Batch {
-            ids: Tensor::from_slice(&ids)
-                .view([rows.len() as i64, longest as i64])
-                .to_device(device),
+            ids: padded(&split.ids, split.pad_id),
+            token_types: (!split.token_types.is_empty()).then(|| padded(&split.token_types, 0)),
             mask: positions.unsqueeze(0).less_tensor(&lengths.unsqueeze(1)),
             lengths,
             labels: Tensor::from_slice(&labels).to_device(device),

@@ -1,9 +1,12 @@
 //! The student's tokenizer: one token a character. The vocabulary's first entry is `<PAD>`, its
-//! second `<UNK>`, and its file has one entry a line. See
+//! second `<UNK>`, and its third `<SEP>` if it was built from text pairs: it stands between the two
+//! texts of a pair. Its file has one entry a line. See
 //! [`super::subword_tokenizer`] for subwords.
 
+use super::batch::TokenizedSplit;
 use super::text_files::read_lines;
-use super::truncation::{SpecialTokens, Truncation};
+use super::text_input::TextInput;
+use super::truncation::{SpecialTokens, Truncation, longest_first};
 use crate::{Error, Result, files};
 use std::collections::HashMap;
 use std::path::Path;
@@ -12,6 +15,8 @@ use std::path::Path;
 pub const PAD: i64 = 0;
 /// Id of the unknown entry.
 pub const UNK: i64 = 1;
+/// The entry between the two texts of a pair.
+const SEPARATOR: &str = "<SEP>";
 
 /// Characters and their ids.
 #[derive(Debug, Clone)]
@@ -21,8 +26,8 @@ pub struct Vocabulary {
 }
 
 impl Vocabulary {
-    /// The `size − 2` most frequent characters of `texts` (ties in code-point order), after `<PAD>`
-    /// and `<UNK>`.
+    /// The most frequent characters of `texts` (ties in code-point order), after `<PAD>`, `<UNK>`
+    /// and, if a text is a pair, `<SEP>`; `size` entries at most.
     ///
     /// ```
     /// use kd_lib::data::Vocabulary;
@@ -30,17 +35,30 @@ impl Vocabulary {
     /// assert_eq!(vocabulary.encode("足球"), [2, 1]);
     /// assert_eq!(vocabulary.encode(""), [1]); // an empty text is one unknown character
     /// ```
-    pub fn build<'a>(texts: impl IntoIterator<Item = &'a str>, size: usize) -> Vocabulary {
+    pub fn build<'a, T: Into<TextInput<'a>>>(
+        texts: impl IntoIterator<Item = T>,
+        size: usize,
+    ) -> Vocabulary {
         let mut counts: HashMap<char, usize> = HashMap::new();
-        for character in texts.into_iter().flat_map(str::chars) {
-            if !character.is_control() {
-                *counts.entry(character).or_default() += 1;
+        let mut has_pairs = false;
+        for input in texts {
+            let input: TextInput = input.into();
+            has_pairs |= input.text_pair.is_some();
+            for character in input.texts().flat_map(str::chars) {
+                if !character.is_control() {
+                    *counts.entry(character).or_default() += 1;
+                }
             }
         }
         let mut characters: Vec<(char, usize)> = counts.into_iter().collect();
         characters.sort_by_key(|&(character, count)| (std::cmp::Reverse(count), character));
         let mut entries = vec!["<PAD>".to_owned(), "<UNK>".to_owned()];
-        let frequent = characters.into_iter().take(size.saturating_sub(2));
+        if has_pairs {
+            entries.push(SEPARATOR.to_owned());
+        }
+        let frequent = characters
+            .into_iter()
+            .take(size.saturating_sub(entries.len()));
         entries.extend(frequent.map(|(character, _)| character.to_string()));
         Vocabulary::from_entries(entries)
     }
@@ -78,6 +96,11 @@ impl Vocabulary {
         ids
     }
 
+    /// Id of the separator, if the vocabulary has one.
+    pub fn separator(&self) -> Option<i64> {
+        self.index.get(SEPARATOR).copied()
+    }
+
     /// All entries by id, `<PAD>` and `<UNK>` included.
     pub fn entries(&self) -> &[String] {
         &self.entries
@@ -104,13 +127,41 @@ pub struct CharTokenizer {
 }
 
 impl CharTokenizer {
-    /// Ids of each text; none is empty.
-    pub fn encode(&self, texts: &[&str]) -> Vec<Vec<i64>> {
-        let encode = |text: &&str| {
-            let ids = self.vocabulary.encode(text);
-            self.truncation
-                .apply(ids, self.max_length, SpecialTokens::NONE)
-        };
-        texts.iter().map(encode).collect()
+    /// Ids of each text, without labels. A pair is its first text, the separator and its second
+    /// text; of a pair that is too long the longer text is cut first.
+    ///
+    /// # Errors
+    /// If a pair is given and the vocabulary has no separator.
+    pub fn encode<'a, T: Into<TextInput<'a>> + Copy>(&self, texts: &[T]) -> Result<TokenizedSplit> {
+        let mut ids = Vec::new();
+        for &text in texts {
+            let input: TextInput = text.into();
+            let first = self.vocabulary.encode(input.text);
+            ids.push(match input.text_pair {
+                Some(second) => self.join(first, self.vocabulary.encode(second))?,
+                None => self
+                    .truncation
+                    .apply(first, self.max_length, SpecialTokens::NONE),
+            });
+        }
+        Ok(TokenizedSplit {
+            ids,
+            pad_id: PAD,
+            ..TokenizedSplit::default()
+        })
+    }
+
+    fn join(&self, mut first: Vec<i64>, mut second: Vec<i64>) -> Result<Vec<i64>> {
+        let separator = self.vocabulary.separator().ok_or_else(|| {
+            let fix = "train on text pairs, or write <SEP> into the third line of \
+                       model.vocab_file";
+            Error::recipe("text_pair", "the vocabulary has no <SEP>", fix)
+        })?;
+        let kept = longest_first(first.len(), second.len(), self.max_length.saturating_sub(1));
+        first.truncate(kept.first);
+        second.truncate(kept.second);
+        first.push(separator);
+        first.append(&mut second);
+        Ok(first)
     }
 }

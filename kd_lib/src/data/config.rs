@@ -1,7 +1,7 @@
 //! The settings of `[data]` in a recipe, their validation, and the selection of examples that they
 //! describe. [`super::corpus`] reads the files.
 
-use super::corpus::{Corpus, fold_of};
+use super::corpus::Corpus;
 use super::text_files::Example;
 use super::truncation::Truncation;
 use crate::{Error, Result};
@@ -91,8 +91,13 @@ impl DataConfig {
     /// Selects the examples that a run uses from a corpus.
     ///
     /// # Errors
-    /// If no training text is left.
+    /// If no training text is left, or pairs are to lose their middle.
     pub fn select(&self, corpus: &Corpus) -> Result<Selection> {
+        if corpus.has_pairs() && !self.truncation.is_head() {
+            let problem = format!("{:?}, with text pairs", self.truncation);
+            let fix = "leave it out: the longer text of a pair is cut at its end";
+            return Err(Error::recipe("data.truncation", problem, fix));
+        }
         let mut corpus = corpus.clone();
         if self.drop_leaks {
             corpus = corpus.without_leaks();
@@ -104,7 +109,7 @@ impl DataConfig {
         let unlabelled_train = draw(&mut corpus.train, labelled);
         draw(&mut corpus.dev, self.max_dev_samples);
         if let Some([folds, held_out]) = self.holdout_fold {
-            corpus.train.retain(|e| fold_of(&e.text, folds) != held_out);
+            corpus.train.retain(|e| e.input().fold(folds) != held_out);
         }
         if corpus.train.is_empty() {
             let problem = "no training text is left: all recur in dev or test, or are in the fold";

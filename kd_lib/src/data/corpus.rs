@@ -4,12 +4,13 @@
 //! |---|---|
 //! | `class.txt` + `train.txt`, `dev.txt`, `test.txt` | `text<TAB>class index` |
 //! | `labels.txt` or `NAME.labels` + `train.txt`, … (or `NAME.train.txt`, …) | `label<TAB>text` |
-//! | `labels.txt` + `train.csv`, `dev.csv`, `test.csv` | CSV with the columns `text` and `label` |
+//! | `labels.txt` + `train.csv`, `dev.csv`, `test.csv` | CSV with the columns `text` and `label`, and `text_pair` for pairs |
 //!
 //! `val` is read where `dev` is missing. This module holds texts;
 //! [`super::tokenizer`] turns them into token ids.
 
 use super::text_files::{Example, FileFormat, read_examples, read_labels};
+use super::text_input::TextInput;
 use crate::{Error, Result, files};
 use std::path::{Path, PathBuf};
 
@@ -78,6 +79,7 @@ impl Corpus {
             fingerprint: hasher.finalize().to_hex().to_string(),
         };
         corpus.refuse_missing_class(folder)?;
+        corpus.refuse_mixed_inputs(folder)?;
         Ok(corpus)
     }
 
@@ -90,16 +92,33 @@ impl Corpus {
         }
     }
 
-    /// The corpus without the training texts that recur in dev or test.
+    /// Whether its examples are text pairs.
+    pub fn has_pairs(&self) -> bool {
+        self.train.iter().any(|example| example.text_pair.is_some())
+    }
+
+    /// The corpus without the training texts that recur in dev or test. A pair recurs if both of
+    /// its texts do, in this order.
     pub fn without_leaks(mut self) -> Corpus {
-        let held_out: std::collections::HashSet<&str> = self
+        let held_out: std::collections::HashSet<TextInput> = self
             .dev
             .iter()
             .chain(&self.test)
-            .map(|e| e.text.as_str())
+            .map(Example::input)
             .collect();
-        self.train.retain(|e| !held_out.contains(e.text.as_str()));
+        self.train.retain(|e| !held_out.contains(&e.input()));
         self
+    }
+
+    fn refuse_mixed_inputs(&self, folder: &Path) -> Result<()> {
+        let is_pair = |split: &[Example]| split.iter().any(|e| e.text_pair.is_some());
+        let splits = [&self.train, &self.dev, &self.test].map(|split| is_pair(split));
+        if splits.iter().all(|of_split| *of_split == splits[0]) {
+            return Ok(());
+        }
+        let problem = "some splits have the column text_pair, others do not";
+        let fix = "give all three splits the same columns";
+        Err(Error::file(folder, problem, fix))
     }
 
     fn refuse_missing_class(&self, folder: &Path) -> Result<()> {
@@ -114,17 +133,6 @@ impl Corpus {
             ))
         })
     }
-}
-
-/// 128 bits of a text's hash.
-pub fn text_key(text: &str) -> [i64; 2] {
-    let hash = blake3::hash(text.as_bytes());
-    [0, 8].map(|at| i64::from_le_bytes(std::array::from_fn(|i| hash.as_bytes()[at + i])))
-}
-
-/// The fold, of `folds`, that a text belongs to: a function of the text alone.
-pub fn fold_of(text: &str, folds: usize) -> usize {
-    text_key(text)[0].rem_euclid(folds.max(1) as i64) as usize
 }
 
 fn find_label_file(folder: &Path) -> Result<PathBuf> {

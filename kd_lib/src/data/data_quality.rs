@@ -1,9 +1,10 @@
 //! Counts what can mislead an experiment: repeated texts, texts that leak from one split into
-//! another, equal texts with different labels, empty texts. This module removes nothing;
-//! [`Corpus::without_leaks`] does.
+//! another, equal texts with different labels, empty texts. A pair counts as one text. This module
+//! removes nothing; [`Corpus::without_leaks`] does.
 
 use super::corpus::{Corpus, Split};
 use super::text_files::Example;
+use super::text_input::TextInput;
 use serde::{Deserialize, Serialize};
 use std::collections::{HashMap, HashSet};
 
@@ -41,14 +42,14 @@ impl Corpus {
         let texts = |split| {
             self.split(split)
                 .iter()
-                .map(|e| e.text.as_str())
+                .map(Example::input)
                 .collect::<HashSet<_>>()
         };
         let (train, dev, test) = (texts(Split::Train), texts(Split::Dev), texts(Split::Test));
-        let recur = |split, other: &HashSet<&str>| {
+        let recur = |split, other: &HashSet<TextInput>| {
             self.split(split)
                 .iter()
-                .filter(|e| other.contains(&*e.text))
+                .filter(|e| other.contains(&e.input()))
                 .count()
         };
         DataQuality {
@@ -66,16 +67,16 @@ impl Corpus {
                 .iter()
                 .chain(&self.dev)
                 .chain(&self.test)
-                .filter(|e| e.text.is_empty())
+                .filter(|e| e.input().is_empty())
                 .count(),
         }
     }
 }
 
 fn contradictions(examples: &[Example]) -> usize {
-    let mut labels: HashMap<&str, HashSet<usize>> = HashMap::new();
+    let mut labels: HashMap<TextInput, HashSet<usize>> = HashMap::new();
     examples
         .iter()
-        .for_each(|e| _ = labels.entry(&e.text).or_default().insert(e.label));
+        .for_each(|e| _ = labels.entry(e.input()).or_default().insert(e.label));
     labels.values().filter(|l| l.len() > 1).count()
 }

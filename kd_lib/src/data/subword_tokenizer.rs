@@ -2,6 +2,8 @@
 //! with, and the map from the tokenizer's ids to the embedding rows that were kept (see
 //! [`SubwordTokenizer::keep_only`]). See [`super::char_tokenizer`] for characters.
 
+use super::batch::TokenizedSplit;
+use super::text_input::TextInput;
 use super::truncation::{SpecialTokens, Truncation};
 use crate::{Error, Result, error::BUG, files};
 use serde::{Deserialize, Serialize};
@@ -11,7 +13,7 @@ use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::bert::BertProcessing;
-use tokenizers::{Tokenizer, TruncationParams};
+use tokenizers::{EncodeInput, Tokenizer, TruncationParams};
 
 /// The settings of a saved tokenizer, beside its `tokenizer.json`.
 const SETTINGS: &str = "tokenizer_settings.json";
@@ -36,6 +38,15 @@ struct Settings {
     unk_id: u32,
     /// Tokenizer ids of the kept rows, ascending; absent if all are kept.
     kept_ids: Option<Vec<u32>>,
+}
+
+/// What the tokenizer makes of one input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SubwordEncoding {
+    /// Id of each token.
+    pub ids: Vec<u32>,
+    /// Of each token, which text of a pair it belongs to, as the tokenizer numbers them.
+    pub token_types: Vec<u32>,
 }
 
 impl SubwordTokenizer {
@@ -119,21 +130,41 @@ impl SubwordTokenizer {
         })
     }
 
-    /// Embedding rows of each text's tokens, special tokens included.
-    pub fn encode(&self, texts: &[&str]) -> Result<Vec<Vec<i64>>> {
-        Ok(self
-            .tokenizer_ids(texts)?
-            .into_iter()
-            .map(|ids| ids.into_iter().map(|id| self.row(id)).collect())
-            .collect())
+    /// Embedding rows of each text's tokens, special tokens included, without labels. Of a pair
+    /// that is too long the longer text is cut first.
+    pub fn encode<'a, T: Into<TextInput<'a>> + Copy>(&self, texts: &[T]) -> Result<TokenizedSplit> {
+        let mut split = TokenizedSplit {
+            pad_id: self.row(self.settings.pad_id),
+            ..TokenizedSplit::default()
+        };
+        let pairs = texts.iter().any(|&text| text.into().text_pair.is_some());
+        for encoding in self.tokenizer_encodings(texts)? {
+            split
+                .ids
+                .push(encoding.ids.iter().map(|&id| self.row(id)).collect());
+            if pairs {
+                let types = encoding.token_types.iter().map(|&kind| kind.into());
+                split.token_types.push(types.collect());
+            }
+        }
+        Ok(split)
     }
 
-    /// The tokenizer's own ids, which do not depend on dropped rows.
-    pub fn tokenizer_ids(&self, texts: &[&str]) -> Result<Vec<Vec<u32>>> {
-        let inputs: Vec<String> = texts
-            .iter()
-            .map(|t| format!("{}{t}", self.settings.prefix))
-            .collect();
+    /// The tokenizer's own encodings, whose ids do not depend on dropped rows. The prefix stands
+    /// before the text, or before the first text of a pair.
+    pub fn tokenizer_encodings<'a, T: Into<TextInput<'a>> + Copy>(
+        &self,
+        texts: &[T],
+    ) -> Result<Vec<SubwordEncoding>> {
+        let mut inputs: Vec<EncodeInput> = Vec::new();
+        for &text in texts {
+            let input: TextInput = text.into();
+            let first = format!("{}{}", self.settings.prefix, input.text);
+            inputs.push(match input.text_pair {
+                Some(second) => (first, second).into(),
+                None => first.into(),
+            });
+        }
         let failed = Error::in_file(
             Path::new("tokenizer.json"),
             "use the checkpoint's own tokenizer",
@@ -144,10 +175,13 @@ impl SubwordTokenizer {
             max_length,
             ..
         } = self.settings;
-        let truncated = |e: &tokenizers::Encoding| {
-            truncation.apply(e.get_ids().to_vec(), max_length, SpecialTokens::BERT)
+        let truncated =
+            |values: &[u32]| truncation.apply(values.to_vec(), max_length, SpecialTokens::BERT);
+        let encoding = |e: &tokenizers::Encoding| SubwordEncoding {
+            ids: truncated(e.get_ids()),
+            token_types: truncated(e.get_type_ids()),
         };
-        Ok(encodings.iter().map(truncated).collect())
+        Ok(encodings.iter().map(encoding).collect())
     }
 
     /// The tokenizer's id of a single character inside a word. If the tokenizer normalizes the
@@ -170,8 +204,12 @@ impl SubwordTokenizer {
     /// Drops the embedding rows that `texts` never use: a Chinese corpus needs a twentieth of a
     /// multilingual vocabulary. Outputs on these texts stay the same. Other subwords become
     /// unknown.
-    pub fn keep_only(&self, texts: &[&str]) -> Result<SubwordTokenizer> {
-        let mut used: BTreeSet<u32> = self.tokenizer_ids(texts)?.into_iter().flatten().collect();
+    pub fn keep_only<'a, T: Into<TextInput<'a>> + Copy>(
+        &self,
+        texts: &[T],
+    ) -> Result<SubwordTokenizer> {
+        let encodings = self.tokenizer_encodings(texts)?.into_iter();
+        let mut used: BTreeSet<u32> = encodings.flat_map(|encoding| encoding.ids).collect();
         used.extend([self.settings.pad_id, self.settings.unk_id]);
         let settings = Settings {
             kept_ids: Some(used.into_iter().collect()),
@@ -187,11 +225,6 @@ impl SubwordTokenizer {
     /// Tokenizer ids of the kept rows, if rows were dropped.
     pub fn kept_ids(&self) -> Option<&[u32]> {
         self.settings.kept_ids.as_deref()
-    }
-
-    /// Row of the padding token.
-    pub fn pad_id(&self) -> i64 {
-        self.row(self.settings.pad_id)
     }
 
     fn row(&self, id: u32) -> i64 {

@@ -1,7 +1,9 @@
 //! Reads one file of labelled texts, with a line number in every error. The three formats are
-//! `label<TAB>text`, `text<TAB>class index`, and CSV with a header `text,label`. [`super::corpus`]
+//! `label<TAB>text`, `text<TAB>class index`, and CSV with a header `text,label` or
+//! `text,text_pair,label`. [`super::corpus`]
 //! finds the file of each split.
 
+use super::text_input::TextInput;
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::path::Path;
@@ -11,10 +13,22 @@ use std::path::Path;
 pub struct Example {
     /// The text, trimmed; it may be empty.
     pub text: String,
+    /// The second text of a pair.
+    pub text_pair: Option<String>,
     /// Index into the class names.
     pub label: usize,
     /// Line in its file, from 1.
     pub line: usize,
+}
+
+impl Example {
+    /// What a model reads of it.
+    pub fn input(&self) -> TextInput<'_> {
+        TextInput {
+            text: &self.text,
+            text_pair: self.text_pair.as_deref(),
+        }
+    }
 }
 
 /// How a file's lines are laid out.
@@ -24,7 +38,7 @@ pub enum FileFormat {
     LabelText,
     /// `text<TAB>class index` (thucnews-title).
     TextIndex,
-    /// CSV with the columns `text` and `label`.
+    /// CSV with the columns `text` and `label`, and `text_pair` if each example has two texts.
     Csv,
 }
 
@@ -174,6 +188,7 @@ fn parse_line(
     };
     Ok(Example {
         text: normalize(text),
+        text_pair: None,
         label,
         line,
     })
@@ -232,6 +247,7 @@ fn read_csv(path: &Path, index: &HashMap<&str, usize>) -> Result<Vec<Example>> {
         found.ok_or_else(|| Error::line(path, 1, format!("no column {name:?}"), fix))
     };
     let (text_column, label_column) = (column("text")?, column("label")?);
+    let pair_column = header.iter().position(|h| h.trim() == "text_pair");
     let mut examples = Vec::new();
     for record in reader.records() {
         let record = record.map_err(bad)?;
@@ -239,11 +255,23 @@ fn read_csv(path: &Path, index: &HashMap<&str, usize>) -> Result<Vec<Example>> {
         let label = find(path, line, &record[label_column], index)?;
         examples.push(Example {
             text: normalize(&record[text_column]),
+            text_pair: pair_column.map(|column| normalize(&record[column])),
             label,
             line,
         });
     }
     Ok(examples)
+}
+
+/// The two texts of a line `text<TAB>text_pair`.
+pub fn split_pair(path: &Path, line: usize, content: &str) -> Result<(String, String)> {
+    let mut fields = content.split('\t');
+    let (Some(first), Some(second), None) = (fields.next(), fields.next(), fields.next()) else {
+        let problem = format!("{:?} is no pair of texts", excerpt(content));
+        let fix = "write the two texts with one tab between them";
+        return Err(Error::line(path, line, problem, fix));
+    };
+    Ok((normalize(first), normalize(second)))
 }
 
 /// A text with control characters (line breaks, tabs) replaced by blanks, trimmed: a vocabulary

@@ -3,10 +3,11 @@
 //! training.
 
 use super::batch::TokenizedSplit;
-use super::char_tokenizer::{CharTokenizer, PAD, Vocabulary};
+use super::char_tokenizer::{CharTokenizer, Vocabulary};
 use super::config::DataConfig;
 use super::subword_tokenizer::SubwordTokenizer;
 use super::text_files::Example;
+use super::text_input::TextInput;
 use crate::Result;
 use std::path::Path;
 
@@ -20,30 +21,24 @@ pub enum Tokenizer {
 }
 
 impl Tokenizer {
-    /// Ids of each text; none is empty.
-    pub fn encode(&self, texts: &[&str]) -> Result<Vec<Vec<i64>>> {
+    /// Texts or text pairs as token ids, without labels.
+    ///
+    /// # Errors
+    /// If a pair is given to a vocabulary without a separator, or the tokenizer's file is damaged.
+    pub fn encode<'a, T: Into<TextInput<'a>> + Copy>(&self, texts: &[T]) -> Result<TokenizedSplit> {
         match self {
-            Tokenizer::Char(tokenizer) => Ok(tokenizer.encode(texts)),
+            Tokenizer::Char(tokenizer) => tokenizer.encode(texts),
             Tokenizer::Subword(tokenizer) => tokenizer.encode(texts),
         }
     }
 
     /// Ids and labels of a split.
     pub fn encode_split(&self, examples: &[Example]) -> Result<TokenizedSplit> {
-        let texts: Vec<&str> = examples.iter().map(|e| e.text.as_str()).collect();
+        let inputs: Vec<TextInput> = examples.iter().map(Example::input).collect();
         Ok(TokenizedSplit {
-            ids: self.encode(&texts)?,
             labels: examples.iter().map(|e| e.label as i64).collect(),
-            pad_id: self.pad_id(),
+            ..self.encode(&inputs)?
         })
-    }
-
-    /// The id that fills the short rows of a batch.
-    pub fn pad_id(&self) -> i64 {
-        match self {
-            Tokenizer::Char(_) => PAD,
-            Tokenizer::Subword(tokenizer) => tokenizer.pad_id(),
-        }
     }
 
     /// Number of rows of the embedding that this tokenizer needs, if the tokenizer decides it. A

@@ -1,12 +1,15 @@
 //! The transfer set: texts beside the labelled ones, for a teacher to label (Hinton et al. 2015,
 //! section 2; Tang et al. 2019, section 3.3). It holds unlabelled lines of a file, training texts
 //! whose labels are not used, and augmented texts, which are made of others character by character.
+//! An augmented pair has one of its two texts augmented, with texts of the same place in other
+//! pairs.
 //! Which texts are augmented depends on their sources alone and not on a run's seed, so that a
 //! teacher computes each text's logits once for all seeds.
 
 use super::config::check_count;
 use super::corpus::Corpus;
-use super::text_files::{Example, normalize, read_lines};
+use super::text_files::{Example, normalize, read_lines, split_pair};
+use super::text_input::{TextInput, TextKey};
 use crate::{Error, Result};
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
@@ -28,7 +31,7 @@ const ATTEMPTS: usize = 8;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TransferConfig {
-    /// A file of unlabelled texts, one a line.
+    /// A file of unlabelled texts, one a line; of pairs `text<TAB>text_pair`.
     pub unlabelled_file: Option<PathBuf>,
     /// Add the training texts whose labels `data.label_fraction` leaves unused.
     #[serde(default)]
@@ -74,15 +77,28 @@ fn default_augmentations() -> Vec<Augmentation> {
 pub struct TransferText {
     /// The text.
     pub text: String,
+    /// The second text of a pair.
+    pub text_pair: Option<String>,
     /// Its class, if it has one.
     pub label: Option<usize>,
     /// Whether it is augmented, that is, made of another text.
     pub synthetic: bool,
 }
 
-/// A text that augmentations start from.
+impl TransferText {
+    /// What a model reads of it.
+    pub fn input(&self) -> TextInput<'_> {
+        TextInput {
+            text: &self.text,
+            text_pair: self.text_pair.as_deref(),
+        }
+    }
+}
+
+/// A text or pair that augmentations start from.
 struct Source {
-    characters: Vec<char>,
+    /// Characters of its one or two texts.
+    texts: Vec<Vec<char>>,
     label: Option<usize>,
 }
 
@@ -110,33 +126,33 @@ impl TransferConfig {
         unlabelled_train: &[Example],
     ) -> Result<Vec<TransferText>> {
         let examples = corpus.train.iter().chain(&corpus.dev).chain(&corpus.test);
-        let mut seen: HashSet<String> = examples.map(|e| e.text.clone()).collect();
-        let mut set = self.unlabelled_texts(unlabelled_train, &mut seen)?;
+        let mut seen: HashSet<TextKey> = examples.map(|e| e.input().key()).collect();
+        let pairs = corpus.has_pairs();
+        let mut set = self.unlabelled_texts(unlabelled_train, pairs, &mut seen)?;
         let mut sources = Vec::new();
         for example in &corpus.train {
             let label = self.augmentations_keep_label.then_some(example.label);
-            sources.push(Source::new(&example.text, label));
+            sources.push(Source::new(example.input(), label));
         }
         for text in &set {
-            sources.push(Source::new(&text.text, None));
+            sources.push(Source::new(text.input(), None));
         }
         let originals = seen.clone();
         let mut random = ChaCha8Rng::seed_from_u64(0);
         for _ in 0..self.augmentations_per_text {
             for source in &sources {
                 for _ in 0..ATTEMPTS {
-                    let Some(text) = self.augment(source, &sources, &mut random) else {
+                    let Some(augmented) = self.augment(source, &sources, &mut random) else {
                         continue;
                     };
-                    if originals.contains(text.trim()) || !seen.insert(text.clone()) {
+                    let trimmed = TextInput {
+                        text: augmented.text.trim(),
+                        text_pair: augmented.text_pair.as_deref().map(str::trim),
+                    };
+                    if originals.contains(&trimmed.key()) || !seen.insert(augmented.input().key()) {
                         continue;
                     }
-                    let label = source.label;
-                    set.push(TransferText {
-                        text,
-                        label,
-                        synthetic: true,
-                    });
+                    set.push(augmented);
                     break;
                 }
             }
@@ -148,27 +164,47 @@ impl TransferConfig {
     fn unlabelled_texts(
         &self,
         unlabelled_train: &[Example],
-        seen: &mut HashSet<String>,
+        pairs: bool,
+        seen: &mut HashSet<TextKey>,
     ) -> Result<Vec<TransferText>> {
-        let mut texts = Vec::new();
-        if let Some(path) = &self.unlabelled_file {
-            texts.extend(read_lines(path)?.iter().map(|line| normalize(line)));
-        }
-        if self.unlabelled_train {
-            texts.extend(unlabelled_train.iter().map(|e| e.text.clone()));
-        }
-        texts.retain(|text| !text.is_empty() && seen.insert(text.clone()));
-        let unlabelled = |text| TransferText {
+        let unlabelled = |text, text_pair| TransferText {
             text,
+            text_pair,
             label: None,
             synthetic: false,
         };
-        Ok(texts.into_iter().map(unlabelled).collect())
+        let mut texts = Vec::new();
+        if let Some(path) = &self.unlabelled_file {
+            for (at, line) in read_lines(path)?.iter().enumerate() {
+                texts.push(match pairs {
+                    false => unlabelled(normalize(line), None),
+                    true => {
+                        let (text, text_pair) = split_pair(path, at + 1, line)?;
+                        unlabelled(text, Some(text_pair))
+                    }
+                });
+            }
+        }
+        if self.unlabelled_train {
+            let unused = unlabelled_train.iter();
+            texts.extend(unused.map(|e| unlabelled(e.text.clone(), e.text_pair.clone())));
+        }
+        texts.retain(|text| !text.input().is_empty() && seen.insert(text.input().key()));
+        Ok(texts)
     }
 
     /// An augmented text, unless it is empty or nearly equal to its source.
-    fn augment(&self, source: &Source, all: &[Source], random: &mut ChaCha8Rng) -> Option<String> {
-        let text = &source.characters;
+    fn augment(
+        &self,
+        source: &Source,
+        all: &[Source],
+        random: &mut ChaCha8Rng,
+    ) -> Option<TransferText> {
+        let place = match source.texts.len() {
+            1 => 0,
+            texts => random.random_range(0..texts),
+        };
+        let text = &source.texts[place];
         if text.len() < 2 {
             return None;
         }
@@ -176,22 +212,36 @@ impl TransferConfig {
         let augmented = match self.augmentations.choose(random)? {
             Augmentation::Mask => mask(text, random),
             Augmentation::SpanCrop => span_crop(text, random),
-            Augmentation::Crossover => crossover(text, cut, &all.choose(random)?.characters),
+            Augmentation::Crossover => crossover(text, cut, &all.choose(random)?.texts[place]),
             Augmentation::Rotation => [&text[cut..], &text[..cut]].concat(),
             Augmentation::SpanReplacement => {
-                let other = &all.choose(random)?.characters;
+                let other = &all.choose(random)?.texts[place];
                 span_replacement(text, other, random)
             }
         };
         let is_new = bigram_jaccard(text, &augmented) <= MAX_SIMILARITY;
-        is_new.then(|| augmented.into_iter().collect())
+        if !is_new {
+            return None;
+        }
+        let mut texts: Vec<String> = Vec::new();
+        for (at, original) in source.texts.iter().enumerate() {
+            let characters = if at == place { &augmented } else { original };
+            texts.push(characters.iter().collect());
+        }
+        let mut texts = texts.into_iter();
+        Some(TransferText {
+            text: texts.next()?,
+            text_pair: texts.next(),
+            label: source.label,
+            synthetic: true,
+        })
     }
 }
 
 impl Source {
-    fn new(text: &str, label: Option<usize>) -> Source {
+    fn new(input: TextInput, label: Option<usize>) -> Source {
         Source {
-            characters: text.chars().collect(),
+            texts: input.texts().map(|text| text.chars().collect()).collect(),
             label,
         }
     }

@@ -30,6 +30,37 @@ impl SpecialTokens {
     pub const BERT: SpecialTokens = SpecialTokens { front: 1, back: 1 };
 }
 
+/// How many tokens of each text of a pair are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PairLengths {
+    /// Of the first text.
+    pub first: usize,
+    /// Of the second text.
+    pub second: usize,
+}
+
+/// The lengths that fit into `budget` tokens if the longer text is cut first (`longest_first` of
+/// Hugging Face's tokenizers). Where both must be cut, each gets half; the longer text gets the odd
+/// token.
+pub fn longest_first(first: usize, second: usize, budget: usize) -> PairLengths {
+    let (shorter, longer) = (first.min(second), first.max(second));
+    let (mut short, mut long) = (shorter, longer.min(budget.saturating_sub(shorter)));
+    if long < short {
+        short = budget / 2;
+        long = budget - short;
+    }
+    match first > second {
+        true => PairLengths {
+            first: long,
+            second: short,
+        },
+        false => PairLengths {
+            first: short,
+            second: long,
+        },
+    }
+}
+
 impl Truncation {
     /// Whether only the beginning is kept.
     pub fn is_head(&self) -> bool {

@@ -24,7 +24,8 @@ pub struct BertSettings {
     pub checkpoint: String,
     /// How token states become one vector.
     pub pooling: Pooling,
-    /// Text put before every input, as the checkpoint was trained with.
+    /// Text put before every input (of a pair, before its first text), as the checkpoint was trained
+    /// with.
     #[serde(default)]
     pub prefix: String,
     /// Keep only the embedding rows that the corpus uses.
@@ -115,6 +116,21 @@ impl Architecture for BertSettings {
             true => tokenizer.keep_only(texts.full_corpus)?,
             false => tokenizer,
         };
+        let first = texts.full_corpus.first().copied();
+        let encoded = tokenizer.encode(&Vec::from_iter(first))?;
+        let types = encoded
+            .token_types
+            .iter()
+            .flatten()
+            .max()
+            .map_or(1, |highest| highest + 1);
+        let known = checkpoint.config.type_vocab_size;
+        if types > known {
+            let problem =
+                format!("text pairs have {types} token types, the checkpoint has {known}");
+            let fix = "choose a checkpoint that was trained on text pairs";
+            return Err(Error::recipe("model.checkpoint", problem, fix));
+        }
         Ok(Tokenizer::Subword(Box::new(tokenizer)))
     }
 
@@ -388,7 +404,11 @@ impl Classifier for Bert {
     fn embed(&self, batch: &Batch, mode: Mode, perturbation: Option<&Perturbation>) -> Tensor {
         let words = embed_tokens(&self.word, &batch.ids, perturbation);
         let positions = self.position.narrow(0, 0, batch.ids.size()[1]);
-        let summed = words + positions + self.token_type.get(0);
+        let types = match &batch.token_types {
+            Some(types) => Tensor::embedding(&self.token_type, types, -1, false, false),
+            None => self.token_type.get(0),
+        };
+        let summed = words + positions + types;
         mode.dropout(&self.norm.forward(&summed), self.config.hidden_dropout_prob)
     }
 

@@ -19,7 +19,7 @@ pub use params::{Param, Params};
 pub use perturbation::{NormOver, Perturbation};
 pub use textcnn::TextCnnSettings;
 
-use crate::data::{Batch, DataConfig, Tokenizer};
+use crate::data::{Batch, DataConfig, TextInput, Tokenizer};
 use crate::precision::{Parts, Precision};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -111,11 +111,11 @@ pub fn hidden_width(model: &dyn Classifier, layer: usize, whose: &str) -> Result
 #[derive(Debug, Clone, Copy)]
 pub struct TokenizerTexts<'a> {
     /// Labelled training texts of the run.
-    pub train: &'a [&'a str],
+    pub train: &'a [TextInput<'a>],
     /// Real texts of the transfer set (no augmented ones).
-    pub unlabelled: &'a [&'a str],
+    pub unlabelled: &'a [TextInput<'a>],
     /// All texts of the corpus: train, dev and test.
-    pub full_corpus: &'a [&'a str],
+    pub full_corpus: &'a [TextInput<'a>],
 }
 
 /// Sizes that a network gets from its data: with these and its settings it can be built again.

@@ -5,7 +5,7 @@ use super::plan::Plan;
 use super::run::Run;
 use super::saved_model::SavedModel;
 use super::teacher_logits;
-use crate::data::Tokenizer;
+use crate::data::{Example, TextInput, Tokenizer, TransferText};
 use crate::models::{self, Classifier, InitialWeights, ModelSizes, Params, TokenizerTexts};
 use crate::objectives::{HiddenWidths, UNLABELLED};
 use crate::training::{ProgressCallback, TrainData, Trainer};
@@ -21,16 +21,16 @@ pub(crate) struct BuiltModel {
 /// The tokenizer of a plan's model.
 pub(crate) fn build_tokenizer(plan: &Plan) -> Result<Tokenizer> {
     let full = &plan.full_corpus;
-    let full_corpus: Vec<&str> = full
+    let full_corpus: Vec<TextInput> = full
         .train
         .iter()
         .chain(&full.dev)
         .chain(&full.test)
-        .map(|e| e.text.as_str())
+        .map(Example::input)
         .collect();
-    let train: Vec<&str> = plan.corpus.train.iter().map(|e| e.text.as_str()).collect();
+    let train: Vec<TextInput> = plan.corpus.train.iter().map(Example::input).collect();
     let real = plan.transfer_set.iter().filter(|t| !t.synthetic);
-    let unlabelled: Vec<&str> = real.map(|t| t.text.as_str()).collect();
+    let unlabelled: Vec<TextInput> = real.map(TransferText::input).collect();
     let texts = TokenizerTexts {
         train: &train,
         unlabelled: &unlabelled,
@@ -88,15 +88,17 @@ pub(crate) fn build_data(
     progress: ProgressCallback,
 ) -> Result<TrainData> {
     let mut train = tokenizer.encode_split(&plan.corpus.train)?;
-    let transfer: Vec<&str> = plan.transfer_set.iter().map(|t| t.text.as_str()).collect();
-    train.ids.extend(tokenizer.encode(&transfer)?);
+    let transfer: Vec<TextInput> = plan.transfer_set.iter().map(TransferText::input).collect();
+    let encoded = tokenizer.encode(&transfer)?;
+    train.ids.extend(encoded.ids);
+    train.token_types.extend(encoded.token_types);
     for text in &plan.transfer_set {
         train
             .labels
             .push(text.label.map_or(UNLABELLED, |label| label as i64));
     }
-    let labelled = plan.corpus.train.iter().map(|e| e.text.as_str());
-    let texts: Vec<&str> = labelled.chain(transfer).collect();
+    let labelled = plan.corpus.train.iter().map(Example::input);
+    let texts: Vec<TextInput> = labelled.chain(transfer).collect();
     let mut data = TrainData {
         train,
         dev: tokenizer.encode_split(&plan.corpus.dev)?,

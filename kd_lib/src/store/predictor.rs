@@ -5,11 +5,11 @@ use super::run::Run;
 use super::saved_model::SavedModel;
 use crate::data::batch::eval_batches;
 use crate::data::text_files::normalize;
-use crate::data::{TokenizedSplit, Tokenizer};
+use crate::data::{TextInput, Tokenizer};
 use crate::evaluation::{argmax, predict_outputs, probabilities, to_array};
 use crate::models::{Classifier, ForwardPass, ModelOutput, hidden_width};
 use crate::precision::Precision;
-use crate::{Result, device};
+use crate::{Error, Result, device};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use tch::Tensor;
@@ -22,6 +22,7 @@ pub struct Predictor {
     labels: Vec<String>,
     precision: Precision,
     recipe: Recipe,
+    reads_pairs: bool,
 }
 
 /// The prediction of one text.
@@ -29,6 +30,9 @@ pub struct Predictor {
 pub struct Prediction {
     /// The text as it was given.
     pub text: String,
+    /// The second text of a pair.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub text_pair: Option<String>,
     /// Whether the text was empty. The model then reads its prefix alone, or one unknown
     /// character.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
@@ -66,27 +70,46 @@ impl Predictor {
             labels: run.labels.clone(),
             precision,
             recipe,
+            reads_pairs: run.report.text_pairs,
         })
     }
 
-    /// Logits `[text, class]` in the texts' order, fp32 on the CPU. Texts are normalized as those
-    /// of a corpus are.
-    pub fn logits(&self, texts: &[&str]) -> Result<Tensor> {
+    /// Whether the model was trained on text pairs.
+    pub fn reads_pairs(&self) -> bool {
+        self.reads_pairs
+    }
+
+    /// Logits `[text, class]` in the order of the texts or text pairs, fp32 on the CPU. Texts are
+    /// normalized as those of a corpus are.
+    ///
+    /// # Errors
+    /// If the model reads pairs and a text is single, or the other way round.
+    pub fn logits<'a, T: Into<TextInput<'a>> + Copy>(&self, texts: &[T]) -> Result<Tensor> {
         Ok(self.outputs(texts, &[])?.logits)
     }
 
     /// Logits, and the pooled states `[text, width]` of these layers.
-    pub fn outputs(&self, texts: &[&str], hidden_layers: &[usize]) -> Result<ModelOutput> {
+    pub fn outputs<'a, T: Into<TextInput<'a>> + Copy>(
+        &self,
+        texts: &[T],
+        hidden_layers: &[usize],
+    ) -> Result<ModelOutput> {
         for &layer in hidden_layers {
             hidden_width(self.model.as_ref(), layer, "teacher")?;
         }
-        let texts: Vec<String> = texts.iter().map(|text| normalize(text)).collect();
-        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-        let tokenized = TokenizedSplit {
-            ids: self.tokenizer.encode(&texts)?,
-            labels: Vec::new(),
-            pad_id: self.tokenizer.pad_id(),
-        };
+        let mut normalized = Vec::new();
+        for &text in texts {
+            let input: TextInput = text.into();
+            if input.text_pair.is_some() != self.reads_pairs {
+                return Err(self.other_input(input));
+            }
+            normalized.push((normalize(input.text), input.text_pair.map(normalize)));
+        }
+        let inputs = normalized.iter().map(|(text, text_pair)| TextInput {
+            text,
+            text_pair: text_pair.as_deref(),
+        });
+        let tokenized = self.tokenizer.encode(&Vec::from_iter(inputs))?;
         let train = &self.recipe.train;
         let batches = eval_batches(&tokenized, train.batch_size, train.group_by_length);
         let evaluation = ForwardPass::evaluation(self.precision);
@@ -102,20 +125,25 @@ impl Predictor {
         ))
     }
 
-    /// Predictions in the texts' order.
-    pub fn predict(&self, texts: &[&str]) -> Result<Vec<Prediction>> {
+    /// Predictions in the order of the texts or text pairs.
+    pub fn predict<'a, T: Into<TextInput<'a>> + Copy>(
+        &self,
+        texts: &[T],
+    ) -> Result<Vec<Prediction>> {
         if texts.is_empty() {
             return Ok(Vec::new());
         }
         let logits = to_array(&self.logits(texts)?)?;
         let probabilities = probabilities(logits.view());
         let mut predictions = Vec::new();
-        for (row, text) in texts.iter().enumerate() {
+        for (row, &text) in texts.iter().enumerate() {
+            let input: TextInput = text.into();
             let best = argmax(logits.row(row));
             let of_text = probabilities.row(row);
             predictions.push(Prediction {
-                text: (*text).to_owned(),
-                empty: normalize(text).is_empty(),
+                text: input.text.to_owned(),
+                text_pair: input.text_pair.map(str::to_owned),
+                empty: input.texts().all(|text| normalize(text).is_empty()),
                 label: self.labels[best].clone(),
                 probability: of_text[best],
                 probabilities: self
@@ -127,5 +155,19 @@ impl Predictor {
             });
         }
         Ok(predictions)
+    }
+
+    fn other_input(&self, input: TextInput) -> Error {
+        let (problem, fix) = match self.reads_pairs {
+            true => (
+                "is one text, and this model reads pairs",
+                "add the second text",
+            ),
+            false => (
+                "is a pair, and this model reads one text",
+                "leave the second out",
+            ),
+        };
+        Error::recipe("text_pair", format!("{:?} {problem}", input.text), fix)
     }
 }

@@ -52,6 +52,9 @@ pub struct RunReport {
     pub corpus: String,
     /// Hash of its files.
     pub corpus_fingerprint: String,
+    /// Whether the examples are text pairs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub text_pairs: bool,
     /// Labelled examples that were trained on, leaks dropped.
     pub train_examples: usize,
     /// Texts of the transfer set that were trained on.

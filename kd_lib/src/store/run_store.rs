@@ -277,6 +277,7 @@ impl RunStore {
             recipe: plan.recipe.clone(),
             corpus: plan.corpus.name.clone(),
             corpus_fingerprint: plan.corpus.fingerprint.clone(),
+            text_pairs: plan.corpus.has_pairs(),
             train_examples: data.lines.len(),
             transfer_examples: plan.transfer_set.len(),
             teachers: plan.teachers.clone(),

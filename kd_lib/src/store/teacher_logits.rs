@@ -7,7 +7,7 @@
 use super::predictor::Predictor;
 use super::recipe::Ensemble;
 use super::run::Run;
-use crate::data::corpus::{fold_of, text_key};
+use crate::data::text_input::{TextInput, TextKey};
 use crate::files::{self, MappedMatrix, TensorFile};
 use crate::models::ModelOutput;
 use crate::training::pooled_states::{PooledStates, StatePlace};
@@ -26,13 +26,11 @@ const PART_SIZE: usize = 4096;
 /// The cache's folder beside the teacher.
 const FOLDER: &str = "predictions";
 
-type TextKey = [i64; 2];
-
 /// Logits `[text, class]` to learn from: those of the one teacher, or of the ensemble.
 pub fn ensemble_logits(
     ensemble: Option<&Ensemble>,
     teachers: &[Run],
-    texts: &[&str],
+    texts: &[TextInput],
     progress: ProgressCallback,
 ) -> Result<Tensor> {
     if let Some(Ensemble::OutOfFold(folds)) = ensemble {
@@ -49,14 +47,14 @@ pub fn ensemble_logits(
 fn out_of_fold_logits(
     folds: usize,
     teachers: &[Run],
-    texts: &[&str],
+    texts: &[TextInput],
     progress: ProgressCallback,
 ) -> Result<Tensor> {
     let (mut rows, mut parts) = (Vec::new(), Vec::new());
     for (fold, teacher) in teachers.iter().enumerate() {
         let mut held_out = Vec::new();
         for (row, text) in texts.iter().enumerate() {
-            if fold_of(text, folds) == fold {
+            if text.fold(folds) == fold {
                 rows.push(row as i64);
                 held_out.push(*text);
             }
@@ -74,13 +72,18 @@ fn out_of_fold_logits(
 /// Logits `[text, class]` of a teacher. The teacher's `log.txt` states how many were computed and
 /// how many were cached. If all are cached, this does not wait for another process that computes
 /// further ones.
-pub fn teacher_logits(teacher: &Run, texts: &[&str], progress: ProgressCallback) -> Result<Tensor> {
+pub fn teacher_logits(
+    teacher: &Run,
+    texts: &[TextInput],
+    progress: ProgressCallback,
+) -> Result<Tensor> {
     let teacher_folder = teacher.folder()?;
     let folder = teacher_folder.join(FOLDER);
     let weights = weights_of(teacher)?;
     // A teacher that was trained again may have other weights under the same id.
     let prefix = format!("part-{weights}-");
-    let wanted: HashMap<TextKey, &str> = texts.iter().map(|text| (text_key(text), *text)).collect();
+    let wanted: HashMap<TextKey, TextInput> =
+        texts.iter().map(|text| (text.key(), *text)).collect();
     let mut cache = Cache::read(&folder, &prefix)?;
     let mut _lock = None;
     if !cache.has_all(&wanted) {
@@ -88,7 +91,7 @@ pub fn teacher_logits(teacher: &Run, texts: &[&str], progress: ProgressCallback)
         files::remove_temporary_files(&folder)?;
         cache = Cache::read(&folder, &prefix)?;
     }
-    let mut missing: Vec<(TextKey, &str)> = Vec::new();
+    let mut missing: Vec<(TextKey, TextInput)> = Vec::new();
     for (key, text) in wanted {
         if !cache.rows.contains_key(&key) {
             missing.push((key, text));
@@ -102,10 +105,7 @@ pub fn teacher_logits(teacher: &Run, texts: &[&str], progress: ProgressCallback)
             cache.write_part(&folder, &prefix, keys, &output.logits)
         })?;
     }
-    let rows: Vec<i64> = texts
-        .iter()
-        .map(|text| cache.rows[&text_key(text)])
-        .collect();
+    let rows: Vec<i64> = texts.iter().map(|text| cache.rows[&text.key()]).collect();
     Ok(Tensor::cat(&cache.parts, 0).index_select(0, &Tensor::from_slice(&rows)))
 }
 
@@ -114,7 +114,7 @@ pub fn teacher_logits(teacher: &Run, texts: &[&str], progress: ProgressCallback)
 pub fn pooled_states(
     teacher: &Run,
     layers: &[usize],
-    texts: &[&str],
+    texts: &[TextInput],
     progress: ProgressCallback,
 ) -> Result<Vec<PooledStates>> {
     if layers.is_empty() {
@@ -129,7 +129,8 @@ pub fn pooled_states(
             .map(|layer| StateCache::read(&folder, *layer, &weights))
             .collect()
     };
-    let wanted: HashMap<TextKey, &str> = texts.iter().map(|text| (text_key(text), *text)).collect();
+    let wanted: HashMap<TextKey, TextInput> =
+        texts.iter().map(|text| (text.key(), *text)).collect();
     let is_missing = |caches: &[StateCache], key: &TextKey| {
         caches.iter().any(|cache| !cache.places.contains_key(key))
     };
@@ -140,7 +141,7 @@ pub fn pooled_states(
         files::remove_temporary_files(&folder)?;
         caches = read()?;
     }
-    let mut missing: Vec<(TextKey, &str)> = wanted
+    let mut missing: Vec<(TextKey, TextInput)> = wanted
         .into_iter()
         .filter(|(key, _)| is_missing(&caches, key))
         .collect();
@@ -168,10 +169,7 @@ pub fn pooled_states(
     }
     let states = |cache: StateCache| PooledStates {
         width: cache.parts.first().map_or(0, |part| part.width),
-        places: texts
-            .iter()
-            .map(|text| cache.places[&text_key(text)])
-            .collect(),
+        places: texts.iter().map(|text| cache.places[&text.key()]).collect(),
         parts: cache.parts,
     };
     Ok(caches.into_iter().map(states).collect())
@@ -194,7 +192,7 @@ fn weights_of(teacher: &Run) -> Result<String> {
 fn compute(
     teacher: &Run,
     layers: &[usize],
-    missing: &[(TextKey, &str)],
+    missing: &[(TextKey, TextInput)],
     progress: ProgressCallback,
     store: &mut dyn FnMut(&Tensor, &ModelOutput) -> Result<()>,
 ) -> Result<()> {
@@ -202,7 +200,7 @@ fn compute(
     let started = Instant::now();
     let mut computed = 0;
     for part in missing.chunks(PART_SIZE) {
-        let texts: Vec<&str> = part.iter().map(|(_, text)| *text).collect();
+        let texts: Vec<TextInput> = part.iter().map(|(_, text)| *text).collect();
         let keys: Vec<i64> = part.iter().flat_map(|(key, _)| *key).collect();
         let keys = Tensor::from_slice(&keys).view([-1, 2]);
         store(&keys, &predictor.outputs(&texts, layers)?)?;
@@ -286,7 +284,7 @@ impl Cache {
         self.add_part(keys, logits.shallow_clone())
     }
 
-    fn has_all(&self, wanted: &HashMap<TextKey, &str>) -> bool {
+    fn has_all(&self, wanted: &HashMap<TextKey, TextInput>) -> bool {
         wanted.keys().all(|key| self.rows.contains_key(key))
     }
 

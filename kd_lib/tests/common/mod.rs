@@ -78,7 +78,7 @@ pub fn batch(ids: &[Vec<i64>]) -> Batch {
     let split = TokenizedSplit {
         ids: ids.to_vec(),
         labels: Vec::new(),
-        pad_id: 0,
+        ..TokenizedSplit::default()
     };
     Batch::collate(&split, &(0..ids.len()).collect::<Vec<_>>(), Device::Cpu)
 }
@@ -189,4 +189,27 @@ pub fn tiny_checkpoint(folder: &Path) {
         .params()
         .write(&folder.join("model.safetensors"))
         .unwrap();
+}
+
+/// Writes a corpus of pairs: two neighbouring headlines of the sample, and whether they have the
+/// same class.
+pub fn pair_corpus(folder: &Path) {
+    let corpus = kd_lib::data::Corpus::open(sample()).unwrap();
+    std::fs::write(folder.join("labels.txt"), "different\nsame\n").unwrap();
+    let splits = [
+        ("train", &corpus.train),
+        ("dev", &corpus.dev),
+        ("test", &corpus.test),
+    ];
+    for (name, examples) in splits {
+        let mut lines = "text_pair,label,text\n".to_owned();
+        for (first, second) in examples.iter().zip(examples.iter().skip(1)) {
+            let label = match first.label == second.label {
+                true => "same",
+                false => "different",
+            };
+            lines += &format!("\"{}\",{label},\"{}\"\n", second.text, first.text);
+        }
+        std::fs::write(folder.join(format!("{name}.csv")), lines).unwrap();
+    }
 }

@@ -1,7 +1,7 @@
 //! A browser of misclassified texts, with each model's probabilities.
 
 use crate::{escape, plot};
-use kd_lib::data::Example;
+use kd_lib::data::{Example, TextInput};
 use kd_lib::store::{Prediction, Predictor, Run};
 use kd_lib::{Error, Result};
 
@@ -10,7 +10,8 @@ use kd_lib::{Error, Result};
 /// same classes.
 pub fn mistakes(runs: &[(&str, &Run)], texts: &[Example], most: usize) -> Result<String> {
     let predict = |run: &Run| {
-        Predictor::open(run)?.predict(&texts.iter().map(|e| e.text.as_str()).collect::<Vec<_>>())
+        let inputs: Vec<TextInput> = texts.iter().map(Example::input).collect();
+        Predictor::open(run)?.predict(&inputs)
     };
     let predictions = runs
         .iter()
@@ -35,7 +36,7 @@ pub fn mistakes(runs: &[(&str, &Run)], texts: &[Example], most: usize) -> Result
         let left = "<td style=\"text-align:left\">";
         table += &format!(
             "<tr>{left}{}</td>{left}{}</td>",
-            escape(&texts[row].text),
+            escape(&texts[row].input().texts().collect::<Vec<_>>().join(" | ")),
             escape(gold(row))
         );
         for prediction in predictions.iter().map(|all| &all[row]) {

@@ -104,6 +104,7 @@ mod tests {
             };
             split.push(Example {
                 text: text.into(),
+                text_pair: None,
                 label,
                 line,
             });
