@@ -444,12 +444,15 @@ fn two_parts_keep_the_perturbation_that_one_part_rounds_away() {
 fn fp16_skips_updates_that_overflow_and_trains_with_the_others() {
     let _lock = lock_generator();
     let folder = tempfile::tempdir().unwrap();
-    let more = "train.precision=fp16 data.max_train_samples=64 train.batch_size=1 train.epochs=12 optimizer.learning_rate=2e-2 model.dropout=0";
-    let settings: Vec<&str> = TINY_STUDENT[..6]
-        .iter()
-        .copied()
-        .chain(more.split(' '))
-        .collect();
+    let more = [
+        "train.precision=fp16",
+        "data.max_train_samples=64",
+        "train.batch_size=1",
+        "train.epochs=12",
+        "optimizer.learning_rate=2e-2",
+        "model.dropout=0",
+    ];
+    let settings: Vec<&str> = TINY_STUDENT[..6].iter().copied().chain(more).collect();
     let corpus = Corpus::open(sample()).unwrap();
     let run = RunStore::new(folder.path())
         .run(&recipe("student", &settings), &corpus, &mut silent)

@@ -97,7 +97,11 @@ fn the_prefix_stands_before_the_first_text_only() {
 
 proptest! {
     #[test]
-    fn the_longer_text_of_a_pair_is_cut_first(first in 0usize..90, second in 0usize..90, budget in 0usize..120) {
+    fn the_longer_text_of_a_pair_is_cut_first(
+        first in 0usize..90,
+        second in 0usize..90,
+        budget in 0usize..120,
+    ) {
         let kept = longest_first(first, second, budget);
         prop_assert_eq!(kept.first + kept.second, budget.min(first + second));
         prop_assert!(kept.first <= first && kept.second <= second);

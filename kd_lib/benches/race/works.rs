@@ -100,8 +100,16 @@ impl Work {
             .checkpoint
             .as_ref()
             .map(|checkpoint| checkpoint.folder.clone());
-        let inputs = json!({ "vocabulary": vocabulary, "classes": plan.corpus.labels.len(), "pad": tokenizer.encode::<&str>(&[])?.pad_id, "kept": kept,
-            "checkpoint": checkpoint, "precision": plan.precision, "bucketed": batches(true), "shuffled": batches(false) });
+        let inputs = json!({
+            "vocabulary": vocabulary,
+            "classes": plan.corpus.labels.len(),
+            "pad": split.pad_id,
+            "kept": kept,
+            "checkpoint": checkpoint,
+            "precision": plan.precision,
+            "bucketed": batches(true),
+            "shuffled": batches(false),
+        });
         std::fs::write(path, inputs.to_string())?;
         let (tokens, texts) = self
             .chosen(&split, true)

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `class.txt` + `train.txt`, `dev.txt`, `test.txt` | `text<TAB>class index` |
 //! | `labels.txt` or `NAME.labels` + `train.txt`, … (or `NAME.train.txt`, …) | `label<TAB>text` |
-//! | `labels.txt` + `train.csv`, `dev.csv`, `test.csv` | CSV with the columns `text` and `label`, and `text_pair` for pairs |
+//! | `labels.txt` + `train.csv`, `dev.csv`, `test.csv` | CSV: `text`, `label` (and `text_pair`) |
 //!
 //! `val` is read where `dev` is missing. This module holds texts;
 //! [`super::tokenizer`] turns them into token ids.

@@ -24,8 +24,8 @@ pub struct BertSettings {
     pub checkpoint: String,
     /// How token states become one vector.
     pub pooling: Pooling,
-    /// Text put before every input (of a pair, before its first text), as the checkpoint was trained
-    /// with.
+    /// Text put before every input, as the checkpoint was trained with; of a pair, before its first
+    /// text.
     #[serde(default)]
     pub prefix: String,
     /// Keep only the embedding rows that the corpus uses.

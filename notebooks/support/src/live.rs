@@ -53,13 +53,17 @@ impl LivePlot {
     /// HTML that requests the plot from a server that serves `root`.
     pub fn html(&self, root: &Path) -> String {
         let Ok(path) = self.path.strip_prefix(root) else {
-            return "<em>No live plot here: the runs are outside the folder of Cargo.toml, which JupyterLab serves.</em>".into();
+            return "<em>No live plot here: the runs are outside the folder of Cargo.toml, which \
+                    JupyterLab serves.</em>"
+                .into();
         };
         let (name, path) = (std::process::id(), path.display());
         format!(
-            r#"<div id="live-{name}"><em>While a later cell trains, its curves appear here (in JupyterLab, started by <code>make lab</code>).</em></div>
+            r#"<div id="live-{name}"><em>While a later cell trains, its curves appear here (in JupyterLab,
+started by <code>make lab</code>).</em></div>
 <script>(() => {{
-  const box = document.getElementById("live-{name}"), config = document.getElementById("jupyter-config-data");
+  const box = document.getElementById("live-{name}");
+  const config = document.getElementById("jupyter-config-data");
   const base = config ? JSON.parse(config.textContent).baseUrl : "/";
   const timer = setInterval(async () => {{
     if (!box.isConnected) return clearInterval(timer);

@@ -59,7 +59,8 @@ pub fn mistakes(runs: &[(&str, &Run)], texts: &[Example], most: usize) -> Result
         .map(|name| format!("<th style=\"text-align:left\">{}</th>", escape(name)))
         .collect();
     Ok(format!(
-        "<p>{} of {} texts; the first {} of them:</p><div style=\"max-height:520px;overflow:auto\"><table><tr>{heads}</tr>{table}</table></div>",
+        "<p>{} of {} texts; the first {} of them:</p>\
+         <div style=\"max-height:520px;overflow:auto\"><table><tr>{heads}</tr>{table}</table></div>",
         all.len(),
         texts.len(),
         all.len().min(most)

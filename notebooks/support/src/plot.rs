@@ -327,7 +327,8 @@ pub fn side_by_side(svgs: &[String]) -> String {
     }
     let high = y + tall;
     format!(
-        "<svg width=\"{wide}\" height=\"{high}\" viewBox=\"0 0 {wide} {high}\" xmlns=\"http://www.w3.org/2000/svg\">\n{all}</svg>"
+        "<svg width=\"{wide}\" height=\"{high}\" viewBox=\"0 0 {wide} {high}\" \
+         xmlns=\"http://www.w3.org/2000/svg\">\n{all}</svg>"
     )
 }
 
