@@ -268,12 +268,12 @@ fn an_added_run_is_read_back_unchanged() {
     let corpus = Corpus::open(sample()).unwrap();
     let recipe = recipe("student", &TINY_STUDENT);
     let run = store.run(&recipe, &corpus, &mut silent).unwrap();
-    let path = store.add_to_results(&run).unwrap();
+    let path = store.add_to_results("runs", &run).unwrap();
     assert_eq!(
         path,
         results
             .join("added")
-            .join(format!("{}.safetensors", run.report.id))
+            .join(format!("runs-{}.safetensors", run.report.id))
     );
     assert!(path.metadata().unwrap().len() < 250_000);
 

@@ -126,6 +126,9 @@ pub enum ResultsVerb {
         /// Folders or names of runs.
         #[arg(required = true)]
         runs: Vec<PathBuf>,
+        /// The set of runs that they join; tables are made of `runs`.
+        #[arg(long, default_value = kd_lib::store::results::MAIN_SET)]
+        set: String,
     },
 }
 

@@ -107,11 +107,15 @@ fn run() -> Result<()> {
         }
         Verb::Runs => readable_runs(&store?)?.iter().try_for_each(print_run),
         Verb::Results {
-            verb: ResultsVerb::Add { runs },
+            verb: ResultsVerb::Add { runs, set },
         } => {
             let store = store?;
             for run in runs {
-                print(store.add_to_results(&find_run(&store, &run)?)?.display())?;
+                print(
+                    store
+                        .add_to_results(&set, &find_run(&store, &run)?)?
+                        .display(),
+                )?;
             }
             Ok(())
         }

@@ -77,7 +77,7 @@ fn a_run_is_evaluated_listed_and_predicts_a_thousand_lines_in_order() {
             .canonicalize()
             .unwrap(),
         results
-            .join(format!("added/{name}.safetensors"))
+            .join(format!("added/runs-{name}.safetensors"))
             .canonicalize()
             .unwrap()
     );

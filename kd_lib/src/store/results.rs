@@ -5,7 +5,7 @@
 //! | `reports.jsonl` | one JSON object a run: its set, class names, teachers' weights, report |
 //! | `curves.csv` | the training curves of these runs |
 //! | `predictions-HASH.safetensors` | predicted classes as u8 `[run, example]`, one file a test set |
-//! | `added/ID.safetensors` | one run that was added later, with its test logits in f16 |
+//! | `added/SET-ID.safetensors` | one run that was added later, with its test logits in f16 |
 //!
 //! The first three files are written once. A run that is added later is one more file, and no
 //! other file changes. Weights are not stored.
@@ -103,7 +103,7 @@ impl StoredResults {
         let path = self
             .folder
             .join(ADDED)
-            .join(format!("{}.safetensors", run.report.id));
+            .join(format!("{set}-{}.safetensors", run.report.id));
         let entry = Entry {
             set: set.to_owned(),
             labels: run.labels.clone(),

@@ -130,9 +130,9 @@ impl RunStore {
         Ok(self.stored_results()?.find(MAIN_SET, &plan.id))
     }
 
-    /// Adds what tables need of a finished run to the stored results. Returns the new file.
-    pub fn add_to_results(&self, run: &Run) -> Result<PathBuf> {
-        self.stored_results()?.add(MAIN_SET, run)
+    /// Adds what tables need of a finished run to a set of the stored results. Returns the new file.
+    pub fn add_to_results(&self, set: &str, run: &Run) -> Result<PathBuf> {
+        self.stored_results()?.add(set, run)
     }
 
     /// A timer of a recipe's updates. Nothing is written. The teacher's logits are zeros, which
