@@ -4,11 +4,14 @@
 mod common;
 
 use common::{lock_generator, recipe, sample, tiny_checkpoint};
-use kd_lib::data::Corpus;
+use kd_lib::data::{Corpus, Example, TextInput};
+use kd_lib::files::TensorFile;
 use kd_lib::models::ModelOutput;
 use kd_lib::objectives::{HiddenStates, LossInputs, Objective};
+use kd_lib::store::teacher_logits::teacher_logits;
 use kd_lib::store::{Recipe, Run, RunStore};
 use kd_lib::training::progress::{Progress, silent};
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use tch::Tensor;
 
@@ -156,4 +159,34 @@ fn a_layer_that_the_model_does_not_have_is_refused() {
         .unwrap_err()
         .to_string();
     assert!(error.contains("no layer 7"), "{error}");
+}
+
+#[test]
+fn logits_that_are_cached_are_not_stored_again_beside_the_states() {
+    let _turn = lock_generator();
+    let folder = tempfile::tempdir().unwrap();
+    tiny_checkpoint(&folder.path().join("tiny"));
+    let store = RunStore::new(folder.path());
+    let corpus = Corpus::open(sample()).unwrap();
+    let recipe = tiny(2);
+    let teacher = recipe.teachers().remove(0);
+    let teacher = store.run(&teacher, &corpus, &mut silent).unwrap();
+    let some: Vec<TextInput> = corpus.train.iter().take(50).map(Example::input).collect();
+    let _ = teacher_logits(&teacher, &some, &mut silent).unwrap();
+    store.run(&recipe, &corpus, &mut silent).unwrap();
+    let mut stored = Vec::new();
+    for entry in std::fs::read_dir(teacher.folder().unwrap().join("predictions")).unwrap() {
+        let path = entry.unwrap().path();
+        if path
+            .file_name()
+            .unwrap()
+            .to_string_lossy()
+            .starts_with("part-")
+        {
+            let keys = TensorFile::read_one(&path, "keys").unwrap();
+            stored.extend(Vec::<Vec<i64>>::try_from(keys).unwrap());
+        }
+    }
+    let distinct: HashSet<&Vec<i64>> = stored.iter().collect();
+    assert!(stored.len() >= 250 && stored.len() == distinct.len());
 }

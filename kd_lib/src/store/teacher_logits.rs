@@ -156,8 +156,12 @@ pub fn pooled_states(
             .max()
             .unwrap_or(0);
         compute(teacher, layers, &missing, progress, &mut |keys, output| {
-            if !logits.has_rows(keys)? {
-                logits.write_part(&folder, &prefix, keys, &output.logits)?;
+            let missing = logits.missing(keys)?;
+            if !missing.is_empty() {
+                let rows = Tensor::from_slice(&missing);
+                let keys = keys.index_select(0, &rows);
+                let of_missing = output.logits.index_select(0, &rows);
+                logits.write_part(&folder, &prefix, &keys, &of_missing)?;
             }
             for (layer, states) in layers.iter().zip(&output.hidden) {
                 StateCache::write_part(&folder, *layer, &weights, number, keys, states)?;
@@ -264,11 +268,12 @@ impl Cache {
         Ok(cache)
     }
 
-    /// Whether the logits of all these texts are cached.
-    fn has_rows(&self, keys: &Tensor) -> Result<bool> {
+    /// Positions of the keys whose logits are not cached.
+    fn missing(&self, keys: &Tensor) -> Result<Vec<i64>> {
         let keys = Vec::<i64>::try_from(keys.view(-1))?;
-        let mut keys = keys.chunks_exact(2);
-        Ok(keys.all(|key| self.rows.contains_key(&[key[0], key[1]])))
+        let numbered = (0..).zip(keys.chunks_exact(2));
+        let missing = numbered.filter(|(_, key)| !self.rows.contains_key(&[key[0], key[1]]));
+        Ok(missing.map(|(position, _)| position).collect())
     }
 
     fn write_part(
