@@ -1,10 +1,9 @@
 //! The transfer set: texts beside the labelled ones, for a teacher to label (Hinton et al. 2015,
 //! section 2; Tang et al. 2019, section 3.3). It holds unlabelled lines of a file, training texts
 //! whose labels are not used, and augmented texts, which are made of others character by character.
-//! An augmented pair has one of its two texts augmented, with texts of the same place in other
-//! pairs.
-//! Which texts are augmented depends on their sources alone and not on a run's seed, so that a
-//! teacher computes each text's logits once for all seeds.
+//! Of a pair one of the two texts is augmented: first texts with first texts, second texts with
+//! second texts. What the augmented texts are depends on their sources and not on a run's seed, so
+//! that a teacher computes each text's logits once for all seeds.
 
 use super::config::check_count;
 use super::corpus::Corpus;
@@ -118,8 +117,8 @@ impl TransferConfig {
     }
 
     /// The transfer set of a corpus whose training split is labelled. `unlabelled_train` are the
-    /// training texts whose labels are not used. No text of the set recurs in it, in training, in
-    /// dev or in test; texts that differ only by blanks at an end count as equal.
+    /// training texts whose labels are not used. No text of the set recurs in it, nor, whitespace at
+    /// its ends aside, in training, dev or test.
     pub fn build(
         &self,
         corpus: &Corpus,

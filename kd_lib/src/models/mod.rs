@@ -1,7 +1,7 @@
 //! Networks: tokens in, [`ModelOutput`] out. A network is one file ([`bert`], [`bilstm`]): its
 //! settings, their validation, its tokenizer, its construction and its forward pass. The settings
-//! implement [`Architecture`], the network implements [`Classifier`]. Nothing here knows a loss, a
-//! run or a recipe's file.
+//! implement [`Architecture`], the network implements [`Classifier`]. Nothing here knows a loss or a
+//! recipe's file.
 
 pub mod bert;
 pub mod bilstm;
