@@ -181,6 +181,8 @@ pub struct TensorFile {
     pub tensors: BTreeMap<String, Tensor>,
     /// The header's `__metadata__`.
     pub metadata: HashMap<String, String>,
+    /// Tensors of a number format that libtorch's bindings do not know, and the format.
+    unsupported: BTreeMap<String, String>,
 }
 
 impl TensorFile {
@@ -203,21 +205,22 @@ impl TensorFile {
         let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path))?;
         let (_, header) = SafeTensors::read_metadata(&bytes).map_err(|e| bad(&e))?;
         let views = SafeTensors::deserialize(&bytes).map_err(|e| bad(&e))?;
-        let mut tensors = BTreeMap::new();
+        let (mut tensors, mut unsupported) = (BTreeMap::new(), BTreeMap::new());
         for (name, view) in views.iter().filter(|(name, _)| wanted(name)) {
+            let Some(kind) = kind_of(view.dtype()) else {
+                unsupported.insert(name.to_owned(), format!("{:?}", view.dtype()));
+                continue;
+            };
             let size: Vec<i64> = view.shape().iter().map(|&n| n as i64).collect();
             // Copied into libtorch's aligned memory: a matrix library may take another path, and
             // give other bits, on memory that is not.
-            let tensor = Tensor::f_from_data_size(
-                view.data(),
-                &size,
-                kind_of(view.dtype()).ok_or_else(|| bad(&"unsupported dtype"))?,
-            )?;
+            let tensor = Tensor::f_from_data_size(view.data(), &size, kind)?;
             tensors.insert(name.to_owned(), tensor);
         }
         Ok(TensorFile {
             tensors,
             metadata: header.metadata().clone().unwrap_or_default(),
+            unsupported,
         })
     }
 
@@ -228,6 +231,14 @@ impl TensorFile {
 
     /// Takes a tensor out by name; `path` is only for the message.
     pub fn take(&mut self, path: &Path, name: &str) -> Result<Tensor> {
+        if let Some(format) = self.unsupported.get(name) {
+            let fix = "save it as F32, F16 or BF16";
+            return Err(Error::file(
+                path,
+                format!("{name:?} has the format {format}"),
+                fix,
+            ));
+        }
         let fix = "is this a checkpoint of another architecture?";
         self.tensors
             .remove(name)
@@ -393,6 +404,7 @@ fn kind_of(dtype: Dtype) -> Option<Kind> {
         Dtype::I64 => Kind::Int64,
         Dtype::I32 => Kind::Int,
         Dtype::U8 => Kind::Uint8,
+        Dtype::BOOL => Kind::Bool,
         _ => return None,
     })
 }

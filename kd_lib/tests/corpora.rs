@@ -234,3 +234,76 @@ fn an_epoch_holds_every_row_once_and_each_epoch_and_seed_has_its_own_order() {
         "texts of similar length share a batch: padding is below a tenth"
     );
 }
+
+#[test]
+fn marks_at_the_head_of_a_line_and_other_line_ends_change_no_example() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = ["甲\t0", "乙\u{2028}丙\t1", "丁\t0"];
+    let joined = [
+        lines.join("\n") + "\n",
+        lines.join("\r\n"),
+        lines.join("\r"),
+        lines.map(|line| format!("\u{FEFF}{line}")).join("\n"),
+    ];
+    for content in joined {
+        let bytes = content.as_bytes();
+        write(
+            folder.path(),
+            &[
+                ("class.txt", "\u{FEFF}a\rb\r".as_bytes()),
+                ("train.txt", bytes),
+                ("dev.txt", bytes),
+                ("test.txt", bytes),
+            ],
+        );
+        let corpus = Corpus::open(folder.path()).unwrap();
+        assert_eq!(corpus.labels, ["a", "b"]);
+        let read: Vec<(&str, usize, usize)> = corpus
+            .train
+            .iter()
+            .map(|e| (e.text.as_str(), e.label, e.line))
+            .collect();
+        assert_eq!(
+            read,
+            [("甲", 0, 1), ("乙\u{2028}丙", 1, 2), ("丁", 0, 3)],
+            "{content:?}"
+        );
+    }
+}
+
+#[test]
+fn a_quotation_mark_that_nothing_closes_is_refused_where_it_opens() {
+    let folder = tempfile::tempdir().unwrap();
+    let row = |i: usize| format!("a,第{i}支基金\n");
+    let rows = |broken: &[(usize, &str)]| {
+        let mut csv = "label,text\n".to_owned();
+        for i in 2..20 {
+            let replaced = broken.iter().find(|(line, _)| *line == i);
+            csv += &replaced.map_or_else(|| row(i), |(_, text)| format!("{text}\n"));
+        }
+        csv
+    };
+    let sound = rows(&[(7, "b,\"两行\n\"\"引语\"\"\"")]);
+    let open = |train: &str| {
+        write(
+            folder.path(),
+            &[
+                ("labels.txt", b"a\nb\n"),
+                ("train.csv", train.as_bytes()),
+                ("dev.csv", sound.as_bytes()),
+                ("test.csv", sound.as_bytes()),
+            ],
+        );
+        Corpus::open(folder.path())
+    };
+    let corpus = open(&sound).unwrap();
+    assert_eq!(corpus.train.len(), 18);
+    assert_eq!(corpus.train[5].text, "两行 \"引语\"");
+    let never_closed = rows(&[(7, "b,\"牛市来了")]);
+    let closed_later = rows(&[(7, "b,\"牛市来了"), (10, "b,熊市\"来了")]);
+    for train in [never_closed, closed_later] {
+        let error = open(&train).unwrap_err().to_string();
+        assert!(error.contains("train.csv:7"), "{error}");
+        assert!(error.contains("a quotation mark opens here"), "{error}");
+    }
+}

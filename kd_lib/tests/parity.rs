@@ -311,6 +311,7 @@ fn word_pieces_match_transformers_on_a_vocabulary_of_the_sample() {
         "龘未见字",
         "a\u{200b}b",
         "第3局21-19",
+        "[SEP] 中间 [MASK] 结尾",
     ]);
     // Characters, Latin words and parts of words, as in bert-base-chinese.
     let lower = texts.concat().to_lowercase();

@@ -11,6 +11,7 @@ fn row(name: &str, corpus: &str, accuracy: f64) -> TableRow {
         name: name.into(),
         id: format!("{name}-0"),
         corpus: corpus.into(),
+        corpus_fingerprint: corpus.into(),
         seeds: 1,
         test,
     }
@@ -34,4 +35,27 @@ fn the_best_value_is_emphasised_among_the_rows_of_one_corpus() {
         [false, false, true, false],
         "a corpus with one row has no best"
     );
+}
+
+#[test]
+fn corpora_of_one_name_are_no_rivals_and_can_be_told_apart() {
+    let of = |fingerprint: &str, accuracy| TableRow {
+        corpus_fingerprint: fingerprint.into(),
+        ..row("a", "data (12)", accuracy)
+    };
+    let rows = [
+        of("0123456789abcdef", 0.5),
+        of("0123456789abcdef", 0.6),
+        of("fedcba9876543210", 0.9),
+    ];
+    let table = table(&rows);
+    let emphasised: Vec<bool> = table.rows.iter().map(|cells| cells[3].strong).collect();
+    assert_eq!(emphasised, [false, true, false]);
+    let corpora: Vec<&str> = table
+        .rows
+        .iter()
+        .map(|cells| cells[1].text.as_str())
+        .collect();
+    let [first, other] = ["data (12) 01234567", "data (12) fedcba98"];
+    assert_eq!(corpora, [first, first, other]);
 }

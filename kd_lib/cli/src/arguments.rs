@@ -2,6 +2,7 @@
 //! had are refused with their replacement.
 
 use clap::{Parser, Subcommand, ValueEnum};
+use kd_lib::data::text_files::FileFormat;
 use std::path::PathBuf;
 
 /// Knowledge distillation for text classification: BERT teacher, BiLSTM student.
@@ -18,8 +19,8 @@ use std::path::PathBuf;
         with code 75; the same command continues."
 )]
 pub struct Arguments {
-    /// Folder of checkpoints and runs; by default the project's own.
-    #[arg(long, global = true, env = "KD_CHECKPOINTS")]
+    /// Folder of checkpoints and runs; by default the one in KD_CHECKPOINTS, else the project's own.
+    #[arg(long, global = true)]
     pub checkpoints: Option<PathBuf>,
     #[command(subcommand)]
     pub verb: Verb,
@@ -71,9 +72,12 @@ pub enum Verb {
         /// The split.
         #[arg(long, value_enum, default_value_t = SplitName::Test, conflicts_with = "data")]
         split: SplitName,
-        /// Labelled texts to score instead.
+        /// A file of labelled texts to score instead.
         #[arg(long)]
         data: Option<PathBuf>,
+        /// The layout of that file; detected from all its lines if absent.
+        #[arg(long, value_enum, requires = "data")]
+        format: Option<FormatName>,
     },
     /// Classify texts: one JSON line each, in order; "-" reads them from standard input, one a
     /// line.
@@ -130,6 +134,27 @@ pub enum ResultsVerb {
         #[arg(long, default_value = kd_lib::store::results::MAIN_SET)]
         set: String,
     },
+}
+
+/// The layout of a file of labelled texts.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum FormatName {
+    /// Lines `label<TAB>text`.
+    LabelText,
+    /// Lines `text<TAB>class index`.
+    TextIndex,
+    /// CSV with the columns `text` and `label`.
+    Csv,
+}
+
+impl From<FormatName> for FileFormat {
+    fn from(name: FormatName) -> FileFormat {
+        match name {
+            FormatName::LabelText => FileFormat::LabelText,
+            FormatName::TextIndex => FileFormat::TextIndex,
+            FormatName::Csv => FileFormat::Csv,
+        }
+    }
 }
 
 /// A split that can be scored.

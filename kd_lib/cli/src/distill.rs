@@ -6,7 +6,7 @@ use kd_lib::store::Recipe;
 use std::path::Path;
 
 /// Settings that go to all three recipes: there is one corpus, and one machine.
-const SHARED: [&str; 2] = ["data.", "device="];
+const SHARED: [&str; 2] = ["data", "device"];
 
 /// Settings that go to the distilled student only.
 const DISTILLED_ONLY: [&str; 4] = [
@@ -27,7 +27,15 @@ pub struct Recipes {
 pub fn recipes(folder: &Path, profile: &str, set: &[String], seed: Option<u64>) -> Result<Recipes> {
     let (mut teacher, mut student, mut distilled) = (Vec::new(), Vec::new(), Vec::new());
     for setting in set {
-        let begins_with = |prefixes: &[&str]| prefixes.iter().any(|p| setting.starts_with(p));
+        let setting = &setting.trim_start().to_owned();
+        // `data={max_length=16}` and `data . max_length = 16` name the same setting.
+        let key = setting.split('=').next().unwrap_or_default().trim_end();
+        let begins_with = |groups: &[&str]| {
+            groups.iter().any(|group| {
+                let rest = key.strip_prefix(group).map(str::trim_start);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            })
+        };
         if let Some(of_teacher) = setting.strip_prefix("teacher.") {
             teacher.push(of_teacher.to_owned());
             distilled.push(setting.clone());

@@ -14,6 +14,7 @@ use anyhow::{Result, bail, ensure};
 use arguments::{Arguments, ResultsVerb, SplitName, Verb};
 use clap::Parser;
 use kd_lib::data::Corpus;
+use kd_lib::data::text_files::FileFormat;
 use kd_lib::evaluation::Scores;
 use kd_lib::store::{Recipe, Run, RunStore, table};
 use kd_lib::training::progress::{Progress, print_lines};
@@ -85,10 +86,15 @@ fn run() -> Result<()> {
             let recipes = distill::recipes(&folder, &profile, &set, seed)?;
             distill(&store, &recipes, &corpus)
         }
-        Verb::Evaluate { run, split, data } => {
-            let run = find_run(&store?, &run)?;
+        Verb::Evaluate {
+            run,
+            split,
+            data,
+            format,
+        } => {
+            let run = find_run(store, &run)?;
             let scores = match data {
-                Some(file) => predict::score_file(&run, &file)?,
+                Some(file) => predict::score_file(&run, &file, format.map(FileFormat::from))?,
                 None => stored_scores(&run, split)?,
             };
             print(table::per_class(&scores, &run.labels).text().trim_end())
@@ -98,7 +104,7 @@ fn run() -> Result<()> {
             texts,
             text_pair,
         } => {
-            let run = find_run(&store?, &run)?;
+            let run = find_run(store, &run)?;
             predict::predict(&run, &texts, text_pair.as_deref())
         }
         Verb::Table => {
@@ -113,7 +119,7 @@ fn run() -> Result<()> {
             for run in runs {
                 print(
                     store
-                        .add_to_results(&set, &find_run(&store, &run)?)?
+                        .add_to_results(&set, &find_run(Ok(store.clone()), &run)?)?
                         .display(),
                 )?;
             }
@@ -228,6 +234,9 @@ fn stop_on_signal() -> Result<Arc<AtomicBool>> {
 }
 
 fn train(store: &RunStore, recipe: &Recipe, corpus: &Corpus, stop: &AtomicBool) -> Result<Run> {
+    for notice in store.plan(recipe, corpus)?.notices {
+        eprintln!("{}: {notice}", recipe.name);
+    }
     let mut print_progress = print_lines(std::io::stderr(), Duration::from_secs(5));
     let mut callback = |progress: &Progress| match stop.load(Ordering::Relaxed) {
         true => ControlFlow::Break(()),

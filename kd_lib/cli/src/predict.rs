@@ -2,93 +2,219 @@
 //! of a file's texts, scored.
 
 use crate::project::open_predictor;
-use anyhow::{Context, Result, bail};
-use kd_lib::data::text_files::{FileFormat, read_examples, split_pair};
+use anyhow::{Context, Result, bail, ensure};
+use kd_lib::data::text_files::{FileFormat, read_examples, split_lines, split_pair, without_mark};
 use kd_lib::data::{Example, TextInput};
 use kd_lib::evaluation::{Scores, to_array};
-use kd_lib::store::{Predictor, Run};
+use kd_lib::store::{Prediction, Predictor, Run};
+use serde_json::json;
 use std::io::{BufRead, ErrorKind, Write};
 use std::path::Path;
+use std::sync::mpsc::{SyncSender, sync_channel};
 
-/// Lines that are read at a time: memory stays bounded however many there are.
+/// Most lines that are predicted at a time: memory stays bounded however many there are.
 const LINES_AT_ONCE: usize = 4096;
 
 /// Predicts texts, or the lines of standard input if the texts are "-". A model that reads pairs
 /// takes `text<TAB>text_pair`, or one text with its `text_pair`.
 pub fn predict(run: &Run, texts: &[String], text_pair: Option<&str>) -> Result<()> {
+    if texts == ["-"] {
+        ensure!(
+            text_pair.is_none(),
+            "give pairs as lines text<TAB>text_pair of standard input"
+        );
+        return predict_lines(&open_predictor(run)?);
+    }
+    if texts.iter().any(|text| text == "-") {
+        bail!("\"-\" reads standard input and stands alone; leave the other texts out");
+    }
+    for text in texts.iter().filter(|text| Path::new(text).is_file()) {
+        eprintln!(
+            "{text:?} is classified as a text; to classify the file: kd predict RUN - < {text}"
+        );
+    }
     let predictor = open_predictor(run)?;
     if let Some(text_pair) = text_pair {
         let [text] = texts else {
             bail!(
                 "--text-pair goes with one text; give pairs as lines text<TAB>text_pair of \
-                   standard input"
+                 standard input"
             );
         };
         let text_pair = Some(text_pair);
-        return print_inputs(&predictor, &[TextInput { text, text_pair }]);
+        return print_predictions(predictor.predict(&[TextInput { text, text_pair }])?);
     }
-    if texts != ["-"] {
-        return print_predictions(&predictor, texts, "argument", 1);
+    let mut pairs = Vec::new();
+    for (number, text) in (1..).zip(texts) {
+        pairs.push(parse(&predictor, text, "argument", number)?);
     }
-    let mut lines = std::io::stdin().lock().lines().enumerate();
-    let mut first_line = 1;
-    loop {
-        let mut texts = Vec::new();
-        for (at, line) in lines.by_ref().take(LINES_AT_ONCE) {
-            texts.push(line.with_context(|| {
-                let number = at + 1;
-                format!(
-                    "standard input, line {number}: not UTF-8; convert it, for example with iconv"
-                )
-            })?);
+    let inputs: Vec<TextInput> = pairs.iter().map(TwoTexts::input).collect();
+    print_predictions(predictor.predict(&inputs)?)
+}
+
+/// A text, and the second of a pair.
+struct TwoTexts {
+    text: String,
+    text_pair: Option<String>,
+}
+
+impl TwoTexts {
+    fn input(&self) -> TextInput<'_> {
+        TextInput {
+            text: &self.text,
+            text_pair: self.text_pair.as_deref(),
         }
-        if texts.is_empty() {
-            return Ok(());
-        }
-        print_predictions(&predictor, &texts, "standard input", first_line)?;
-        first_line += texts.len();
     }
 }
 
-/// Scores on the labelled lines of a file.
-pub fn score_file(run: &Run, file: &Path) -> Result<Scores> {
-    let format = FileFormat::guess(file, &run.labels)?;
+/// A line as this model reads it. `origin` and `number` say where it stands.
+fn parse(
+    predictor: &Predictor,
+    line: &str,
+    origin: &str,
+    number: usize,
+) -> kd_lib::Result<TwoTexts> {
+    if !predictor.reads_pairs() {
+        return Ok(TwoTexts {
+            text: line.to_owned(),
+            text_pair: None,
+        });
+    }
+    let (text, text_pair) = split_pair(Path::new(origin), number, line)?;
+    Ok(TwoTexts {
+        text,
+        text_pair: Some(text_pair),
+    })
+}
+
+/// Answers each line of standard input as it arrives; lines that are there already form a batch. A
+/// line that cannot be read is answered by `{"line": N, "error": …}`.
+fn predict_lines(predictor: &Predictor) -> Result<()> {
+    let (sender, lines) = sync_channel(LINES_AT_ONCE);
+    // Ends with the program, or with the input.
+    std::thread::spawn(move || send_lines(&sender));
+    let (mut number, mut failed) = (1, 0);
+    while let Ok(first) = lines.recv() {
+        let mut batch = Vec::new();
+        for line in std::iter::once(first).chain(lines.try_iter().take(LINES_AT_ONCE - 1)) {
+            batch.push(line.context("standard input")?);
+        }
+        failed += answer(predictor, &batch, number)?;
+        number += batch.len();
+    }
+    ensure!(
+        failed == 0,
+        "{failed} of {} lines have no prediction",
+        number - 1
+    );
+    Ok(())
+}
+
+/// Sends the lines of standard input as they arrive.
+fn send_lines(sender: &SyncSender<std::io::Result<Vec<u8>>>) {
+    let mut input = std::io::stdin().lock();
+    loop {
+        let mut read = Vec::new();
+        match input.read_until(b'\n', &mut read) {
+            Ok(0) => return,
+            Ok(_) => {
+                if read.ends_with(b"\n") {
+                    read.pop();
+                }
+                if read.ends_with(b"\r") {
+                    read.pop();
+                }
+                for line in split_lines(&read) {
+                    if sender.send(Ok(line.to_vec())).is_err() {
+                        return;
+                    }
+                }
+            }
+            Err(error) => {
+                let _ = sender.send(Err(error));
+                return;
+            }
+        }
+    }
+}
+
+/// Prints the answers to these lines, the first of which has this number. Returns how many have no
+/// prediction.
+fn answer(predictor: &Predictor, lines: &[Vec<u8>], first: usize) -> Result<usize> {
+    let mut texts: Vec<std::result::Result<TwoTexts, String>> = Vec::new();
+    for (number, line) in (first..).zip(lines) {
+        texts.push(match std::str::from_utf8(line) {
+            Ok(line) => parse(predictor, without_mark(line), "standard input", number)
+                .map_err(|error| error.to_string()),
+            Err(error) => Err(format!(
+                "not UTF-8 at byte {} of the line; convert it, for example with iconv",
+                error.valid_up_to()
+            )),
+        });
+    }
+    let inputs: Vec<TextInput> = texts.iter().flatten().map(TwoTexts::input).collect();
+    let mut predictions = predict_each(predictor, &inputs).into_iter();
+    let mut failed = 0;
+    for (number, text) in (first..).zip(&texts) {
+        let prediction = match text {
+            Ok(_) => predictions.next().context("a prediction for each text")?,
+            Err(error) => Err(error.clone()),
+        };
+        failed += usize::from(prediction.is_err());
+        match prediction {
+            Ok(prediction) => print_line(&serde_json::to_string(&prediction)?)?,
+            Err(error) => print_line(&json!({ "line": number, "error": error }).to_string())?,
+        }
+    }
+    std::io::stdout().flush()?;
+    Ok(failed)
+}
+
+/// Predictions in batches, or one by one if a text of the batch has none.
+fn predict_each(
+    predictor: &Predictor,
+    inputs: &[TextInput],
+) -> Vec<std::result::Result<Prediction, String>> {
+    match predictor.predict(inputs) {
+        Ok(predictions) => predictions.into_iter().map(Ok).collect(),
+        Err(error) if inputs.len() == 1 => vec![Err(error.to_string())],
+        Err(_) => {
+            let single = |input: &TextInput| predict_each(predictor, &[*input]);
+            inputs.iter().flat_map(single).collect()
+        }
+    }
+}
+
+fn print_predictions(predictions: Vec<Prediction>) -> Result<()> {
+    for prediction in predictions {
+        print_line(&serde_json::to_string(&prediction)?)?;
+    }
+    Ok(())
+}
+
+/// Prints a line. A reader that has closed the pipe has read enough.
+fn print_line(line: &str) -> Result<()> {
+    match writeln!(std::io::stdout().lock(), "{line}") {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
+        written => Ok(written?),
+    }
+}
+
+/// Scores on the labelled lines of a file. The format is detected if absent.
+pub fn score_file(run: &Run, file: &Path, format: Option<FileFormat>) -> Result<Scores> {
+    ensure!(
+        !file.is_dir(),
+        "{} is a folder; name one of its files, for example {}",
+        file.display(),
+        file.join("test.txt").display()
+    );
+    let format = match format {
+        Some(format) => format,
+        None => FileFormat::detect(file, &run.labels)?,
+    };
     let examples = read_examples(file, format, &run.labels)?;
     let texts: Vec<TextInput> = examples.iter().map(Example::input).collect();
     let labels: Vec<usize> = examples.iter().map(|e| e.label).collect();
     let logits = open_predictor(run)?.logits(&texts)?;
     Ok(Scores::of(to_array(&logits)?.view(), &labels))
-}
-
-/// Prints the predictions of lines, which came from `origin`, the first with this number.
-fn print_predictions(
-    predictor: &Predictor,
-    lines: &[String],
-    origin: &str,
-    first_line: usize,
-) -> Result<()> {
-    if !predictor.reads_pairs() {
-        let texts: Vec<TextInput> = lines.iter().map(|line| line.as_str().into()).collect();
-        return print_inputs(predictor, &texts);
-    }
-    let mut pairs = Vec::new();
-    for (number, line) in (first_line..).zip(lines) {
-        pairs.push(split_pair(Path::new(origin), number, line)?);
-    }
-    let inputs = pairs.iter().map(|(text, text_pair)| TextInput {
-        text,
-        text_pair: Some(text_pair),
-    });
-    print_inputs(predictor, &Vec::from_iter(inputs))
-}
-
-fn print_inputs(predictor: &Predictor, texts: &[TextInput]) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    for prediction in predictor.predict(texts)? {
-        match writeln!(out, "{}", serde_json::to_string(&prediction)?) {
-            Err(error) if error.kind() == ErrorKind::BrokenPipe => std::process::exit(0),
-            written => written?,
-        }
-    }
-    Ok(())
 }

@@ -4,9 +4,14 @@ use anyhow::{Context, Result, anyhow};
 use kd_lib::store::{Predictor, Run, RunStore};
 use std::path::{Path, PathBuf};
 
-/// A finished run by its folder or name. If the name begins the names of others, the error lists
-/// them.
-pub fn find_run(store: &RunStore, run: &Path) -> Result<Run> {
+/// A finished run by its folder or name. A folder needs no store. If the name begins the names of
+/// others, the error lists them.
+pub fn find_run(store: Result<RunStore>, run: &Path) -> Result<Run> {
+    let store = match store {
+        Ok(store) => store,
+        Err(_) if run.is_dir() => return Ok(Run::open(run)?),
+        Err(error) => return Err(error),
+    };
     store.find(run).map_err(|error| {
         let begins = |id: &String| id.starts_with(&*run.to_string_lossy());
         let ids = store.runs().into_iter().flatten().map(|run| run.report.id);
@@ -23,15 +28,23 @@ pub fn open_predictor(run: &Run) -> Result<Predictor> {
     Ok(Predictor::open(run)?)
 }
 
-/// The run store in this folder, or in the `checkpoints` of the project around the working
-/// directory.
+/// The run store in this folder, else in the one that `KD_CHECKPOINTS` names, else in the
+/// `checkpoints` of the project around the working directory. Pretrained checkpoints are found in
+/// the project's folder too.
 pub fn open_store(checkpoints: Option<PathBuf>) -> Result<RunStore> {
-    let folder = match checkpoints {
-        Some(folder) => folder,
-        None => folder_above("checkpoints")?
-            .context("run inside the project, or name the folder with --checkpoints")?,
-    };
-    Ok(RunStore::new(folder))
+    let named = checkpoints.or_else(|| {
+        let variable = std::env::var_os("KD_CHECKPOINTS").filter(|value| !value.is_empty());
+        variable.map(PathBuf::from)
+    });
+    let own = folder_above("checkpoints")?;
+    let folder = named
+        .or_else(|| own.clone())
+        .context("run inside the project, or name the folder with --checkpoints")?;
+    let store = RunStore::new(folder);
+    Ok(match own {
+        Some(own) => store.with_pretrained(own),
+        None => store,
+    })
 }
 
 /// The project's recipes: beside the store's checkpoints, else around the working directory.

@@ -138,7 +138,12 @@ fn pairs_are_predicted_from_two_texts_or_from_lines_with_a_tab() {
     assert_eq!(by_option.stdout, by_argument.stdout);
     assert_eq!(by_option.stdout, by_line.stdout);
 
-    let error = text(&predict(&["-"], "甲\t乙\n没有第二句\n").stderr);
+    let answers = json_lines(&predict(&["-"], "甲\t乙\n没有第二句\n").stdout);
+    assert_eq!(
+        (&answers[0]["text"], &answers[1]["line"]),
+        (&"甲".into(), &2.into())
+    );
+    let error = answers[1]["error"].as_str().unwrap();
     assert!(error.contains("standard input:2"), "{error}");
     let error = text(&predict(&["甲", "乙", "--text-pair", "丙"], "").stderr);
     assert!(error.contains("--text-pair goes with one text"), "{error}");

@@ -57,6 +57,8 @@ pub struct Selection {
     pub corpus: Corpus,
     /// Training examples whose labels `label_fraction` leaves unused.
     pub unlabelled_train: Vec<Example>,
+    /// What was left out and is likely to be missed, in sentences.
+    pub notices: Vec<String>,
 }
 
 impl DataConfig {
@@ -99,17 +101,42 @@ impl DataConfig {
             return Err(Error::recipe("data.truncation", problem, fix));
         }
         let mut corpus = corpus.clone();
+        let mut notices = Vec::new();
+        let mut classes = TrainingClasses::of(&corpus);
         if self.drop_leaks {
+            let before = corpus.train.len();
             corpus = corpus.without_leaks();
+            let dropped = before - corpus.train.len();
+            if dropped > 0 {
+                notices.push(format!(
+                    "{dropped} of {before} training texts recur in dev or test and are left out"
+                ));
+            }
+            classes.note_lost(
+                &corpus,
+                "recurs in dev or test (data.drop_leaks)",
+                &mut notices,
+            );
         }
         draw(&mut corpus.train, self.max_train_samples);
+        classes.note_lost(
+            &corpus,
+            "is not drawn (data.max_train_samples)",
+            &mut notices,
+        );
         let labelled = self
             .label_fraction
             .map(|fraction| (fraction * corpus.train.len() as f64).ceil() as usize);
         let unlabelled_train = draw(&mut corpus.train, labelled);
+        classes.note_lost(
+            &corpus,
+            "has no label left (data.label_fraction)",
+            &mut notices,
+        );
         draw(&mut corpus.dev, self.max_dev_samples);
         if let Some([folds, held_out]) = self.holdout_fold {
             corpus.train.retain(|e| e.input().fold(folds) != held_out);
+            classes.note_lost(&corpus, "is in the fold (data.holdout_fold)", &mut notices);
         }
         if corpus.train.is_empty() {
             let problem = "no training text is left: all recur in dev or test, or are in the fold";
@@ -119,7 +146,36 @@ impl DataConfig {
         Ok(Selection {
             corpus,
             unlabelled_train,
+            notices,
         })
+    }
+}
+
+/// The classes that have a training text.
+struct TrainingClasses {
+    present: Vec<bool>,
+}
+
+impl TrainingClasses {
+    fn of(corpus: &Corpus) -> TrainingClasses {
+        let mut present = vec![false; corpus.labels.len()];
+        for example in &corpus.train {
+            present[example.label] = true;
+        }
+        TrainingClasses { present }
+    }
+
+    /// Says which classes the last selection left without a training text.
+    fn note_lost(&mut self, corpus: &Corpus, why: &str, notices: &mut Vec<String>) {
+        let now = TrainingClasses::of(corpus);
+        for (class, name) in corpus.labels.iter().enumerate() {
+            if self.present[class] && !now.present[class] {
+                notices.push(format!(
+                    "class {name:?} has no training text left: each of them {why}"
+                ));
+            }
+        }
+        *self = now;
     }
 }
 

@@ -13,7 +13,7 @@ use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::bert::BertProcessing;
-use tokenizers::{EncodeInput, Tokenizer, TruncationParams};
+use tokenizers::{AddedToken, EncodeInput, Tokenizer, TruncationParams};
 
 /// The settings of a saved tokenizer, beside its `tokenizer.json`.
 const SETTINGS: &str = "tokenizer_settings.json";
@@ -51,7 +51,8 @@ pub struct SubwordEncoding {
 
 impl SubwordTokenizer {
     /// Opens the tokenizer of a BERT checkpoint folder: `tokenizer.json`, else `vocab.txt`
-    /// (WordPiece, lower-cased unless `tokenizer_config.json` says `do_lower_case: false`).
+    /// (WordPiece, with `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` of
+    /// `tokenizer_config.json`).
     pub fn open(
         folder: &Path,
         prefix: &str,
@@ -64,6 +65,7 @@ impl SubwordTokenizer {
         } else {
             word_piece(folder)?
         };
+        refuse_without_special_tokens(folder, &tokenizer)?;
         let special = |names: [&str; 2]| names.iter().find_map(|name| tokenizer.token_to_id(name));
         let fix = "use the tokenizer that the checkpoint came with";
         let missing =
@@ -246,10 +248,26 @@ fn read_tokenizer(path: &Path) -> Result<Tokenizer> {
     ))
 }
 
+/// Refuses a tokenizer that does not put a BERT's special tokens around a text: outputs would differ
+/// from the reference's, and an empty text would have no token.
+fn refuse_without_special_tokens(folder: &Path, tokenizer: &Tokenizer) -> Result<()> {
+    let bad = Error::in_file(folder, "use the tokenizer that the checkpoint came with");
+    let around_nothing = tokenizer.encode("", true).map_err(bad)?;
+    if around_nothing.len() >= 2 {
+        return Ok(());
+    }
+    let problem = "the tokenizer puts no special tokens ([CLS] and [SEP]) around a text";
+    let fix = "use the checkpoint's own tokenizer.json, whose post_processor adds them, or its \
+               vocab.txt alone";
+    Err(Error::file(folder, problem, fix))
+}
+
 fn word_piece(folder: &Path) -> Result<Tokenizer> {
     #[derive(Deserialize, Default)]
     struct Config {
         do_lower_case: Option<bool>,
+        strip_accents: Option<bool>,
+        tokenize_chinese_chars: Option<bool>,
     }
     let path = folder.join("vocab.txt");
     if !path.exists() {
@@ -283,11 +301,17 @@ fn word_piece(folder: &Path) -> Result<Tokenizer> {
     tokenizer
         .with_normalizer(Some(BertNormalizer::new(
             true,
-            true,
-            None,
+            config.tokenize_chinese_chars.unwrap_or(true),
+            config.strip_accents,
             config.do_lower_case.unwrap_or(true),
         )))
         .with_pre_tokenizer(Some(BertPreTokenizer))
         .with_post_processor(Some(post));
+    // As in transformers, a special token that a text spells out is that token.
+    for name in ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] {
+        if tokenizer.token_to_id(name).is_some() {
+            tokenizer.add_special_tokens(&[AddedToken::from(name, true)]);
+        }
+    }
     Ok(tokenizer)
 }

@@ -43,21 +43,32 @@ pub enum FileFormat {
 }
 
 impl FileFormat {
-    /// Guesses the format of a single file: from its name, or from whether its first line begins
-    /// with a class name.
-    pub fn guess(path: &Path, labels: &[String]) -> Result<FileFormat> {
+    /// Detects the format of a single file: from its name, or the one that all lines fit. If lines
+    /// fit neither, the one that more lines fit.
+    ///
+    /// # Errors
+    /// If all lines fit both formats.
+    pub fn detect(path: &Path, labels: &[String]) -> Result<FileFormat> {
         if path.extension().is_some_and(|e| e == "csv") {
             return Ok(FileFormat::Csv);
         }
-        let lines = read_lines(path)?;
-        let head = lines
-            .first()
-            .and_then(|line| line.split_once('\t'))
-            .map_or("", |(head, _)| head.trim());
-        Ok(if labels.iter().any(|label| label == head) {
-            FileFormat::LabelText
-        } else {
-            FileFormat::TextIndex
+        let (lines, index) = (read_lines(path)?, index_of(labels));
+        let fitting = |format| {
+            let numbered = (1..).zip(&lines);
+            numbered
+                .filter(|(at, line)| parse_line(path, *at, line, format, &index).is_ok())
+                .count()
+        };
+        let label_text = fitting(FileFormat::LabelText);
+        let text_index = fitting(FileFormat::TextIndex);
+        if label_text == lines.len() && text_index == lines.len() {
+            let problem = "each line fits label<TAB>text and text<TAB>class index";
+            let fix = "name the format: --format label-text or --format text-index";
+            return Err(Error::file(path, problem, fix));
+        }
+        Ok(match label_text > text_index {
+            true => FileFormat::LabelText,
+            false => FileFormat::TextIndex,
         })
     }
 }
@@ -65,19 +76,23 @@ impl FileFormat {
 /// Longer lines are refused: a file that has one is not a corpus.
 const LONGEST_LINE: usize = 1 << 20;
 
-/// Reads UTF-8 lines. A byte-order mark, carriage returns and empty lines at the end are dropped;
-/// everything else is kept.
+/// A line without the byte-order mark that may begin it: editors write one at the beginning of a
+/// file, and joined files have one in the middle.
+pub fn without_mark(line: &str) -> &str {
+    line.strip_prefix('\u{FEFF}').unwrap_or(line)
+}
+
+/// Reads UTF-8 lines, which LF, CRLF or CR end. Byte-order marks and empty lines at the end are
+/// dropped; everything else is kept.
 pub fn read_lines(path: &Path) -> Result<Vec<String>> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    let bytes = bytes.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(&bytes);
     let mut lines = Vec::new();
-    for (at, line) in bytes.split(|&b| b == b'\n').enumerate() {
+    for (at, line) in split_lines(&bytes).enumerate() {
         if line.len() > LONGEST_LINE {
             let fix = "a corpus has one text a line: split it";
             let problem = format!("{} bytes in one line (limit {LONGEST_LINE})", line.len());
             return Err(Error::line(path, at + 1, problem, fix));
         }
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
         let text = std::str::from_utf8(line).map_err(|e| {
             let problem = format!("not UTF-8 at byte {} of the line", e.valid_up_to());
             Error::line(
@@ -87,12 +102,31 @@ pub fn read_lines(path: &Path) -> Result<Vec<String>> {
                 "convert the file to UTF-8, for example with iconv",
             )
         })?;
-        lines.push(text.to_owned());
+        lines.push(without_mark(text).to_owned());
     }
     while lines.last().is_some_and(String::is_empty) {
         lines.pop();
     }
     Ok(lines)
+}
+
+/// Bytes as lines, which LF, CRLF or CR end.
+pub fn split_lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(bytes);
+    std::iter::from_fn(move || {
+        let bytes = rest?;
+        let Some(end) = bytes.iter().position(|&b| b == b'\n' || b == b'\r') else {
+            rest = None;
+            return Some(bytes);
+        };
+        let ending = if bytes[end..].starts_with(b"\r\n") {
+            2
+        } else {
+            1
+        };
+        rest = Some(&bytes[end + ending..]);
+        Some(&bytes[..end])
+    })
 }
 
 /// Reads the class names, one a line.
@@ -132,11 +166,7 @@ pub fn read_labels(path: &Path) -> Result<Vec<String>> {
 
 /// Reads one split.
 pub fn read_examples(path: &Path, format: FileFormat, labels: &[String]) -> Result<Vec<Example>> {
-    let index: HashMap<&str, usize> = labels
-        .iter()
-        .enumerate()
-        .map(|(i, l)| (l.as_str(), i))
-        .collect();
+    let index = index_of(labels);
     let examples = match format {
         FileFormat::Csv => read_csv(path, &index)?,
         _ => {
@@ -154,6 +184,12 @@ pub fn read_examples(path: &Path, format: FileFormat, labels: &[String]) -> Resu
         ));
     }
     Ok(examples)
+}
+
+/// Index of each class name.
+fn index_of(labels: &[String]) -> HashMap<&str, usize> {
+    let numbered = labels.iter().enumerate();
+    numbered.map(|(at, label)| (label.as_str(), at)).collect()
 }
 
 fn parse_line(
@@ -240,6 +276,7 @@ fn read_csv(path: &Path, index: &HashMap<&str, usize>) -> Result<Vec<Example>> {
         )
     };
     let text = read_lines(path)?.join("\n");
+    check_quotes(path, &text)?;
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let header = reader.headers().map_err(bad)?.clone();
     let column = |name: &str| {
@@ -261,6 +298,47 @@ fn read_csv(path: &Path, index: &HashMap<&str, usize>) -> Result<Vec<Example>> {
         });
     }
     Ok(examples)
+}
+
+/// Refuses a quotation mark that opens a field and is not closed where the field ends. The csv crate
+/// takes the end of the file for the closing mark, and all lines in between for one text.
+fn check_quotes(path: &Path, text: &str) -> Result<()> {
+    /// Where in a field a character stands.
+    #[derive(PartialEq)]
+    enum Place {
+        Start,
+        Unquoted,
+        Quoted,
+        AfterQuote,
+    }
+    let (mut place, mut line, mut opened) = (Place::Start, 1, 1);
+    let unclosed = |opened| {
+        let fix = "close it, or write a mark that belongs to the text twice in a quoted field";
+        Error::line(
+            path,
+            opened,
+            "a quotation mark opens here and is not closed",
+            fix,
+        )
+    };
+    for character in text.chars() {
+        place = match (place, character) {
+            (Place::Start, '"') => {
+                opened = line;
+                Place::Quoted
+            }
+            (Place::Quoted, '"') => Place::AfterQuote,
+            (Place::AfterQuote, '"') | (Place::Quoted, _) => Place::Quoted,
+            (_, ',' | '\n') => Place::Start,
+            (Place::AfterQuote, _) => return Err(unclosed(opened)),
+            _ => Place::Unquoted,
+        };
+        line += usize::from(character == '\n');
+    }
+    match place {
+        Place::Quoted => Err(unclosed(opened)),
+        _ => Ok(()),
+    }
 }
 
 /// The two texts of a line `text<TAB>text_pair`.

@@ -22,18 +22,27 @@ const FILES: [&str; 5] = [
 /// Name of the word embedding in a checkpoint.
 pub(crate) const WORD_EMBEDDINGS: &str = "embeddings.word_embeddings.weight";
 
-/// A checkpoint's `config.json`, as far as the encoder needs it.
+/// A checkpoint's `config.json`, as far as the encoder needs it. A key that is absent or null has the
+/// default that transformers gives it.
 #[serde_inline_default]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)] // the names are the checkpoint format's own
 pub struct BertConfig {
+    #[serde_inline_default(30_522)]
     pub vocab_size: i64,
+    #[serde_inline_default(768)]
     pub hidden_size: i64,
+    #[serde_inline_default(12)]
     pub num_hidden_layers: usize,
+    #[serde_inline_default(12)]
     pub num_attention_heads: i64,
+    #[serde_inline_default(3072)]
     pub intermediate_size: i64,
+    #[serde_inline_default(512)]
     pub max_position_embeddings: i64,
+    #[serde_inline_default(2)]
     pub type_vocab_size: i64,
+    #[serde_inline_default(1e-12)]
     pub layer_norm_eps: f64,
     #[serde_inline_default(0.1)]
     pub hidden_dropout_prob: f64,
@@ -46,7 +55,10 @@ pub struct BertConfig {
 impl BertConfig {
     /// Reads and checks a checkpoint's `config.json`.
     pub fn read(path: &Path) -> Result<BertConfig> {
-        let stated: serde_json::Value = read_json(path)?;
+        let mut stated: serde_json::Value = read_json(path)?;
+        if let Some(keys) = stated.as_object_mut() {
+            keys.retain(|_, value| !value.is_null());
+        }
         // The encoder does not compute other values of these keys: such a checkpoint would load
         // and give wrong outputs.
         let supported = [
@@ -60,7 +72,8 @@ impl BertConfig {
                 return Err(Error::file(path, format!("{key} is {other:?}"), fix));
             }
         }
-        let config: BertConfig = read_json(path)?;
+        let not_a_config = Error::in_file(path, "use a BERT checkpoint's config.json");
+        let config: BertConfig = serde_json::from_value(stated).map_err(not_a_config)?;
         let (width, heads) = (config.hidden_size, config.num_attention_heads);
         if heads < 1 || width % heads != 0 {
             let problem =
@@ -102,9 +115,7 @@ impl Checkpoint {
             PathBuf::from(name)
         };
         if !folder.join("model.safetensors").exists() {
-            let fix = "run `make setup` for the default teacher, or put config.json, \
-                       model.safetensors and the tokenizer of a BERT checkpoint there";
-            return Err(Error::file(&folder, "no model.safetensors", fix));
+            return Err(no_weights(&folder));
         }
         let config = BertConfig::read(&folder.join("config.json"))?;
         Ok(Checkpoint { folder, config })
@@ -203,14 +214,74 @@ impl EncoderWeights {
 
     /// Assigns the weights to parameters of the same names; parameters whose names begin with one
     /// of `except` stay as they are.
+    ///
+    /// # Errors
+    /// If a weight is missing, has another shape, or would have to be ignored.
     pub fn assign(&mut self, params: &Params, except: &[&str]) -> Result<()> {
+        let pooler = format!("{}pooler.dense.weight", self.prefix);
+        let needs_pooler = params.iter().any(|p| p.name == "pooler.dense.weight");
+        if needs_pooler && !self.file.tensors.contains_key(&pooler) {
+            let fix = "set model.pooling = \"mean\", or use a checkpoint with a pooler";
+            return Err(Error::file(
+                &self.path,
+                "no pooler, which model.pooling = \"cls\" needs",
+                fix,
+            ));
+        }
         let spared = |name: &str| except.iter().any(|start| name.starts_with(start));
         for param in params.iter().filter(|p| spared(&p.name)) {
             let name = format!("{}{}", self.prefix, param.name);
             self.file.tensors.insert(name, param.tensor.detach().copy());
         }
-        params.assign(&self.path, &mut self.file, self.prefix)
+        params.assign(&self.path, &mut self.file, self.prefix)?;
+        self.refuse_unused()
     }
+
+    /// Refuses weights of the embedding or encoder that no parameter took: the reference model
+    /// computes with them, so that outputs would differ.
+    fn refuse_unused(&self) -> Result<()> {
+        let of_encoder = |name: &&String| {
+            let part = name.strip_prefix(self.prefix).unwrap_or(name);
+            let read = part.starts_with("embeddings.") || part.starts_with("encoder.");
+            // These two are 0, 1, 2, … and zeros in every file.
+            let constants = ["embeddings.position_ids", "embeddings.token_type_ids"];
+            read && !constants.contains(&part)
+        };
+        let unused: Vec<&String> = self.file.tensors.keys().filter(of_encoder).collect();
+        let Some(first) = unused.first() else {
+            return Ok(());
+        };
+        let problem = format!(
+            "{} weights that this encoder does not compute with, {first:?} among them",
+            unused.len()
+        );
+        let fix = "use a BERT checkpoint; if it has more layers than config.json says, correct \
+                   num_hidden_layers or name some in model.keep_layers";
+        Err(Error::file(&self.path, problem, fix))
+    }
+}
+
+/// Says what a folder without `model.safetensors` holds instead.
+fn no_weights(folder: &Path) -> Error {
+    let shards = folder.join("model.safetensors.index.json").exists();
+    let pickled = folder.join("pytorch_model.bin").exists();
+    let (problem, fix) = match (shards, pickled) {
+        (true, _) => (
+            "the weights are in several files, which are not read",
+            "save the checkpoint in one file: transformers' save_pretrained with \
+             max_shard_size=\"100GB\"",
+        ),
+        (_, true) => (
+            "the weights are in pytorch_model.bin, which can run code when it is read",
+            "convert them: transformers' save_pretrained writes model.safetensors",
+        ),
+        _ => (
+            "no model.safetensors",
+            "run `make setup` for the default teacher, or put config.json, model.safetensors and \
+             the tokenizer of a BERT checkpoint there",
+        ),
+    };
+    Error::file(folder, problem, fix)
 }
 
 /// The rows of an embedding table with these ids; all rows if there are no ids.

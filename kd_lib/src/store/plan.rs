@@ -41,15 +41,17 @@ pub struct Plan {
     pub teachers: Vec<String>,
     /// Number of updates and the learning-rate schedule.
     pub schedule: Schedule,
+    /// What the selection of examples leaves out, in sentences.
+    pub notices: Vec<String>,
 }
 
 impl Plan {
-    /// Resolves a recipe against a corpus. `checkpoints` is the folder of named checkpoints,
-    /// `teachers` are the ids of the teachers' runs.
+    /// Resolves a recipe against a corpus. `checkpoints` are folders of named checkpoints, the first
+    /// that has one counts; `teachers` are the ids of the teachers' runs.
     pub fn resolve(
         recipe: &Recipe,
         corpus: &Corpus,
-        checkpoints: &Path,
+        checkpoints: &[&Path],
         teachers: Vec<String>,
     ) -> Result<Plan> {
         recipe
@@ -60,7 +62,10 @@ impl Plan {
         let precision = recipe.train.precision.resolve(device);
         let checkpoint = recipe.model.architecture()?.checkpoint();
         let checkpoint = checkpoint
-            .map(|name| Checkpoint::open(checkpoints, name))
+            .map(|name| {
+                let has_it = checkpoints.iter().find(|folder| folder.join(name).is_dir());
+                Checkpoint::open(has_it.unwrap_or(&checkpoints[0]), name)
+            })
             .transpose()?;
         let id = run_id(&IdKey {
             recipe,
@@ -87,6 +92,7 @@ impl Plan {
             schedule: schedule(recipe, texts),
             transfer_set,
             teachers,
+            notices: selection.notices,
         })
     }
 }

@@ -12,6 +12,7 @@ use crate::precision::Precision;
 use crate::{Error, Result, device};
 use serde::Serialize;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use tch::Tensor;
 
 /// A model with all that it needs to classify a text.
@@ -23,6 +24,7 @@ pub struct Predictor {
     precision: Precision,
     recipe: Recipe,
     reads_pairs: bool,
+    folder: PathBuf,
 }
 
 /// The prediction of one text.
@@ -71,6 +73,7 @@ impl Predictor {
             precision,
             recipe,
             reads_pairs: run.report.text_pairs,
+            folder: folder.to_path_buf(),
         })
     }
 
@@ -117,12 +120,17 @@ impl Predictor {
             hidden_layers,
             ..evaluation
         };
-        Ok(predict_outputs(
-            self.model.as_ref(),
-            &tokenized,
-            &batches,
-            &pass,
-        ))
+        let output = predict_outputs(self.model.as_ref(), &tokenized, &batches, &pass);
+        let finite = output.logits.isfinite().all_dim(1, false);
+        if let Some(row) = Vec::<bool>::try_from(finite)?
+            .iter()
+            .position(|finite| !finite)
+        {
+            let problem = format!("the logits of {:?} are not finite", normalized[row].0);
+            let fix = "train the run again with a lower learning rate or in fp32";
+            return Err(Error::file(&self.folder, problem, fix));
+        }
+        Ok(output)
     }
 
     /// Predictions in the order of the texts or text pairs.

@@ -63,6 +63,9 @@ pub struct RunReport {
     /// Ids of the teachers' runs.
     #[serde(default)]
     pub teachers: Vec<String>,
+    /// What the selection of examples left out, in sentences.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub notices: Vec<String>,
     /// Number of trained values.
     pub parameters: usize,
     /// Updates made.

@@ -10,7 +10,7 @@ use super::run::{self, Run, RunReport, TaughtBy};
 use super::step_timer::StepTimer;
 use super::tensorboard;
 use crate::data::batch::eval_batches;
-use crate::data::{Corpus, Split, Tokenizer};
+use crate::data::{Corpus, Example, Split, Tokenizer};
 use crate::device::{self, Environment};
 use crate::evaluation::{self, Scores};
 use crate::models::hidden_width;
@@ -19,6 +19,7 @@ use crate::training::{
 };
 use crate::{Error, Result, files};
 use std::fs::File;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
@@ -30,7 +31,30 @@ const LOG_INTERVAL: Duration = Duration::from_secs(30);
 #[derive(Debug, Clone)]
 pub struct RunStore {
     checkpoints: PathBuf,
+    /// Where pretrained checkpoints are looked for beside `checkpoints`.
+    pretrained: Vec<PathBuf>,
     results: PathBuf,
+}
+
+/// Refuses a model with a logit that is not a number or infinite, so that its run never counts as
+/// finished.
+fn refuse_not_finite(
+    folder: &Path,
+    split: Split,
+    logits: &Tensor,
+    examples: &[Example],
+) -> Result<()> {
+    let finite = logits.isfinite().all_dim(1, false);
+    let Some(row) = Vec::<bool>::try_from(finite)?
+        .iter()
+        .position(|finite| !finite)
+    else {
+        return Ok(());
+    };
+    let line = examples[row].line;
+    let problem = format!("the logits of line {line} of {split:?} are not finite");
+    let fix = "train again with a lower learning rate or in fp32; the run is not finished";
+    Err(Error::file(folder, problem, fix))
 }
 
 impl RunStore {
@@ -40,8 +64,15 @@ impl RunStore {
         let results = checkpoints.join("../notebooks/results");
         RunStore {
             checkpoints,
+            pretrained: Vec::new(),
             results,
         }
+    }
+
+    /// The same store, which looks for pretrained checkpoints in another folder too.
+    pub fn with_pretrained(mut self, folder: impl Into<PathBuf>) -> RunStore {
+        self.pretrained.push(folder.into());
+        self
     }
 
     /// The same store with the stored results of another folder.
@@ -87,7 +118,9 @@ impl RunStore {
         for teacher in recipe.teachers() {
             teachers.push(self.plan(&teacher, corpus)?.id);
         }
-        Plan::resolve(recipe, corpus, &self.checkpoints, teachers)
+        let mut folders = vec![self.checkpoints.as_path()];
+        folders.extend(self.pretrained.iter().map(PathBuf::as_path));
+        Plan::resolve(recipe, corpus, &folders, teachers)
     }
 
     /// Whether a plan's run is finished in this store. (Its weights may have been removed.)
@@ -221,7 +254,11 @@ impl RunStore {
         }
         let path = folder.join("log.txt");
         let log = File::options().create(true).append(true).open(&path);
-        let mut to_log = progress::print_lines(log.map_err(Error::io(&path))?, LOG_INTERVAL);
+        let mut log = log.map_err(Error::io(&path))?;
+        for notice in &plan.notices {
+            writeln!(log, "{}: {notice}", plan.id).map_err(Error::io(&path))?;
+        }
+        let mut to_log = progress::print_lines(log, LOG_INTERVAL);
         let mut callback = |progress: &progress::Progress| {
             let _ = to_log(progress);
             callback(progress)
@@ -253,6 +290,7 @@ impl RunStore {
             let batches = eval_batches(&tokenized, train.batch_size, train.group_by_length);
             let model = built.model.as_ref();
             let logits = evaluation::predict_logits(model, &tokenized, &batches, plan.precision);
+            refuse_not_finite(folder, split, &logits, plan.corpus.split(split))?;
             run::write_logits(folder, split, &logits, &tokenized.labels)?;
             evaluation::score(&logits, &tokenized.labels)
         };
@@ -281,6 +319,7 @@ impl RunStore {
             train_examples: data.lines.len(),
             transfer_examples: plan.transfer_set.len(),
             teachers: plan.teachers.clone(),
+            notices: plan.notices.clone(),
             parameters: built.model.params().count(),
             steps: plan.schedule.total_steps,
             best_step: outcome.best_step,

@@ -117,6 +117,8 @@ pub struct TableRow {
     pub id: String,
     /// The corpus, and the number of labelled texts that were trained on.
     pub corpus: String,
+    /// Hash of the corpus's files.
+    pub corpus_fingerprint: String,
     /// Number of seeds.
     pub seeds: usize,
     /// Each of [`METRICS`] on test.
@@ -137,6 +139,7 @@ impl TableRow {
             name: of_first(|r| r.recipe.name.clone()),
             id: of_first(|r| r.id.clone()),
             corpus: of_first(|r| format!("{} ({})", r.corpus, r.train_examples)),
+            corpus_fingerprint: of_first(|r| r.corpus_fingerprint.clone()),
             seeds: runs.len(),
             test: [
                 over_seeds(|s| s.accuracy),
@@ -176,17 +179,29 @@ fn differ_in_seed_alone(a: &Run, b: &Run) -> bool {
         && a.teachers == b.teachers
 }
 
+/// Digits of a fingerprint that tell two corpora of one name apart.
+const FINGERPRINT_DIGITS: usize = 8;
+
 /// Rows as a table. The best value of each metric on one corpus is emphasised; rows of one name are
-/// distinguished by their runs' ids.
+/// distinguished by their runs' ids, and corpora of one name by their fingerprints.
 pub fn table(rows: &[TableRow]) -> Table {
     let mut table = Table::new(&[&["model", "corpus", "seeds"], &METRICS[..]].concat());
     for row in rows {
-        let rivals: Vec<&TableRow> = rows.iter().filter(|r| r.corpus == row.corpus).collect();
+        let (of_name, rivals): (Vec<&TableRow>, Vec<&TableRow>) = {
+            let of_name = rows.iter().filter(|r| r.corpus == row.corpus);
+            let same = |r: &&TableRow| r.corpus_fingerprint == row.corpus_fingerprint;
+            (of_name.clone().collect(), of_name.filter(same).collect())
+        };
+        let digits = row.corpus_fingerprint.len().min(FINGERPRINT_DIGITS);
+        let corpus = match of_name.len() > rivals.len() {
+            true => format!("{} {}", row.corpus, &row.corpus_fingerprint[..digits]),
+            false => row.corpus.clone(),
+        };
         let namesakes = rows.iter().filter(|r| r.name == row.name).count();
         let name = if namesakes > 1 { &row.id } else { &row.name };
         let mut cells: Vec<Cell> = vec![
             name.as_str().into(),
-            row.corpus.as_str().into(),
+            corpus.as_str().into(),
             row.seeds.to_string().into(),
         ];
         for (metric, value) in row.test.iter().enumerate() {
@@ -224,7 +239,12 @@ pub fn per_class(scores: &Scores, labels: &[String]) -> Table {
         );
     }
     let macro_means = [scores.macro_precision, scores.macro_recall, scores.macro_f1];
-    add("macro", macro_means, scores.examples);
+    let without_text = scores.classes.iter().filter(|class| class.support == 0);
+    let name = match without_text.count() {
+        0 => "macro".to_owned(),
+        count => format!("macro ({count} of {} classes without a text)", labels.len()),
+    };
+    add(&name, macro_means, scores.examples);
     add("accuracy", [scores.accuracy; 3], scores.examples);
     table
 }

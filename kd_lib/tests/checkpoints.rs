@@ -1,0 +1,186 @@
+//! Checkpoint folders as other programs write them: standard defaults apply, and what would change
+//! the result if it were ignored is refused.
+
+mod common;
+
+use common::{lock_generator, tiny_checkpoint};
+use kd_lib::data::{SubwordTokenizer, Truncation};
+use kd_lib::files::{TensorFile, write_json, write_tensors};
+use kd_lib::models::{Architecture, BertConfig, BertSettings, Checkpoint, InitialWeights};
+use kd_lib::models::{ModelSizes, Pooling};
+use kd_lib::{Result, files};
+use std::path::Path;
+use tch::{Device, Kind, Tensor};
+
+/// Replaces a key of the tiny checkpoint's `config.json`; removes it if there is no value.
+fn set_config(folder: &Path, key: &str, value: Option<serde_json::Value>) {
+    let path = folder.join("config.json");
+    let mut config: serde_json::Value = files::read_json(&path).unwrap();
+    let keys = config.as_object_mut().unwrap();
+    match value {
+        Some(value) => keys.insert(key.into(), value),
+        None => keys.remove(key),
+    };
+    write_json(&path, &config).unwrap();
+}
+
+/// Adds a tensor to the tiny checkpoint, or removes one.
+fn set_tensor(folder: &Path, name: &str, tensor: Option<Tensor>) {
+    let path = folder.join("model.safetensors");
+    let mut file = TensorFile::read(&path).unwrap();
+    match tensor {
+        Some(tensor) => file.tensors.insert(name.into(), tensor),
+        None => file.tensors.remove(name),
+    };
+    let tensors = file
+        .tensors
+        .iter()
+        .map(|(name, tensor)| (name.clone(), tensor));
+    write_tensors(&path, tensors).unwrap();
+}
+
+/// Begins a model with the checkpoint's weights.
+fn initialize(folder: &Path, pooling: Pooling) -> Result<()> {
+    let settings = BertSettings {
+        checkpoint: folder.display().to_string(),
+        pooling,
+        prefix: String::new(),
+        prune_vocab: false,
+        pretrained: true,
+        keep_layers: None,
+        init_from_teacher: false,
+    };
+    let checkpoint = Checkpoint::open(folder, &settings.checkpoint)?;
+    let tokenizer = SubwordTokenizer::open(folder, "", 32, Truncation::Head)?;
+    let tokenizer = kd_lib::data::Tokenizer::Subword(Box::new(tokenizer));
+    let sizes = ModelSizes {
+        vocab_size: checkpoint.config.vocab_size,
+        num_labels: 2,
+        checkpoint: Some(checkpoint.config.clone()),
+    };
+    let model = settings.build(&sizes, Device::Cpu)?;
+    let sources = InitialWeights {
+        checkpoint: Some(&checkpoint),
+        teacher: None,
+    };
+    settings.initialize(model.as_ref(), &tokenizer, &sources)
+}
+
+#[test]
+fn absent_and_null_keys_have_the_defaults_of_transformers() {
+    let _turn = lock_generator();
+    let folder = tempfile::tempdir().unwrap();
+    tiny_checkpoint(folder.path());
+    for value in [None, Some(serde_json::Value::Null)] {
+        for key in ["layer_norm_eps", "type_vocab_size", "hidden_dropout_prob"] {
+            set_config(folder.path(), key, value.clone());
+        }
+        let config = BertConfig::read(&folder.path().join("config.json")).unwrap();
+        assert_eq!(config.layer_norm_eps, 1e-12);
+        assert_eq!(config.type_vocab_size, 2);
+        assert_eq!(config.hidden_dropout_prob, 0.1);
+        initialize(folder.path(), Pooling::Cls).unwrap();
+    }
+}
+
+#[test]
+fn a_checkpoint_without_a_pooler_names_the_pooling_that_needs_none() {
+    let _turn = lock_generator();
+    let folder = tempfile::tempdir().unwrap();
+    tiny_checkpoint(folder.path());
+    for name in ["pooler.dense.weight", "pooler.dense.bias"] {
+        set_tensor(folder.path(), name, None);
+    }
+    let error = initialize(folder.path(), Pooling::Cls)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("model.pooling = \"mean\""), "{error}");
+    initialize(folder.path(), Pooling::Mean).unwrap();
+}
+
+#[test]
+fn weights_that_the_encoder_would_ignore_are_refused_and_harmless_ones_are_not() {
+    let _turn = lock_generator();
+    let folder = tempfile::tempdir().unwrap();
+    tiny_checkpoint(folder.path());
+    let zeros = || Some(Tensor::zeros([3, 16], (Kind::Float, Device::Cpu)));
+    let harmless = [
+        "cls.predictions.transform.dense.weight",
+        "embeddings.position_ids",
+        "classifier.other",
+        "dropout.mask",
+    ];
+    for name in harmless {
+        set_tensor(folder.path(), name, zeros());
+        initialize(folder.path(), Pooling::Cls).unwrap();
+    }
+    let ignored = [
+        "embeddings.task_type_embeddings.weight",
+        "encoder.layer.2.output.dense.weight",
+    ];
+    for name in ignored {
+        set_tensor(folder.path(), name, zeros());
+        let error = initialize(folder.path(), Pooling::Cls)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(name), "{error}");
+        set_tensor(folder.path(), name, None);
+    }
+}
+
+#[test]
+fn a_folder_without_readable_weights_says_what_it_holds() {
+    let _turn = lock_generator();
+    let folder = tempfile::tempdir().unwrap();
+    tiny_checkpoint(folder.path());
+    std::fs::remove_file(folder.path().join("model.safetensors")).unwrap();
+    let files = [
+        ("pytorch_model.bin", "the weights are in pytorch_model.bin"),
+        (
+            "model.safetensors.index.json",
+            "the weights are in several files",
+        ),
+    ];
+    for (name, said) in files {
+        std::fs::write(folder.path().join(name), "{}").unwrap();
+        let error = initialize(folder.path(), Pooling::Cls)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(said), "{error}");
+    }
+}
+
+#[test]
+fn a_tokenizer_that_adds_no_special_tokens_is_refused() {
+    let _turn = lock_generator();
+    let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    tiny_checkpoint(folder.path());
+    let tokenizer = SubwordTokenizer::open(folder.path(), "", 32, Truncation::Head).unwrap();
+    assert_eq!(
+        tokenizer.encode(&[""]).unwrap().ids[0].len(),
+        2,
+        "an empty text has two tokens"
+    );
+    tokenizer.write(copy.path()).unwrap();
+    let path = copy.path().join("tokenizer.json");
+    let mut json: serde_json::Value = files::read_json(&path).unwrap();
+    json["post_processor"] = serde_json::Value::Null;
+    write_json(&path, &json).unwrap();
+    let error = SubwordTokenizer::open(copy.path(), "", 32, Truncation::Head).unwrap_err();
+    assert!(error.to_string().contains("no special tokens"), "{error}");
+}
+
+#[test]
+fn a_tensor_of_an_unknown_format_matters_only_if_it_is_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let header = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"I16","shape":[1],"data_offsets":[4,6]}}"#;
+    let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+    bytes.extend(header.as_bytes());
+    bytes.extend([0; 6]);
+    std::fs::write(&path, bytes).unwrap();
+    let mut file = TensorFile::read(&path).unwrap();
+    assert_eq!(file.take(&path, "a").unwrap().size(), [1]);
+    let error = file.take(&path, "b").unwrap_err().to_string();
+    assert!(error.contains("\"b\" has the format I16"), "{error}");
+}
