@@ -174,7 +174,10 @@ fn a_tokenizer_that_adds_no_special_tokens_is_refused() {
 fn a_tensor_of_an_unknown_format_matters_only_if_it_is_needed() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
-    let header = r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"b":{"dtype":"I16","shape":[1],"data_offsets":[4,6]}}"#;
+    let header = concat!(
+        r#"{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"#,
+        r#""b":{"dtype":"I16","shape":[1],"data_offsets":[4,6]}}"#,
+    );
     let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
     bytes.extend(header.as_bytes());
     bytes.extend([0; 6]);
