@@ -1,6 +1,7 @@
 //! Tables emphasise what a reader may compare: the best value on one corpus, not of all rows.
 
-use kd_lib::store::table::{MeanSd, TableRow, table};
+use kd_lib::evaluation::Scores;
+use kd_lib::store::table::{MeanSd, TableRow, per_class, table};
 
 fn row(name: &str, corpus: &str, accuracy: f64) -> TableRow {
     let test = [MeanSd {
@@ -58,4 +59,17 @@ fn corpora_of_one_name_are_no_rivals_and_can_be_told_apart() {
         .collect();
     let [first, other] = ["data (12) 01234567", "data (12) fedcba98"];
     assert_eq!(corpora, [first, first, other]);
+}
+
+#[test]
+fn the_macro_row_says_how_many_classes_have_no_text() {
+    let logits = ndarray::array![[2.0f32, 0.0], [1.0, 0.0]];
+    let scores = Scores::of(logits.view(), &[0, 0]);
+    let labels = ["a".to_owned(), "b".to_owned()];
+    let table = per_class(&scores, &labels);
+    assert_eq!(
+        table.rows[2][0].text,
+        "macro (1 of 2 classes without a text)"
+    );
+    assert_eq!(scores.macro_f1, 0.5);
 }

@@ -62,3 +62,30 @@ pub fn recipes(folder: &Path, profile: &str, set: &[String], seed: Option<u64>) 
         distilled: read("distilled.toml", &distilled)?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_data_setting_reaches_all_three_recipes_however_it_is_written() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../notebooks/recipes");
+        for setting in [
+            "data.max_length=16",
+            " data.max_length=16",
+            "data={max_length=16}",
+        ] {
+            let recipes = recipes(&folder, "full", &[setting.to_owned()], None).unwrap();
+            let of_distilled = recipes.distilled.teacher.as_deref().unwrap();
+            let all = [
+                &recipes.teacher,
+                &recipes.student,
+                &recipes.distilled,
+                of_distilled,
+            ];
+            for recipe in all {
+                assert_eq!(recipe.data.max_length, 16, "{setting:?}: {}", recipe.name);
+            }
+        }
+    }
+}
