@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{batch, bilstm_settings, distance, pretrained_bert, sample, tiny_checkpoint};
+use common::{
+    batch, bilstm_settings, distance, lock_generator, pretrained_bert, sample, tiny_checkpoint,
+};
 use kd_lib::data::{
     Batch, CharTokenizer, Corpus, SubwordTokenizer, Tokenizer, Truncation, Vocabulary,
 };
@@ -43,6 +45,7 @@ fn both() -> [(Box<dyn Classifier>, Batch); 2] {
 
 #[test]
 fn dropout_acts_in_training_alone() {
+    let _turn = lock_generator();
     for (model, batch) in both() {
         let logits = |mode| model.logits(&batch, mode, Precision::Fp32);
         assert_eq!(distance(&logits(Mode::Eval), &logits(Mode::Eval)), 0.0);
@@ -52,6 +55,7 @@ fn dropout_acts_in_training_alone() {
 
 #[test]
 fn bf16_is_close_to_fp32_and_its_gradients_are_fp32() {
+    let _turn = lock_generator();
     let labels = Tensor::from_slice(&[0i64, 1, 2, 3, 4, 5]);
     for (model, batch) in both() {
         let [exact, rounded] =
@@ -69,6 +73,7 @@ fn bf16_is_close_to_fp32_and_its_gradients_are_fp32() {
 
 #[test]
 fn a_checkpoint_of_another_architecture_is_refused() {
+    let _turn = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     tiny_checkpoint(folder.path());
     let path = folder.path().join("config.json");
@@ -91,6 +96,7 @@ fn a_checkpoint_of_another_architecture_is_refused() {
 
 #[test]
 fn weights_rounded_once_give_the_results_of_weights_rounded_in_each_pass() {
+    let _turn = lock_generator();
     let labels = Tensor::from_slice(&[0i64, 1, 2, 3, 4, 5]);
     for (model, batch) in both() {
         let pass = || {
@@ -138,6 +144,7 @@ fn weights_rounded_once_give_the_results_of_weights_rounded_in_each_pass() {
 
 #[test]
 fn layer_norms_named_gamma_and_beta_load() {
+    let _turn = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     tiny_checkpoint(folder.path());
     let path = folder.path().join("model.safetensors");
@@ -157,6 +164,7 @@ fn layer_norms_named_gamma_and_beta_load() {
 
 #[test]
 fn dropout_drops_its_share_at_every_position_and_keeps_the_mean() {
+    let _turn = lock_generator();
     tch::manual_seed(3);
     // Four positions share one draw.
     let ones = Tensor::ones([100_000, 4], (tch::Kind::Float, Device::Cpu));
@@ -182,6 +190,7 @@ fn dropout_drops_its_share_at_every_position_and_keeps_the_mean() {
 
 #[test]
 fn pretrained_embeddings_keep_the_geometry_of_the_characters_that_the_checkpoint_knows() {
+    let _turn = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     tiny_checkpoint(folder.path());
     let sample = Corpus::open(sample()).unwrap();

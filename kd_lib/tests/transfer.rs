@@ -3,7 +3,9 @@
 
 mod common;
 
-use common::{TINY_STUDENT, bilstm_settings, distance, recipe, sample, tiny_checkpoint};
+use common::{
+    TINY_STUDENT, bilstm_settings, distance, lock_generator, recipe, sample, tiny_checkpoint,
+};
 use kd_lib::data::{
     Augmentation, Corpus, Example, Split, TextInput, TokenizedSplit, TransferConfig, TransferText,
 };
@@ -223,6 +225,7 @@ fn taught_by(run: &Run) -> String {
 
 #[test]
 fn a_teachers_logits_of_a_text_are_computed_once_for_all_runs() {
+    let _turn = lock_generator();
     let (folder, corpus) = (
         tempfile::tempdir().unwrap(),
         Corpus::open(sample()).unwrap(),
@@ -286,6 +289,7 @@ fn a_teachers_logits_of_a_text_are_computed_once_for_all_runs() {
 
 #[test]
 fn a_teacher_that_was_trained_again_is_not_taken_for_the_former_one() {
+    let _turn = lock_generator();
     let (folder, corpus) = (
         tempfile::tempdir().unwrap(),
         Corpus::open(sample()).unwrap(),
@@ -363,6 +367,7 @@ fn a_teacher_that_was_trained_again_is_not_taken_for_the_former_one() {
 
 #[test]
 fn a_teacher_without_weights_teaches_with_its_cached_logits() {
+    let _turn = lock_generator();
     let (folder, corpus) = (
         tempfile::tempdir().unwrap(),
         Corpus::open(sample()).unwrap(),
@@ -389,6 +394,7 @@ fn a_teacher_without_weights_teaches_with_its_cached_logits() {
 
 #[test]
 fn an_ensemble_gives_mean_logits_or_out_of_fold_logits() {
+    let _turn = lock_generator();
     let (folder, corpus) = (
         tempfile::tempdir().unwrap(),
         Corpus::open(sample()).unwrap(),
@@ -465,6 +471,7 @@ fn an_ensemble_gives_mean_logits_or_out_of_fold_logits() {
 
 #[test]
 fn a_run_that_skips_test_has_no_test_scores() {
+    let _turn = lock_generator();
     let (folder, corpus) = (
         tempfile::tempdir().unwrap(),
         Corpus::open(sample()).unwrap(),
@@ -494,6 +501,7 @@ fn a_run_that_skips_test_has_no_test_scores() {
 
 #[test]
 fn the_temperature_moves_linearly_to_its_final_value() {
+    let _turn = lock_generator();
     let (folder, corpus) = (
         tempfile::tempdir().unwrap(),
         Corpus::open(sample()).unwrap(),
