@@ -5,7 +5,7 @@
 # make lab         JupyterLab with the kernel
 # make check       formatting, lints, documentation, licences
 # make bench       speed of each part, beside PyTorch doing the same
-# make soak        runs killed fifty times, and at every point of saving
+# make soak        runs killed fifty times and at every point of saving, and stopped at 200 moments
 # make test-browser   the notebooks in JupyterLab in Chromium
 # make fuzz        readers of hostile files, a minute each
 # make pack        what a machine with a GPU and no Rust toolchain needs, as one archive; RUNS="…" adds these teachers' logits
@@ -39,6 +39,10 @@ WARM    := .evcxr/warm.stamp
 
 # The project's own libtorch, whatever the shell has set for others.
 unexport LIBTORCH LIBTORCH_USE_PYTORCH
+# The rules name what cargo builds by its place below target/.
+unexport CARGO_TARGET_DIR CARGO_BUILD_TARGET_DIR CARGO_BUILD_TARGET
+# A folder's name may hold blanks and apostrophes, so the shell reads it from the environment.
+export DATA
 # The jobs are for these rules, not for the cargo inside a notebook cell.
 unexport MAKEFLAGS MFLAGS
 
@@ -65,9 +69,10 @@ test-browser: setup
 	rm -rf checkpoints/browser && mkdir -p checkpoints/browser && ln -s ../e5-small checkpoints/browser/e5-small
 	node notebooks/tools/browser/browser.mjs "$$PWD" "$$PWD/checkpoints/browser" notebooks/out/browser $(NUMBERS)
 
-# Fifty kills at random moments instead of twelve, and one at every point of saving.
+# Fifty kills at random moments instead of twelve, and one at every point of saving; 200 signals
+# instead of twenty.
 soak: setup
-	KD_KILLS=50 cargo test --locked -p kd --test trust --test disk -- --nocapture
+	KD_KILLS=50 KD_MOMENTS=200 cargo test --locked -p kd --test trust --test disk --test soak -- --nocapture
 
 # Nightly's flags on the pinned compiler. The fuzzed code is safe Rust, so no sanitizer is needed.
 fuzz: setup $(FUZZ)
@@ -107,7 +112,8 @@ doctor:
 	@PYTHON=$(PYTHON) sh notebooks/tools/doctor.sh
 
 corpus: .venv/.installed $(KD)
-	@folder=$$($(BIN)/python notebooks/tools/corpus.py $(DATA)) && ln -sfn "$$folder" data/default && echo "corpus: $$folder"
+	@[ -L data/default ] || [ ! -e data/default ] || { echo "data/default is a folder of your own: rename it, and name it by DATA=" >&2; exit 1; }
+	@folder=$$($(BIN)/python notebooks/tools/corpus.py "$$DATA") && ln -sfn "$$folder" data/default && echo "corpus: $$folder"
 
 .venv/.installed: notebooks/requirements.txt notebooks/build-requirements.txt | doctor
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv

@@ -6,5 +6,7 @@ fn main() {
     if let Ok(libtorch) = std::env::var("LIBTORCH") {
         let lib = std::path::Path::new(&libtorch).join("lib");
         println!("cargo::rustc-link-arg=-Wl,-rpath,{}", lib.display());
+        // The older kind of path: `LD_LIBRARY_PATH` may name another libtorch, and must not win.
+        println!("cargo::rustc-link-arg=-Wl,--disable-new-dtags");
     }
 }

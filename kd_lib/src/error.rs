@@ -49,15 +49,11 @@ pub enum Error {
         examples: String,
         fix: &'static str,
     },
-    /// A progress callback asked a run to stop. Its state is saved.
+    /// A progress callback asked a run to stop. What was computed is saved.
     #[error(
-        "{run}: stopped at {step} of {total}; the state is saved: run the same command again to continue"
+        "{run}: stopped {place}; what was computed is saved: run the same command again to continue"
     )]
-    Stopped {
-        run: String,
-        step: usize,
-        total: usize,
-    },
+    Stopped { run: String, place: String },
     /// libtorch refused an operation.
     #[error("libtorch: {0}")]
     Torch(#[from] tch::TchError),

@@ -6,8 +6,9 @@ use safetensors::tensor::{Dtype, TensorView};
 use safetensors::{SafeTensorError, SafeTensors};
 use serde::{Serialize, de::DeserializeOwned};
 use std::collections::{BTreeMap, HashMap};
-use std::fs::File;
+use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use tch::{Kind, Tensor};
 
 /// Characters of a hash in a file's name.
@@ -16,7 +17,7 @@ const HASH: usize = 16;
 /// Writes `path` through a temporary file beside it: write → fsync → rename → fsync of the folder,
 /// so that a reader sees the old file or the new one, never half of either.
 pub fn write_atomically(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
-    write_under_computed_name(path, fill, |path, _| Ok(path.to_path_buf()))
+    write_under_computed_name(path, fill, |path, _| Ok(path.to_path_buf())).map(drop)
 }
 
 /// The same, under a name that is computed from the written bytes.
@@ -24,7 +25,7 @@ fn write_under_computed_name(
     path: &Path,
     fill: impl FnOnce(&Path) -> Result<()>,
     final_path: impl FnOnce(&Path, &Path) -> Result<PathBuf>,
-) -> Result<()> {
+) -> Result<PathBuf> {
     let folder = path
         .parent()
         .filter(|folder| !folder.as_os_str().is_empty())
@@ -41,13 +42,14 @@ fn write_under_computed_name(
     File::open(temporary.path())
         .and_then(|f| f.sync_all())
         .map_err(Error::io(path))?;
-    let path = &final_path(path, temporary.path())?;
+    let path = final_path(path, temporary.path())?;
     temporary
-        .persist(path)
-        .map_err(|e| Error::io(path)(e.error))?;
+        .persist(&path)
+        .map_err(|e| Error::io(&path)(e.error))?;
     File::open(folder)
         .and_then(|f| f.sync_all())
-        .map_err(Error::io(folder))
+        .map_err(Error::io(folder))?;
+    Ok(path)
 }
 
 /// Removes the temporary files that killed writers left in a folder.
@@ -73,14 +75,24 @@ pub fn file_name(path: &Path) -> &str {
         .unwrap_or_default()
 }
 
+/// Between two attempts to get a lock.
+const LOCK_INTERVAL: Duration = Duration::from_millis(100);
+
 /// Locks a folder for this process. Another process waits here until the first one ends; the
-/// kernel releases the lock however it ends.
-pub fn lock_folder(folder: &Path) -> Result<File> {
+/// kernel releases the lock however it ends. `waiting` is called again and again during the wait,
+/// and its error ends the wait.
+pub fn lock_folder(folder: &Path, waiting: &mut dyn FnMut() -> Result<()>) -> Result<File> {
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let path = folder.join(".lock");
     let file = File::create(&path).map_err(Error::io(&path))?;
-    file.lock().map_err(Error::io(&path))?;
-    Ok(file)
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => waiting()?,
+            Err(TryLockError::Error(cause)) => return Err(Error::io(&path)(cause)),
+        }
+        std::thread::sleep(LOCK_INTERVAL);
+    }
 }
 
 /// Writes text atomically.
@@ -357,12 +369,12 @@ fn bytes_of(tensor: &Tensor) -> Result<(Dtype, Vec<usize>, Vec<u8>)> {
 }
 
 /// Writes tensors under a name that contains the hash of the file's bytes, so that damage is
-/// detected: `STEM.EXT` becomes `STEM-HASH.EXT`.
+/// detected: `STEM.EXT` becomes `STEM-HASH.EXT`. Returns the path with the hash.
 pub fn write_content_addressed<'a>(
     path: &Path,
     tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
     metadata: HashMap<String, String>,
-) -> Result<()> {
+) -> Result<PathBuf> {
     let hashed = |path: &Path, written: &Path| {
         let part = |part: Option<&std::ffi::OsStr>| {
             part.unwrap_or_default().to_string_lossy().into_owned()

@@ -3,7 +3,8 @@
 //!
 //! Data flows one way. A module uses only those above it in this list:
 //!
-//! 1. [`files`], [`device`], [`precision`]: writing files, choosing a device, number formats
+//! 1. [`files`], [`device`], [`threads`], [`precision`]: writing files, choosing a device, how many
+//!    threads compute, number formats
 //! 2. [`data`]: corpus files → examples → token ids → batches
 //! 3. [`models`]: batches → logits
 //! 4. [`objectives`]: logits of student and teacher → a loss
@@ -37,6 +38,7 @@ pub mod models;
 pub mod objectives;
 pub mod precision;
 pub mod store;
+pub mod threads;
 pub mod training;
 
 pub use error::{Error, Result};

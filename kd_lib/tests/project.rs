@@ -137,7 +137,7 @@ fn used(source: &str, prefix: &str) -> BTreeSet<String> {
 /// Modules from bottom to top. Those of one level may use one another.
 const LEVELS: [&[&str]; 9] = [
     &["error", "files"],
-    &["device"],
+    &["device", "threads"],
     &["precision"],
     &["data"],
     &["models"],

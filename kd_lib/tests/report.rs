@@ -73,3 +73,21 @@ fn the_macro_row_says_how_many_classes_have_no_text() {
     );
     assert_eq!(scores.macro_f1, 0.5);
 }
+
+#[test]
+fn columns_are_aligned_beside_wide_characters() {
+    let wide = row("学生", "国际财经新闻", 0.5);
+    let text = table(&[wide, row("student", "sample", 0.25)]).text();
+    // A Chinese character is two columns wide in a terminal.
+    let columns_before = |line: &str, word: &str| -> usize {
+        let before = &line[..line.find(word).unwrap()];
+        before
+            .chars()
+            .map(|c| if c.is_ascii() { 1 } else { 2 })
+            .sum()
+    };
+    let lines: Vec<&str> = text.lines().collect();
+    let places = [(0, "accuracy"), (1, "0.5000"), (2, "0.2500")]
+        .map(|(line, word)| columns_before(lines[line], word));
+    assert_eq!(places, [places[0]; 3], "{text}");
+}

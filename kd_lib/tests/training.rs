@@ -52,7 +52,7 @@ fn a_finished_run_is_found_again_and_not_trained_twice() {
     let mut updates = 0;
     let first = store
         .run(&tiny_student(&[]), &corpus(), &mut |progress: &Progress| {
-            updates += 1;
+            updates += usize::from(progress.loss.is_some());
             silent(progress)
         })
         .unwrap();
@@ -85,7 +85,7 @@ fn an_interrupted_run_ends_with_the_bytes_of_an_uninterrupted_one() {
     for stop in [1, 5, 8] {
         let interrupted = catch_unwind(AssertUnwindSafe(|| {
             RunStore::new(broken.path()).run(&recipe, &corpus(), &mut |progress: &Progress| {
-                if progress.step == stop {
+                if progress.loss.is_some() && progress.step == stop {
                     panic!("interrupted")
                 }
                 silent(progress)
@@ -96,7 +96,9 @@ fn an_interrupted_run_ends_with_the_bytes_of_an_uninterrupted_one() {
     let mut first_step = None;
     let resumed = RunStore::new(broken.path())
         .run(&recipe, &corpus(), &mut |progress: &Progress| {
-            first_step.get_or_insert(progress.step);
+            if progress.loss.is_some() {
+                first_step.get_or_insert(progress.step);
+            }
             silent(progress)
         })
         .unwrap();
@@ -136,20 +138,19 @@ fn a_run_that_is_asked_to_stop_saves_its_state_and_continues_with_the_next_updat
         .unwrap();
     let store = RunStore::new(stopped.path());
     let stop = |progress: &Progress| {
-        if progress.step == 3 {
+        if progress.loss.is_some() && progress.step == 3 {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
         }
     };
     let error = store.run(&recipe, &corpus(), &mut { stop }).unwrap_err();
-    assert!(
-        matches!(error, kd_lib::Error::Stopped { step: 3, .. }),
-        "{error}"
-    );
+    assert!(error.to_string().contains("stopped at 3 of"), "{error}");
     let mut steps = Vec::new();
     let mut note = |progress: &Progress| {
-        steps.push(progress.step);
+        if progress.loss.is_some() {
+            steps.push(progress.step);
+        }
         silent(progress)
     };
     let resumed = store.run(&recipe, &corpus(), &mut note).unwrap();

@@ -13,6 +13,7 @@ use kd_lib::models::BiLstm;
 use kd_lib::precision::Precision;
 use kd_lib::store::teacher_logits::{ensemble_logits, teacher_logits};
 use kd_lib::store::{Recipe, Run, RunStore, StoredResults};
+use kd_lib::threads::ThreadPolicy;
 use kd_lib::training::gradients::group_gradients;
 use kd_lib::training::progress::{Progress, silent};
 use kd_lib::training::{AdamW, GradScaler, StepConfig, TrainData, Trainer};
@@ -303,7 +304,7 @@ fn a_teacher_that_was_trained_again_is_not_taken_for_the_former_one() {
     let taught = taught_by(&finished);
     assert!(taught.contains(&first.report.id));
     let id = store.plan(&longer, &corpus).unwrap().id;
-    let mut stop = |progress: &Progress| match progress.run == id {
+    let mut stop = |progress: &Progress| match progress.run == id && progress.loss.is_some() {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
     };
@@ -440,7 +441,14 @@ fn an_ensemble_gives_mean_logits_or_out_of_fold_logits() {
         for teacher in recipe.teachers() {
             teachers.push(store.run(&teacher, &corpus, &mut silent).unwrap());
         }
-        ensemble_logits(recipe.ensemble.as_ref(), &teachers, &texts, &mut silent).unwrap()
+        ensemble_logits(
+            recipe.ensemble.as_ref(),
+            &teachers,
+            &texts,
+            ThreadPolicy::Unchanged,
+            &mut silent,
+        )
+        .unwrap()
     };
     let [of_seeds, of_folds] =
         [&averaged, &out_of_fold].map(|recipe| [0, 1].map(|at| logits_of(&recipe.teachers()[at])));
@@ -547,7 +555,7 @@ fn the_temperature_moves_linearly_to_its_final_value() {
             step,
             loss_scale: 1.0,
         };
-        let expected = group_gradients(&config, &model, &data, &group)
+        let expected = group_gradients(&config, &model, &data, &group, &mut || Ok(()))
             .unwrap()
             .metrics;
         let trainer = Trainer {
@@ -566,15 +574,49 @@ fn the_temperature_moves_linearly_to_its_final_value() {
             eval_every_samples: 8,
             schedule: plan.schedule,
             optimizer: recipe.optimizer,
+            threads: ThreadPolicy::Unchanged,
         };
         let mut optimizer =
             AdamW::new(recipe.optimizer, kd_lib::models::Classifier::params(&model));
         let mut scaler = GradScaler::new(Precision::Fp32);
         let found = trainer
-            .update(&mut optimizer, &mut scaler, &group, step)
+            .update(&mut optimizer, &mut scaler, &group, step, &mut || Ok(()))
             .unwrap();
         assert_eq!(found.soft_loss, expected.soft_loss, "step {step}");
     }
     let refused = pair(&[objective, "train.final_temperature=0.0"]);
     assert!(store.plan(&refused, &corpus).is_err());
+}
+
+#[test]
+fn a_run_has_one_id_however_its_files_are_named() {
+    let _turn = lock_generator();
+    let folder = tempfile::tempdir().unwrap();
+    let store = store(folder.path());
+    let corpus = Corpus::open(sample()).unwrap();
+    let tiny = folder.path().join("tiny").display().to_string();
+    let more = folder.path().join("more.txt");
+    std::fs::write(&more, "球队今日训练\n基金经理离任\n").unwrap();
+    let (more, dotted) = (more.display(), folder.path().join("./more.txt"));
+    let mut teachers = Vec::new();
+    let mut students = Vec::new();
+    for checkpoint in ["tiny", "tiny/", &tiny] {
+        for file in [more.to_string(), dotted.display().to_string()] {
+            let mut recipe = pair(&[&format!("transfer={{file=\"{file}\"}}")]);
+            let of_teacher = format!("model.checkpoint={checkpoint}");
+            let settings = [
+                "model.pooling=cls",
+                "model.prefix=",
+                "device=cpu",
+                &of_teacher,
+            ];
+            recipe.teacher = Some(Box::new(common::recipe("teacher", &settings)));
+            let plan = store.plan(&recipe, &corpus).unwrap();
+            teachers.push(plan.teachers[0].clone());
+            students.push(plan.id);
+        }
+    }
+    for ids in [teachers, students] {
+        assert!(ids.iter().all(|id| *id == ids[0]), "{ids:?}");
+    }
 }

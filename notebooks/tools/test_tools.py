@@ -88,8 +88,17 @@ class CudaIsReachable(Cell):
 
 
 class SetUpSaysWhatItLacks(unittest.TestCase):
-    def doctor(self, **environment):
-        return subprocess.run(["/bin/sh", run.NOTEBOOKS / "tools" / "doctor.sh"], capture_output=True, text=True, cwd=run.ROOT, env=environment)
+    def doctor(self, folder=run.ROOT, **environment):
+        return subprocess.run(["/bin/sh", run.NOTEBOOKS / "tools" / "doctor.sh"], capture_output=True, text=True, cwd=folder, env=environment)
+
+    def test_a_folder_that_was_moved(self):
+        with tempfile.TemporaryDirectory() as folder:
+            pip = Path(folder) / ".venv/bin/pip"
+            pip.parent.mkdir(parents=True)
+            for place, code in [("/before", 1), (folder, 0)]:
+                pip.write_text(f"#!{place}/.venv/bin/python3\n")
+                answer = self.doctor(folder, **os.environ)
+                self.assertEqual((answer.returncode, "was moved after set-up" in answer.stderr), (code, code == 1))
 
     def test_no_compiler(self):
         answer = self.doctor(PATH="/nowhere")
@@ -218,7 +227,7 @@ sys.stdin.read()
         self.assertGreaterEqual(len(processes), 3, "the launcher, evcxr, and the process of the cells")
         parent.kill()
         parent.wait()
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 10
         alive = processes
         while alive and time.monotonic() < deadline:
             time.sleep(0.5)

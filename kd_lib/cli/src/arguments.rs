@@ -15,13 +15,17 @@ use std::path::PathBuf;
         kd table\n  \
         kd predict RUN 文本\n\n\
         RUN is a run's folder, or its name under checkpoints/runs.\n\n\
-        Interrupted (Ctrl-C, SIGTERM, SIGUSR1), `train` and `distill` save their state and exit \
-        with code 75; the same command continues."
+        Interrupted (Ctrl-C, SIGTERM, SIGUSR1, SIGHUP), `train` and `distill` save what they \
+        have and exit with code 75; the same command continues."
 )]
 pub struct Arguments {
     /// Folder of checkpoints and runs; by default the one in KD_CHECKPOINTS, else the project's own.
     #[arg(long, global = true)]
     pub checkpoints: Option<PathBuf>,
+    /// Threads of an operation; by default OMP_NUM_THREADS, else as many as there are free cores,
+    /// looked at again while a run goes on.
+    #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..))]
+    pub threads: Option<u16>,
     #[command(subcommand)]
     pub verb: Verb,
 }

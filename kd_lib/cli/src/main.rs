@@ -9,6 +9,8 @@ mod dry_run;
 mod memory;
 mod predict;
 mod project;
+mod signals;
+mod threads;
 
 use anyhow::{Result, bail, ensure};
 use arguments::{Arguments, ResultsVerb, SplitName, Verb};
@@ -17,21 +19,16 @@ use kd_lib::data::Corpus;
 use kd_lib::data::text_files::FileFormat;
 use kd_lib::evaluation::Scores;
 use kd_lib::store::{Recipe, Run, RunStore, table};
+use kd_lib::threads::ThreadControl;
 use kd_lib::training::progress::{Progress, print_lines};
 use project::{find_run, open_store, recipes_folder};
-use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+use signals::{STOPPED, StopSignals};
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-/// Exit code of a run that a signal stopped: its state is saved, the same command continues
-/// (EX_TEMPFAIL).
-const STOPPED: u8 = 75;
 
 fn main() -> ExitCode {
     memory::keep_freed_memory();
@@ -52,7 +49,9 @@ fn run() -> Result<()> {
         bail!(replacement);
     }
     let arguments = Arguments::parse();
-    let store = open_store(arguments.checkpoints);
+    threads::keep_waits_short(&arguments.verb);
+    let policy = threads::policy(arguments.threads);
+    let store = open_store(arguments.checkpoints).map(|store| store.with_threads(policy));
     match arguments.verb {
         Verb::Train {
             recipe,
@@ -68,7 +67,7 @@ fn run() -> Result<()> {
             if dry_run {
                 return print(dry_run::describe(&store?, &recipe, &corpus)?);
             }
-            let run = train(&store?, &recipe, &corpus, &*stop_on_signal()?)?;
+            let run = train(&store?, &recipe, &corpus, &StopSignals::catch()?)?;
             eprintln!(
                 "{}",
                 table::table(&table::rows(std::slice::from_ref(&run))).text()
@@ -93,6 +92,7 @@ fn run() -> Result<()> {
             format,
         } => {
             let run = find_run(store, &run)?;
+            ThreadControl::start(policy, None);
             let scores = match data {
                 Some(file) => predict::score_file(&run, &file, format.map(FileFormat::from))?,
                 None => stored_scores(&run, split)?,
@@ -105,6 +105,7 @@ fn run() -> Result<()> {
             text_pair,
         } => {
             let run = find_run(store, &run)?;
+            ThreadControl::start(policy, None);
             predict::predict(&run, &texts, text_pair.as_deref())
         }
         Verb::Table => {
@@ -156,7 +157,7 @@ fn distill(store: &RunStore, recipes: &distill::Recipes, corpus: &Corpus) -> Res
     for recipe in in_order {
         store.plan(recipe, corpus)?;
     }
-    let stop = stop_on_signal()?;
+    let stop = StopSignals::catch()?;
     let mut runs = Vec::new();
     for recipe in in_order {
         runs.push(train(store, recipe, corpus, &stop)?);
@@ -221,24 +222,12 @@ fn print(line: impl Display) -> Result<()> {
     }
 }
 
-/// A flag that a signal sets. There is one for the whole process, so that a signal between two
-/// trainings stops the second.
-fn stop_on_signal() -> Result<Arc<AtomicBool>> {
-    let stop = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT, SIGUSR1] {
-        // A second signal ends the process at once.
-        signal_hook::flag::register_conditional_shutdown(signal, i32::from(STOPPED), stop.clone())?;
-        signal_hook::flag::register(signal, stop.clone())?;
-    }
-    Ok(stop)
-}
-
-fn train(store: &RunStore, recipe: &Recipe, corpus: &Corpus, stop: &AtomicBool) -> Result<Run> {
+fn train(store: &RunStore, recipe: &Recipe, corpus: &Corpus, stop: &StopSignals) -> Result<Run> {
     for notice in store.plan(recipe, corpus)?.notices {
         eprintln!("{}: {notice}", recipe.name);
     }
     let mut print_progress = print_lines(std::io::stderr(), Duration::from_secs(5));
-    let mut callback = |progress: &Progress| match stop.load(Ordering::Relaxed) {
+    let mut callback = |progress: &Progress| match stop.requested_at(progress.stage) {
         true => ControlFlow::Break(()),
         false => print_progress(progress),
     };

@@ -125,7 +125,7 @@ fn a_run_that_is_killed_at_any_moment_ends_with_the_bytes_of_an_undisturbed_run(
 
 #[test]
 fn a_signal_stops_a_run_within_its_update_and_the_same_command_continues() {
-    for signal in ["TERM", "INT", "USR1"] {
+    for signal in ["TERM", "INT", "USR1", "HUP"] {
         let store = tempfile::tempdir().unwrap();
         let settings = [
             &TINY_STUDENT[..],
@@ -172,7 +172,7 @@ fn a_signal_stops_a_run_within_its_update_and_the_same_command_continues() {
 }
 
 #[test]
-fn a_signal_between_two_runs_stops_the_second_at_its_beginning() {
+fn a_signal_after_a_runs_last_update_stops_its_scoring_or_the_next_run() {
     let store = tempfile::tempdir().unwrap();
     {
         let _lock = lock_generator();
@@ -208,7 +208,7 @@ fn a_signal_between_two_runs_stops_the_second_at_its_beginning() {
     let mut lines = BufReader::new(child.stderr.take().unwrap())
         .lines()
         .map(Result::unwrap);
-    // The teacher's last line: its weights and report are still to be written, and nothing trains.
+    // The teacher's last line: its scores are still to be computed, and nothing trains.
     let ended = |line: &str| {
         let step = line
             .split("step ")
@@ -234,10 +234,41 @@ fn a_signal_between_two_runs_stops_the_second_at_its_beginning() {
     let rest: Vec<String> = lines.collect();
     assert_eq!(child.wait().unwrap().code(), Some(75), "{rest:?}");
     let last = rest.last().unwrap();
+    let stopped = [
+        "in the final scoring",
+        "before its first step",
+        "nothing is lost",
+    ];
+    assert!(stopped.iter().any(|place| last.contains(place)), "{rest:?}");
+}
+
+#[test]
+fn a_run_under_nohup_goes_on_when_the_terminal_closes() {
+    let store = tempfile::tempdir().unwrap();
+    let train = kd_train(store.path(), "student", &TINY_STUDENT);
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", "trap '' HUP; exec \"$@\"", "sh"])
+        .arg(train.get_program())
+        .args(train.get_args())
+        .env("OMP_NUM_THREADS", "1")
+        .current_dir(train.get_current_dir().unwrap());
+    let mut child = command
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    assert!(lines.next().unwrap().unwrap().contains("step 1/"));
+    let id = child.id().to_string();
+    let sent = Command::new("kill").args(["-s", "HUP", &id]).status();
+    assert!(sent.unwrap().success());
+    let rest: Vec<String> = lines.map_while(Result::ok).collect();
     assert!(
-        last.contains("student-") && last.contains("stopped at"),
+        rest.iter().any(|line| line.contains("dev accuracy")),
         "{rest:?}"
     );
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]
@@ -293,7 +324,7 @@ fn a_damaged_state_is_detected_and_the_run_continues_from_the_state_before_it() 
     let store = RunStore::new(broken.path());
     let stop_at = |step: usize| {
         move |t: &Progress| {
-            if t.step == step {
+            if t.loss.is_some() && t.step == step {
                 ControlFlow::Break(())
             } else {
                 silent(t)
@@ -326,6 +357,9 @@ fn a_damaged_state_is_detected_and_the_run_continues_from_the_state_before_it() 
         std::fs::write(&kept[0].0, &kept[0].1).unwrap();
         std::fs::write(&kept[1].0, bytes).unwrap();
         let mut seen = |progress: &Progress| {
+            if progress.loss.is_none() {
+                return ControlFlow::Continue(());
+            }
             first = progress.step;
             ControlFlow::Break(())
         };

@@ -24,6 +24,16 @@ pub struct TokenizedSplit {
     pub pad_id: i64,
 }
 
+impl TokenizedSplit {
+    /// Adds another split's texts behind these.
+    pub fn append(&mut self, other: TokenizedSplit) {
+        self.pad_id = other.pad_id;
+        self.ids.extend(other.ids);
+        self.token_types.extend(other.token_types);
+        self.labels.extend(other.labels);
+    }
+}
+
 /// One micro-batch, padded to its own longest row.
 #[derive(Debug)]
 pub struct Batch {

@@ -110,9 +110,11 @@ pub(crate) fn build_data(
         // The states first: the pass that computes them caches the logits too.
         let layers = plan.recipe.objective.objective()?.hidden_layers().teacher;
         data.teacher_hidden =
-            teacher_logits::pooled_states(&teachers[0], &layers, &texts, progress)?;
+            teacher_logits::pooled_states(&teachers[0], &layers, &texts, plan.threads, progress)?;
         let ensemble = plan.recipe.ensemble.as_ref();
-        let logits = teacher_logits::ensemble_logits(ensemble, teachers, &texts, progress)?;
+        let threads = plan.threads;
+        let logits =
+            teacher_logits::ensemble_logits(ensemble, teachers, &texts, threads, progress)?;
         data.teacher_logits = Some(logits);
     }
     Ok(data)
@@ -173,5 +175,6 @@ pub(crate) fn build_trainer<'a>(
         eval_every_samples: recipe.train.eval_every_samples,
         schedule: plan.schedule,
         optimizer: recipe.optimizer,
+        threads: plan.threads,
     })
 }

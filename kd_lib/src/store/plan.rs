@@ -5,6 +5,7 @@ use super::recipe::Recipe;
 use crate::data::{Corpus, TransferText};
 use crate::models::Checkpoint;
 use crate::precision::Precision;
+use crate::threads::ThreadPolicy;
 use crate::training::Schedule;
 use crate::{Error, Result, device, files};
 use serde_json::{Value, json};
@@ -43,6 +44,8 @@ pub struct Plan {
     pub schedule: Schedule,
     /// What the selection of examples leaves out, in sentences.
     pub notices: Vec<String>,
+    /// Who decides the number of threads.
+    pub threads: ThreadPolicy,
 }
 
 impl Plan {
@@ -93,6 +96,7 @@ impl Plan {
             transfer_set,
             teachers,
             notices: selection.notices,
+            threads: ThreadPolicy::Unchanged,
         })
     }
 }

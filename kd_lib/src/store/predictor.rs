@@ -6,7 +6,7 @@ use super::saved_model::SavedModel;
 use crate::data::batch::eval_batches;
 use crate::data::text_files::normalize;
 use crate::data::{TextInput, Tokenizer};
-use crate::evaluation::{argmax, predict_outputs, probabilities, to_array};
+use crate::evaluation::{SplitPass, argmax, probabilities, to_array};
 use crate::models::{Classifier, ForwardPass, ModelOutput, hidden_width};
 use crate::precision::Precision;
 use crate::{Error, Result, device};
@@ -97,6 +97,16 @@ impl Predictor {
         texts: &[T],
         hidden_layers: &[usize],
     ) -> Result<ModelOutput> {
+        self.compute(texts, hidden_layers, |pass| Ok(pass.outputs()))
+    }
+
+    /// Outputs of these texts, from a function that computes the pass over them.
+    pub(crate) fn compute<'a, T: Into<TextInput<'a>> + Copy>(
+        &self,
+        texts: &[T],
+        hidden_layers: &[usize],
+        compute: impl FnOnce(&SplitPass) -> Result<ModelOutput>,
+    ) -> Result<ModelOutput> {
         for &layer in hidden_layers {
             hidden_width(self.model.as_ref(), layer, "teacher")?;
         }
@@ -114,13 +124,16 @@ impl Predictor {
         });
         let tokenized = self.tokenizer.encode(&Vec::from_iter(inputs))?;
         let train = &self.recipe.train;
-        let batches = eval_batches(&tokenized, train.batch_size, train.group_by_length);
         let evaluation = ForwardPass::evaluation(self.precision);
-        let pass = ForwardPass {
-            hidden_layers,
-            ..evaluation
-        };
-        let output = predict_outputs(self.model.as_ref(), &tokenized, &batches, &pass);
+        let output = compute(&SplitPass {
+            model: self.model.as_ref(),
+            split: &tokenized,
+            batches: &eval_batches(&tokenized, train.batch_size, train.group_by_length),
+            pass: ForwardPass {
+                hidden_layers,
+                ..evaluation
+            },
+        })?;
         let finite = output.logits.isfinite().all_dim(1, false);
         if let Some(row) = Vec::<bool>::try_from(finite)?
             .iter()

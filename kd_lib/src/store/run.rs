@@ -18,6 +18,7 @@ use crate::evaluation::{Scores, argmax, to_array};
 use crate::files::{self, TensorFile};
 use crate::models::ModelConfig;
 use crate::precision::Precision;
+use crate::threads::ThreadChange;
 use crate::training::CurvePoint;
 use crate::{Error, Result};
 use ndarray::Array2;
@@ -76,6 +77,9 @@ pub struct RunReport {
     pub precision: Precision,
     /// What the run was computed on.
     pub environment: Environment,
+    /// The numbers of threads that the run had, by update, if there were several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub thread_changes: Vec<ThreadChange>,
     /// The project's commit, if it is known.
     pub commit: Option<String>,
     /// Seconds of training and evaluation, resumed parts included.

@@ -10,12 +10,14 @@ use super::run::{self, Run, RunReport, TaughtBy};
 use super::step_timer::StepTimer;
 use super::tensorboard;
 use crate::data::batch::eval_batches;
-use crate::data::{Corpus, Example, Split, Tokenizer};
+use crate::data::{Corpus, Example, Split, TokenizedSplit, Tokenizer};
 use crate::device::{self, Environment};
-use crate::evaluation::{self, Scores};
-use crate::models::hidden_width;
+use crate::evaluation::{self, Scores, SplitPass};
+use crate::models::{Classifier, ForwardPass, hidden_width};
+use crate::threads::ThreadPolicy;
+use crate::training::progress::TextClock;
 use crate::training::{
-    PooledStates, ProgressCallback, TrainData, TrainingOutcome, progress, state,
+    PooledStates, Progress, ProgressCallback, Stage, TrainingOutcome, progress, state,
 };
 use crate::{Error, Result, files};
 use std::fs::File;
@@ -34,27 +36,7 @@ pub struct RunStore {
     /// Where pretrained checkpoints are looked for beside `checkpoints`.
     pretrained: Vec<PathBuf>,
     results: PathBuf,
-}
-
-/// Refuses a model with a logit that is not a number or infinite, so that its run never counts as
-/// finished.
-fn refuse_not_finite(
-    folder: &Path,
-    split: Split,
-    logits: &Tensor,
-    examples: &[Example],
-) -> Result<()> {
-    let finite = logits.isfinite().all_dim(1, false);
-    let Some(row) = Vec::<bool>::try_from(finite)?
-        .iter()
-        .position(|finite| !finite)
-    else {
-        return Ok(());
-    };
-    let line = examples[row].line;
-    let problem = format!("the logits of line {line} of {split:?} are not finite");
-    let fix = "train again with a lower learning rate or in fp32; the run is not finished";
-    Err(Error::file(folder, problem, fix))
+    threads: ThreadPolicy,
 }
 
 impl RunStore {
@@ -66,7 +48,13 @@ impl RunStore {
             checkpoints,
             pretrained: Vec::new(),
             results,
+            threads: ThreadPolicy::Unchanged,
         }
+    }
+
+    /// The same store; this policy decides the number of threads of its runs.
+    pub fn with_threads(self, threads: ThreadPolicy) -> RunStore {
+        RunStore { threads, ..self }
     }
 
     /// The same store, which looks for pretrained checkpoints in another folder too.
@@ -120,7 +108,10 @@ impl RunStore {
         }
         let mut folders = vec![self.checkpoints.as_path()];
         folders.extend(self.pretrained.iter().map(PathBuf::as_path));
-        Plan::resolve(recipe, corpus, &folders, teachers)
+        Ok(Plan {
+            threads: self.threads,
+            ..Plan::resolve(recipe, corpus, &folders, teachers)?
+        })
     }
 
     /// Whether a plan's run is finished in this store. (Its weights may have been removed.)
@@ -137,7 +128,8 @@ impl RunStore {
             for teacher in recipe.teachers() {
                 teachers.push(self.run(&teacher, corpus, callback)?);
             }
-            let _lock = files::lock_folder(&folder)?;
+            let waiting = Progress::begin(&plan.id, Stage::Waiting);
+            let _lock = files::lock_folder(&folder, &mut || waiting.report(callback))?;
             // Another process may have finished the run while this one waited for the lock.
             if !self.is_finished(&plan) {
                 self.train(&plan, &folder, &teachers, callback)?;
@@ -259,46 +251,45 @@ impl RunStore {
             writeln!(log, "{}: {notice}", plan.id).map_err(Error::io(&path))?;
         }
         let mut to_log = progress::print_lines(log, LOG_INTERVAL);
-        let mut callback = |progress: &progress::Progress| {
+        let mut callback = |progress: &Progress| {
             let _ = to_log(progress);
             callback(progress)
         };
 
+        let preparing = Progress::begin(&plan.id, Stage::Preparing);
+        preparing.report(&mut callback)?;
         let tokenizer = model_factory::build_tokenizer(plan)?;
         let data = model_factory::build_data(plan, &tokenizer, teachers, &mut callback)?;
+        preparing.report(&mut callback)?;
         let built = model_factory::build_model(plan, &tokenizer, teachers)?;
         let model = built.model.as_ref();
         let objective_params = model_factory::build_objective_params(plan, model, &data)?;
         let trainer = model_factory::build_trainer(plan, model, &data, &objective_params)?;
         let outcome = trainer.train(folder, &mut callback)?;
-        self.write_run(plan, folder, &tokenizer, &built, &data, &outcome)
+        let scores = score_splits(plan, folder, &tokenizer, model, &mut callback)?;
+        let trained = Trained {
+            tokenizer,
+            train_examples: data.lines.len(),
+            outcome,
+            scores,
+        };
+        self.write_run(plan, folder, &built, trained)
     }
 
-    /// Scores the best model and writes the files of a finished run, the checksums last.
+    /// Writes the files of a finished run, the checksums last.
     fn write_run(
         &self,
         plan: &Plan,
         folder: &Path,
-        tokenizer: &Tokenizer,
         built: &BuiltModel,
-        data: &TrainData,
-        outcome: &TrainingOutcome,
+        trained: Trained,
     ) -> Result<()> {
-        let score_split = |split: Split| -> Result<Scores> {
-            let tokenized = tokenizer.encode_split(plan.corpus.split(split))?;
-            let train = &plan.recipe.train;
-            let batches = eval_batches(&tokenized, train.batch_size, train.group_by_length);
-            let model = built.model.as_ref();
-            let logits = evaluation::predict_logits(model, &tokenized, &batches, plan.precision);
-            refuse_not_finite(folder, split, &logits, plan.corpus.split(split))?;
-            run::write_logits(folder, split, &logits, &tokenized.labels)?;
-            evaluation::score(&logits, &tokenized.labels)
-        };
-        let dev = score_split(Split::Dev)?;
-        let test = match plan.recipe.data.skip_test {
-            true => Scores::default(),
-            false => score_split(Split::Test)?,
-        };
+        let Trained {
+            tokenizer,
+            train_examples,
+            outcome,
+            scores,
+        } = trained;
         run::write_csv(&folder.join("curve.csv"), &outcome.curve)?;
         tensorboard::write(&folder.join("curve.tfevents"), &outcome.curve)?;
         tokenizer.write(folder)?;
@@ -316,7 +307,7 @@ impl RunStore {
             corpus: plan.corpus.name.clone(),
             corpus_fingerprint: plan.corpus.fingerprint.clone(),
             text_pairs: plan.corpus.has_pairs(),
-            train_examples: data.lines.len(),
+            train_examples,
             transfer_examples: plan.transfer_set.len(),
             teachers: plan.teachers.clone(),
             notices: plan.notices.clone(),
@@ -325,11 +316,125 @@ impl RunStore {
             best_step: outcome.best_step,
             precision: plan.precision,
             environment: Environment::of(plan.device),
+            thread_changes: match outcome.thread_changes.len() {
+                1 => Vec::new(), // `environment` says it
+                _ => outcome.thread_changes,
+            },
             commit: device::commit(&self.checkpoints),
             seconds: outcome.seconds,
-            dev,
-            test,
+            dev: scores.dev,
+            test: scores.test,
         };
         Run::write_report(folder, &report)
+    }
+}
+
+/// What a run's files are written from, beside its plan and model.
+struct Trained {
+    tokenizer: Tokenizer,
+    train_examples: usize,
+    outcome: TrainingOutcome,
+    scores: SplitScores,
+}
+
+/// Scores on dev and test; test's are empty if the recipe skips it.
+struct SplitScores {
+    dev: Scores,
+    test: Scores,
+}
+
+/// Scores the best model and writes the logits of dev and test. Both are one pass, so that a run
+/// that is stopped in it computes nothing again.
+fn score_splits(
+    plan: &Plan,
+    folder: &Path,
+    tokenizer: &Tokenizer,
+    model: &dyn Classifier,
+    progress: ProgressCallback,
+) -> Result<SplitScores> {
+    let train = &plan.recipe.train;
+    let splits = match plan.recipe.data.skip_test {
+        true => vec![Split::Dev],
+        false => vec![Split::Dev, Split::Test],
+    };
+    let (mut all, mut batches) = (TokenizedSplit::default(), Vec::new());
+    for &split in &splits {
+        let tokenized = tokenizer.encode_split(plan.corpus.split(split))?;
+        let first = all.ids.len();
+        for batch in eval_batches(&tokenized, train.batch_size, train.group_by_length) {
+            batches.push(batch.iter().map(|row| first + row).collect());
+        }
+        all.append(tokenized);
+    }
+    let pass = SplitPass {
+        model,
+        split: &all,
+        batches: &batches,
+        pass: ForwardPass::evaluation(plan.precision),
+    };
+    let mut clock = TextClock::new(&plan.id, Stage::Scoring, all.ids.len());
+    let mut after_batch = |done| clock.at(done).report(progress);
+    let logits = pass
+        .resumable_outputs(folder, "scoring", &mut after_batch)?
+        .logits;
+    let (mut scores, mut first) = (Vec::new(), 0);
+    for &split in &splits {
+        let examples = plan.corpus.split(split);
+        let labels = &all.labels[first..first + examples.len()];
+        let of_split = logits.narrow(0, first as i64, examples.len() as i64);
+        refuse_not_finite(folder, split, &of_split, examples)?;
+        run::write_logits(folder, split, &of_split, labels)?;
+        scores.push(evaluation::score(&of_split, labels)?);
+        first += examples.len();
+    }
+    let mut scores = scores.into_iter();
+    Ok(SplitScores {
+        dev: scores.next().unwrap_or_default(),
+        test: scores.next().unwrap_or_default(),
+    })
+}
+
+/// Refuses a model with a logit that is not a number or infinite, so that its run never counts as
+/// finished.
+fn refuse_not_finite(
+    folder: &Path,
+    split: Split,
+    logits: &Tensor,
+    examples: &[Example],
+) -> Result<()> {
+    let finite = logits.isfinite().all_dim(1, false);
+    let Some(row) = Vec::<bool>::try_from(finite)?
+        .iter()
+        .position(|finite| !finite)
+    else {
+        return Ok(());
+    };
+    let line = examples[row].line;
+    let problem = format!("the logits of line {line} of {split:?} are not finite");
+    let fix = "train again with a lower learning rate or in fp32; the run is not finished";
+    Err(Error::file(folder, problem, fix))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_logit_that_is_not_finite_is_refused_with_the_line_of_its_text() {
+        let examples = [3, 8].map(|line| Example {
+            text: "基金".into(),
+            text_pair: None,
+            label: 0,
+            line,
+        });
+        let refuse = |logits: [[f32; 2]; 2]| {
+            let logits = Tensor::from_slice2(&logits);
+            refuse_not_finite(Path::new("run"), Split::Test, &logits, &examples)
+        };
+        refuse([[0.0, 1.0], [2.0, 3.0]]).unwrap();
+        for odd in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+            let error = refuse([[0.0, 1.0], [odd, 3.0]]).unwrap_err().to_string();
+            assert!(error.contains("line 8 of Test"), "{error}");
+        }
     }
 }

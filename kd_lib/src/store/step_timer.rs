@@ -66,7 +66,8 @@ impl StepTimer {
         let step = self.step % self.plan.schedule.steps_per_epoch;
         let group = trainer.accumulation_group(&mut order, step).to_vec();
         let start = Instant::now();
-        trainer.update(&mut self.optimizer, &mut self.scaler, &group, step)?;
+        let (optimizer, scaler) = (&mut self.optimizer, &mut self.scaler);
+        trainer.update(optimizer, scaler, &group, step, &mut || Ok(()))?;
         self.step += 1;
         Ok(StepTime {
             seconds: start.elapsed().as_secs_f64(),

@@ -8,20 +8,23 @@ use super::predictor::Predictor;
 use super::recipe::Ensemble;
 use super::run::Run;
 use crate::data::text_input::{TextInput, TextKey};
+use crate::evaluation::split_pass::remove_interrupted;
 use crate::files::{self, MappedMatrix, TensorFile};
 use crate::models::ModelOutput;
+use crate::threads::{ThreadControl, ThreadPolicy};
 use crate::training::pooled_states::{PooledStates, StatePlace};
-use crate::training::{Progress, ProgressCallback};
+use crate::training::progress::TextClock;
+use crate::training::{Progress, ProgressCallback, Stage};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 use tch::{Kind, Tensor};
 
-/// Texts of a part: what a killed pass loses at most.
+/// Texts of a part: what a pass loses at most if it is killed. A pass that is asked to stop loses
+/// nothing.
 const PART_SIZE: usize = 4096;
 /// The cache's folder beside the teacher.
 const FOLDER: &str = "predictions";
@@ -31,14 +34,15 @@ pub fn ensemble_logits(
     ensemble: Option<&Ensemble>,
     teachers: &[Run],
     texts: &[TextInput],
+    threads: ThreadPolicy,
     progress: ProgressCallback,
 ) -> Result<Tensor> {
     if let Some(Ensemble::OutOfFold(folds)) = ensemble {
-        return out_of_fold_logits(*folds, teachers, texts, progress);
+        return out_of_fold_logits(*folds, teachers, texts, threads, progress);
     }
     let mut logits = Vec::new();
     for teacher in teachers {
-        logits.push(teacher_logits(teacher, texts, progress)?);
+        logits.push(cached_logits(teacher, texts, threads, progress)?);
     }
     Ok(logits.iter().sum::<Tensor>() / logits.len() as f64)
 }
@@ -48,6 +52,7 @@ fn out_of_fold_logits(
     folds: usize,
     teachers: &[Run],
     texts: &[TextInput],
+    threads: ThreadPolicy,
     progress: ProgressCallback,
 ) -> Result<Tensor> {
     let (mut rows, mut parts) = (Vec::new(), Vec::new());
@@ -60,7 +65,7 @@ fn out_of_fold_logits(
             }
         }
         if !held_out.is_empty() {
-            parts.push(teacher_logits(teacher, &held_out, progress)?);
+            parts.push(cached_logits(teacher, &held_out, threads, progress)?);
         }
     }
     let logits = Tensor::cat(&parts, 0);
@@ -77,6 +82,16 @@ pub fn teacher_logits(
     texts: &[TextInput],
     progress: ProgressCallback,
 ) -> Result<Tensor> {
+    cached_logits(teacher, texts, ThreadPolicy::Unchanged, progress)
+}
+
+/// The same; this policy decides the number of threads.
+fn cached_logits(
+    teacher: &Run,
+    texts: &[TextInput],
+    threads: ThreadPolicy,
+    progress: ProgressCallback,
+) -> Result<Tensor> {
     let teacher_folder = teacher.folder()?;
     let folder = teacher_folder.join(FOLDER);
     let weights = weights_of(teacher)?;
@@ -87,7 +102,7 @@ pub fn teacher_logits(
     let mut cache = Cache::read(&folder, &prefix)?;
     let mut _lock = None;
     if !cache.has_all(&wanted) {
-        _lock = Some(files::lock_folder(&folder)?);
+        _lock = Some(lock(teacher, &folder, progress)?);
         files::remove_temporary_files(&folder)?;
         cache = Cache::read(&folder, &prefix)?;
     }
@@ -101,7 +116,14 @@ pub fn teacher_logits(
     missing.sort_by_key(|(key, text)| (text.len(), *key));
     log_request(teacher, "logits", missing.len(), texts.len())?;
     if !missing.is_empty() {
-        compute(teacher, &[], &missing, progress, &mut |keys, output| {
+        let work = Work {
+            teacher,
+            weights: &weights,
+            layers: &[],
+            missing: &missing,
+            threads,
+        };
+        work.compute(progress, &mut |keys, output| {
             cache.write_part(&folder, &prefix, keys, &output.logits)
         })?;
     }
@@ -115,6 +137,7 @@ pub fn pooled_states(
     teacher: &Run,
     layers: &[usize],
     texts: &[TextInput],
+    threads: ThreadPolicy,
     progress: ProgressCallback,
 ) -> Result<Vec<PooledStates>> {
     if layers.is_empty() {
@@ -137,7 +160,7 @@ pub fn pooled_states(
     let mut caches = read()?;
     let mut _lock = None;
     if wanted.keys().any(|key| is_missing(&caches, key)) {
-        _lock = Some(files::lock_folder(&folder)?);
+        _lock = Some(lock(teacher, &folder, progress)?);
         files::remove_temporary_files(&folder)?;
         caches = read()?;
     }
@@ -155,7 +178,14 @@ pub fn pooled_states(
             .map(|cache| cache.parts.len())
             .max()
             .unwrap_or(0);
-        compute(teacher, layers, &missing, progress, &mut |keys, output| {
+        let work = Work {
+            teacher,
+            weights: &weights,
+            layers,
+            missing: &missing,
+            threads,
+        };
+        work.compute(progress, &mut |keys, output| {
             let missing = logits.missing(keys)?;
             if !missing.is_empty() {
                 let rows = Tensor::from_slice(&missing);
@@ -192,59 +222,86 @@ fn weights_of(teacher: &Run) -> Result<String> {
     files::weights_hash(folder).ok_or_else(none)
 }
 
-/// Computes what a teacher has not yet computed, part by part; `store` writes each part.
-fn compute(
-    teacher: &Run,
-    layers: &[usize],
-    missing: &[(TextKey, TextInput)],
-    progress: ProgressCallback,
-    store: &mut dyn FnMut(&Tensor, &ModelOutput) -> Result<()>,
-) -> Result<()> {
-    let predictor = Predictor::open(teacher)?;
-    let started = Instant::now();
-    let mut computed = 0;
-    for part in missing.chunks(PART_SIZE) {
-        let texts: Vec<TextInput> = part.iter().map(|(_, text)| *text).collect();
-        let keys: Vec<i64> = part.iter().flat_map(|(key, _)| *key).collect();
-        let keys = Tensor::from_slice(&keys).view([-1, 2]);
-        store(&keys, &predictor.outputs(&texts, layers)?)?;
-        computed += part.len();
-        let examples_per_second = computed as f64 / started.elapsed().as_secs_f64();
-        let left = (missing.len() - computed) as f64 / examples_per_second;
-        let report = Progress {
-            run: &teacher.report.id,
-            step: computed,
-            total_steps: missing.len(),
-            loss: None,
-            examples_per_second,
-            time_left: Duration::from_secs_f64(left),
-            dev: None,
-        };
-        if progress(&report).is_break() {
-            return Err(Error::Stopped {
-                run: teacher.report.id.clone(),
-                step: computed,
-                total: missing.len(),
-            });
+/// Waits until no other process computes for this teacher.
+fn lock(teacher: &Run, folder: &Path, progress: ProgressCallback) -> Result<File> {
+    let waiting = Progress::begin(&teacher.report.id, Stage::Waiting);
+    files::lock_folder(folder, &mut || waiting.report(progress))
+}
+
+/// What a teacher has not yet computed.
+struct Work<'a> {
+    teacher: &'a Run,
+    /// First digits of the hash of its weights.
+    weights: &'a str,
+    layers: &'a [usize],
+    missing: &'a [(TextKey, TextInput<'a>)],
+    threads: ThreadPolicy,
+}
+
+impl Work<'_> {
+    /// Computes it part by part; `store` writes each part. A part that is stopped is continued by
+    /// the next request for the same texts. The number of threads may change between two parts; the
+    /// teacher's log says which each had.
+    fn compute(
+        &self,
+        progress: ProgressCallback,
+        store: &mut dyn FnMut(&Tensor, &ModelOutput) -> Result<()>,
+    ) -> Result<()> {
+        let predictor = Predictor::open(self.teacher)?;
+        let folder = self.teacher.folder()?.join(FOLDER);
+        let total = self.missing.len();
+        let mut clock = TextClock::new(&self.teacher.report.id, Stage::TeacherLogits, total);
+        let mut threads = ThreadControl::start(self.threads, None);
+        let mut computed = 0;
+        let mut changed = true;
+        for part in self.missing.chunks(PART_SIZE) {
+            if changed {
+                let threads = threads.threads();
+                log(
+                    self.teacher,
+                    &format!("from text {computed} on, threads: {threads}"),
+                )?;
+            }
+            let texts: Vec<TextInput> = part.iter().map(|(_, text)| *text).collect();
+            let keys: Vec<i64> = part.iter().flat_map(|(key, _)| *key).collect();
+            let mut after_batch = |done| clock.at(computed + done).report(progress);
+            let name = part_name(self.weights, self.layers, &keys);
+            let output = predictor.compute(&texts, self.layers, |pass| {
+                pass.resumable_outputs(&folder, &name, &mut after_batch)
+            })?;
+            store(&Tensor::from_slice(&keys).view([-1, 2]), &output)?;
+            computed += part.len();
+            changed = threads.reconsider();
+            threads.apply();
         }
+        remove_interrupted(&folder)
     }
-    Ok(())
+}
+
+/// A name for a part's interrupted pass: what it computes, of which texts.
+fn part_name(weights: &str, layers: &[usize], keys: &[i64]) -> String {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(format!("{weights} {layers:?} {keys:?}").as_bytes());
+    hasher.finalize().to_hex()[..16].to_owned()
 }
 
 /// Appends to the teacher's log how many outputs were requested, and how many had to be computed.
 fn log_request(teacher: &Run, what: &str, missing: usize, requested: usize) -> Result<()> {
+    log(
+        teacher,
+        &format!("{what} of {requested} texts requested, {missing} to compute"),
+    )
+}
+
+/// Appends a line to the teacher's log.
+fn log(teacher: &Run, line: &str) -> Result<()> {
     let path = teacher.folder()?.join("log.txt");
     let mut log = File::options()
         .create(true)
         .append(true)
         .open(&path)
         .map_err(Error::io(&path))?;
-    let id = &teacher.report.id;
-    writeln!(
-        log,
-        "{id}: {what} of {requested} texts requested, {missing} to compute"
-    )
-    .map_err(Error::io(&path))
+    writeln!(log, "{}: {line}", teacher.report.id).map_err(Error::io(&path))
 }
 
 /// Cached logits: parts of rows, and each text's row over all parts.
@@ -350,6 +407,6 @@ impl StateCache {
         let path = folder.join(format!("{prefix}{number:06}.safetensors"));
         let states = states.to_kind(Kind::Half);
         let tensors = [("keys".to_owned(), keys), ("states".to_owned(), &states)];
-        files::write_content_addressed(&path, tensors, HashMap::new())
+        files::write_content_addressed(&path, tensors, HashMap::new()).map(drop)
     }
 }

@@ -130,12 +130,13 @@ impl StepMetrics {
 
 /// The gradients of an accumulation group's mean loss times the loss scale: of the clean loss, plus
 /// that of the last adversarial pass. `group` holds the indices in `data.train` of each
-/// micro-batch's examples.
+/// micro-batch's examples. `between_passes` is called between two passes; its error ends the work.
 pub fn group_gradients(
     config: &StepConfig,
     model: &dyn Classifier,
     data: &TrainData,
     group: &[Vec<usize>],
+    between_passes: &mut dyn FnMut() -> Result<()>,
 ) -> Result<GroupGradients> {
     let of_model = model.params().iter().map(|p| &p.tensor);
     let params: Vec<&Tensor> = of_model.chain(config.objective_parameters).collect();
@@ -146,6 +147,9 @@ pub fn group_gradients(
     };
     let mut gradients: Vec<Tensor> = params.iter().map(|_| Tensor::new()).collect();
     for (number, rows) in group.iter().enumerate() {
+        if number > 0 {
+            between_passes()?;
+        }
         let share = rows.len() as f64 / group_rows as f64;
         let weight = share * config.loss_scale;
         let micro_batch = MicroBatch::new(config, model, data, rows, number);
@@ -167,8 +171,12 @@ pub fn group_gradients(
         let direction = clean.split_off(params.len()).remove(0);
         accumulate(&mut gradients, clean);
 
+        let mut pass_under = |perturbation: &Perturbation, number| {
+            between_passes()?;
+            micro_batch.pass(number, Some(perturbation))
+        };
         let (perturbation, pass) =
-            adversarial_passes(adversarial, &micro_batch, &zero, &direction, weight)?;
+            adversarial_passes(adversarial, &zero, &direction, weight, &mut pass_under)?;
         metrics.compute_dtype = Some(pass.compute_dtype);
         accumulate(&mut gradients, differentiate(&pass.loss, weight, &params)?);
         let seen = micro_batch.perturbation_stats(&perturbation);
@@ -179,21 +187,22 @@ pub fn group_gradients(
 }
 
 /// The adversarial passes up to the forward of the last one: the last perturbation, and the pass
-/// under it. The passes in between differentiate the perturbation alone.
+/// under it. The passes in between differentiate the perturbation alone. `pass_under` computes the
+/// pass of this number under a perturbation.
 fn adversarial_passes(
     adversarial: Adversarial,
-    micro_batch: &MicroBatch,
     zero: &Perturbation,
     direction: &Tensor,
     weight: f64,
+    pass_under: &mut dyn FnMut(&Perturbation, usize) -> Result<Pass>,
 ) -> Result<(Perturbation, Pass)> {
     let mut perturbation = adversarial.next_perturbation(zero, direction);
     for number in 1..adversarial.passes() {
-        let pass = micro_batch.pass(number, Some(&perturbation))?;
+        let pass = pass_under(&perturbation, number)?;
         let gradient = differentiate(&pass.loss, weight, &[&perturbation.values])?.remove(0);
         perturbation = adversarial.next_perturbation(&perturbation, &gradient);
     }
-    let pass = micro_batch.pass(adversarial.passes(), Some(&perturbation))?;
+    let pass = pass_under(&perturbation, adversarial.passes())?;
     Ok((perturbation, pass))
 }
 

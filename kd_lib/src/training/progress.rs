@@ -1,7 +1,9 @@
-//! What a run reports while it works. A [`ProgressCallback`] gets a [`Progress`] after each update,
-//! evaluation and part of a teacher's logits; it may ask the run to save its state and stop.
+//! What a run reports while it works. A [`ProgressCallback`] gets a [`Progress`] after each update
+//! and between the parts of anything longer: the passes of an update, the batches of an evaluation,
+//! the wait for another process. The callback may ask the run to save what it has and stop.
 //! Progress is printed in whole lines, because a notebook cell shows nothing less.
 
+use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
 use std::ops::ControlFlow;
@@ -16,18 +18,38 @@ pub struct DevScores {
     pub macro_f1: f64,
 }
 
+/// What a run, or a teacher that computes logits, is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Stage {
+    /// Waits for another process that works in the same folder.
+    Waiting,
+    /// Reads and tokenizes texts, and builds the model. Nothing is lost if the process ends before
+    /// the next report.
+    Preparing,
+    /// A teacher computes logits; steps are texts.
+    TeacherLogits,
+    /// Trains; steps are updates.
+    Training,
+    /// Evaluates the weights on dev; steps are texts.
+    Evaluating,
+    /// Scores the best weights on dev and test; steps are texts.
+    Scoring,
+}
+
 /// Where a run, or a teacher that computes logits, stands.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
     /// The run's name.
     pub run: &'a str,
-    /// Updates made, or texts whose logits were computed.
+    /// What it is doing.
+    pub stage: Stage,
+    /// Steps made in this stage: updates or texts.
     pub step: usize,
-    /// Updates in all, or texts in all.
+    /// Steps of this stage in all.
     pub total_steps: usize,
-    /// Loss of this update; none while a teacher computes logits.
+    /// Loss of the update that has just been made.
     pub loss: Option<f64>,
-    /// Examples per second since the run began or resumed.
+    /// Examples per second since the stage began or resumed.
     pub examples_per_second: f64,
     /// Time left at that speed.
     pub time_left: Duration,
@@ -38,20 +60,112 @@ pub struct Progress<'a> {
 /// A function that sees progress. [`ControlFlow::Break`] stops the run after its state is saved.
 pub type ProgressCallback<'a> = &'a mut dyn FnMut(&Progress) -> ControlFlow<()>;
 
+impl<'a> Progress<'a> {
+    /// The beginning of a stage whose length is not known.
+    pub fn begin(run: &'a str, stage: Stage) -> Progress<'a> {
+        Progress {
+            run,
+            stage,
+            step: 0,
+            total_steps: 0,
+            loss: None,
+            examples_per_second: 0.0,
+            time_left: Duration::ZERO,
+            dev: None,
+        }
+    }
+
+    /// Calls the callback.
+    ///
+    /// # Errors
+    /// [`Error::Stopped`] if it asks the run to stop.
+    pub fn report(&self, callback: ProgressCallback) -> Result<()> {
+        if callback(self).is_continue() {
+            return Ok(());
+        }
+        let Progress {
+            step, total_steps, ..
+        } = self;
+        let place = match self.stage {
+            Stage::Waiting => "in the wait for another process".to_owned(),
+            Stage::Preparing => "before its first step".to_owned(),
+            Stage::TeacherLogits => format!("at {step} of {total_steps} texts' logits"),
+            Stage::Training => format!("at {step} of {total_steps} updates"),
+            Stage::Evaluating => format!("in an evaluation, at {step} of {total_steps} texts"),
+            Stage::Scoring => format!("in the final scoring, at {step} of {total_steps} texts"),
+        };
+        Err(Error::Stopped {
+            run: self.run.to_owned(),
+            place,
+        })
+    }
+}
+
+/// Measures the speed of a stage whose steps are texts.
+#[derive(Debug)]
+pub struct TextClock<'a> {
+    run: &'a str,
+    stage: Stage,
+    total: usize,
+    /// Texts that were done before, and when counting began.
+    start: Option<(usize, Instant)>,
+}
+
+impl<'a> TextClock<'a> {
+    /// A clock for `total` texts. It starts with the first call of [`TextClock::at`].
+    pub fn new(run: &'a str, stage: Stage, total: usize) -> TextClock<'a> {
+        TextClock {
+            run,
+            stage,
+            total,
+            start: None,
+        }
+    }
+
+    /// Progress when `done` texts are done.
+    pub fn at(&mut self, done: usize) -> Progress<'a> {
+        let (before, started) = *self.start.get_or_insert_with(|| (done, Instant::now()));
+        let speed = (done - before) as f64 / started.elapsed().as_secs_f64();
+        let left = (self.total - done) as f64 / speed;
+        Progress {
+            step: done,
+            total_steps: self.total,
+            examples_per_second: speed,
+            time_left: Duration::try_from_secs_f64(left).unwrap_or_default(),
+            ..Progress::begin(self.run, self.stage)
+        }
+    }
+}
+
+/// Passes a result on. If it says that the run was stopped, `save` is called first.
+pub fn save_if_stopped<T>(result: Result<T>, save: impl FnOnce() -> Result<()>) -> Result<T> {
+    if let Err(Error::Stopped { .. }) = &result {
+        save()?;
+    }
+    result
+}
+
 /// Reports nothing.
 pub fn silent(_: &Progress) -> ControlFlow<()> {
     ControlFlow::Continue(())
 }
 
-/// A callback that prints at most one line per `interval`, and every evaluation, to `out`.
+/// A callback that prints at most one line per `interval` to `out`, and besides every evaluation's
+/// scores and the beginning of every wait.
 pub fn print_lines(
     mut out: impl Write,
     interval: Duration,
 ) -> impl FnMut(&Progress) -> ControlFlow<()> {
     let mut last: Option<Instant> = None;
+    let mut waiting = false;
     move |progress| {
         let recent = last.is_some_and(|printed| printed.elapsed() < interval);
-        if progress.dev.is_some() || !recent {
+        let begins_to_wait = progress.stage == Stage::Waiting && !waiting;
+        waiting = progress.stage == Stage::Waiting;
+        if progress.stage == Stage::Preparing {
+            return ControlFlow::Continue(());
+        }
+        if progress.dev.is_some() || begins_to_wait || !recent {
             last = Some(Instant::now());
             // A closed pipe must not end a training run.
             let _ = writeln!(out, "{}", line(progress));
@@ -68,18 +182,29 @@ fn line(progress: &Progress) -> String {
         examples_per_second,
         ..
     } = progress;
-    let work = match progress.loss {
-        Some(loss) => format!("step {step}/{total_steps} · loss {loss:.4}"),
-        None => format!("logits of {step} of {total_steps} texts computed"),
+    let work = match (progress.stage, progress.loss) {
+        (Stage::Waiting, _) => return format!("{run}: waits for another process to finish it"),
+        (Stage::Preparing, _) => return format!("{run}: prepares texts and model"),
+        (Stage::TeacherLogits, _) => format!("logits of {step} of {total_steps} texts computed"),
+        (Stage::Evaluating, _) => format!("dev: {step} of {total_steps} texts evaluated"),
+        (Stage::Scoring, _) => format!("dev and test: {step} of {total_steps} texts scored"),
+        (Stage::Training, None) => format!("step {step}/{total_steps}"),
+        (Stage::Training, Some(loss)) => format!("step {step}/{total_steps} · loss {loss:.4}"),
     };
-    let left = clock(progress.time_left);
+    let speed = match *examples_per_second > 0.0 {
+        true => format!(
+            " · {examples_per_second:.0} examples/s · {} left",
+            clock(progress.time_left)
+        ),
+        false => String::new(),
+    };
     let dev = progress.dev.map_or(String::new(), |dev| {
         format!(
             " · dev accuracy {:.4}, macro-F1 {:.4}",
             dev.accuracy, dev.macro_f1
         )
     });
-    format!("{run}: {work} · {examples_per_second:.0} examples/s · {left} left{dev}")
+    format!("{run}: {work}{speed}{dev}")
 }
 
 /// A duration as `mm:ss`, or `h:mm:ss` from an hour on.

@@ -11,14 +11,17 @@ use crate::error::BUG;
 use crate::files::{self, TensorFile};
 use crate::models::Params;
 use crate::precision::Precision;
+use crate::threads::ThreadChange;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::path::Path;
 use tch::{Kind, Tensor};
 
-/// Version of the state's file. Other versions are not resumed from.
-const VERSION: u32 = 4;
+/// Version of the state's file.
+const VERSION: u32 = 5;
+/// Versions that are resumed from. In version 4 no evaluation was ever due.
+const READABLE: [u32; 2] = [4, VERSION];
 /// States kept.
 const KEPT: usize = 2;
 /// How a state's file name begins.
@@ -38,6 +41,15 @@ pub(crate) struct TrainState {
     pub step: usize,
     pub examples: usize,
     pub seconds: f64,
+    /// Threads of the updates to come; 0 in states that do not say.
+    #[serde(default)]
+    pub threads: usize,
+    /// The numbers of threads that the run had, by update.
+    #[serde(default)]
+    pub thread_changes: Vec<ThreadChange>,
+    /// Whether these weights are still to be evaluated on dev.
+    #[serde(default)]
+    pub evaluation_due: bool,
     pub best: Option<Best>,
     /// The best weights, in the parameters' order.
     #[serde(skip)]
@@ -75,7 +87,7 @@ impl TrainState {
         let text = file.metadata.get("state").cloned().unwrap_or_default();
         let stated: serde_json::Value = serde_json::from_str(&text)
             .map_err(|e| Error::file(path, format!("no training state in it ({e})"), fix))?;
-        if stated["version"] != VERSION {
+        if !READABLE.iter().any(|version| stated["version"] == *version) {
             let problem = format!(
                 "state version {}, this program reads {VERSION}",
                 stated["version"]
@@ -103,14 +115,9 @@ impl TrainState {
         Ok(state)
     }
 
-    /// Counts an update. `rows` is the number of its examples. Returns whether the run has passed a
-    /// multiple of `eval_every_samples`.
-    pub fn record_step(
-        &mut self,
-        rows: usize,
-        metrics: StepMetrics,
-        eval_every_samples: usize,
-    ) -> bool {
+    /// Counts an update. `rows` is the number of its examples. An evaluation is due if the run has
+    /// passed a multiple of `eval_every_samples`.
+    pub fn record_step(&mut self, rows: usize, metrics: StepMetrics, eval_every_samples: usize) {
         let evaluations_before = self.examples / eval_every_samples;
         self.step += 1;
         self.examples += rows;
@@ -119,7 +126,16 @@ impl TrainState {
             self.sums.add_update(metrics);
             self.summed_updates += 1.0;
         }
-        evaluations_before != self.examples / eval_every_samples
+        self.evaluation_due = evaluations_before != self.examples / eval_every_samples;
+    }
+
+    /// Notes the number of threads of the updates to come.
+    pub fn record_threads(&mut self, threads: usize) {
+        if self.threads != threads {
+            self.threads = threads;
+            let step = self.step;
+            self.thread_changes.push(ThreadChange { step, threads });
+        }
     }
 
     /// Adds a point to the curve: means since the last point.

@@ -1,19 +1,21 @@
 //! The training loop. Its order is fixed: the gradients of an accumulation group
 //! ([`super::gradients`]); then unscale → finite? → clip → step; then evaluate on dev if that is
-//! due, keep the best weights, save the state; then ask the progress callback whether to stop.
+//! due, keep the best weights, save the state; then ask the progress callback whether to stop. The
+//! callback is also asked between the passes of an update and the batches of an evaluation.
 
 use super::adversarial::Adversarial;
 use super::curve::CurvePoint;
 use super::gradients::{StepConfig, StepMetrics, TrainData, group_gradients};
 use super::optimizer::{self, AdamW};
-use super::progress::{DevScores, Progress, ProgressCallback};
+use super::progress::{DevScores, Progress, ProgressCallback, Stage, TextClock, save_if_stopped};
 use super::state::TrainState;
 use super::{GradScaler, OptimizerConfig};
 use crate::data::batch::{epoch_batches, eval_batches};
-use crate::evaluation;
-use crate::models::{Classifier, Params};
+use crate::evaluation::{self, SplitPass};
+use crate::models::{Classifier, ForwardPass, Params};
 use crate::objectives::Objective;
 use crate::precision::Precision;
+use crate::threads::{ThreadChange, ThreadControl, ThreadPolicy};
 use crate::{Error, Result};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -66,6 +68,8 @@ pub struct Trainer<'a> {
     pub schedule: Schedule,
     /// The optimizer's settings.
     pub optimizer: OptimizerConfig,
+    /// Who decides the number of threads.
+    pub threads: ThreadPolicy,
 }
 
 /// How training ended. The best weights are in the model.
@@ -77,6 +81,8 @@ pub struct TrainingOutcome {
     pub curve: Vec<CurvePoint>,
     /// Seconds of training and evaluation, resumed parts included.
     pub seconds: f64,
+    /// The numbers of threads that the run had, by update.
+    pub thread_changes: Vec<ThreadChange>,
 }
 
 /// The accumulation groups of one epoch.
@@ -94,21 +100,37 @@ impl Trainer<'_> {
         let mut optimizer = AdamW::new(self.optimizer, &params);
         let mut state = TrainState::resume(folder, self.precision, &params, &mut optimizer)?;
         self.round_weights();
+        let saved_threads = Some(state.threads).filter(|&threads| threads > 0);
+        let mut threads = ThreadControl::start(self.threads, saved_threads);
+        state.record_threads(threads.threads());
         let mut clock = Clock::start(&state);
         let mut order = EpochOrder::default();
-        while state.step < self.schedule.total_steps {
-            let group = self.accumulation_group(&mut order, state.step);
-            let metrics = self.update(&mut optimizer, &mut state.scaler, group, state.step)?;
-            let rows: usize = group.iter().map(Vec::len).sum();
-            let evaluation_due = state.record_step(rows, metrics, self.eval_every_samples)
-                || state.step == self.schedule.total_steps;
+        while state.step < self.schedule.total_steps || state.evaluation_due {
+            let mut loss = None;
+            // A run that was stopped in an evaluation begins with it.
+            if !state.evaluation_due {
+                let group = self.accumulation_group(&mut order, state.step);
+                let before = clock.progress(self, &state, None, None);
+                let mut poll = || before.report(progress);
+                let scaler = &mut state.scaler;
+                let updated = self.update(&mut optimizer, scaler, group, before.step, &mut poll);
+                let save = || state.save(&params, &optimizer, folder);
+                let metrics = save_if_stopped(updated, save)?;
+                let rows: usize = group.iter().map(Vec::len).sum();
+                state.record_step(rows, metrics, self.eval_every_samples);
+                state.evaluation_due |= state.step == self.schedule.total_steps;
+                loss = Some(metrics.loss);
+            }
 
-            let dev = if evaluation_due {
-                Some(self.evaluate_dev()?)
-            } else {
-                None
-            };
-            if evaluation_due || self.curve_point_due(state.step) {
+            let mut dev = None;
+            if state.evaluation_due {
+                state.seconds = clock.total_seconds();
+                let evaluated = self.evaluate_dev(folder, state.step, progress);
+                let save = || state.save(&params, &optimizer, folder);
+                dev = Some(save_if_stopped(evaluated, save)?);
+                state.evaluation_due = false;
+            }
+            if dev.is_some() || self.curve_point_due(state.step) {
                 state.log_point(self.learning_rate(state.step - 1), dev);
             }
             state.seconds = clock.total_seconds();
@@ -116,15 +138,15 @@ impl Trainer<'_> {
                 state.keep_best(dev.macro_f1, &params);
                 state.save(&params, &optimizer, folder)?;
             }
-            let report = clock.progress(self, &state, metrics.loss, dev);
-            if progress(&report).is_break() {
+            // Other threads give other bits, so the number changes at a saved state only.
+            if threads.reconsider() {
+                state.record_threads(threads.threads());
                 state.save(&params, &optimizer, folder)?;
-                return Err(Error::Stopped {
-                    run: self.run.to_owned(),
-                    step: state.step,
-                    total: self.schedule.total_steps,
-                });
+                threads.apply();
             }
+            let report = clock.progress(self, &state, loss, dev);
+            let save = || state.save(&params, &optimizer, folder);
+            save_if_stopped(report.report(progress), save)?;
         }
         state.restore_best(&params);
         self.round_weights();
@@ -132,6 +154,7 @@ impl Trainer<'_> {
             best_step: state.best.map_or(0, |best| best.step),
             curve: state.curve,
             seconds: state.seconds,
+            thread_changes: state.thread_changes,
         })
     }
 
@@ -140,13 +163,15 @@ impl Trainer<'_> {
         Params::joined(&[self.model.params(), self.objective_params])
     }
 
-    /// One update, number `step` from 0, from an accumulation group.
+    /// One update, number `step` from 0, from an accumulation group. `between_passes` is called
+    /// between its passes; its error ends the update, and nothing has changed.
     pub fn update(
         &self,
         optimizer: &mut AdamW,
         scaler: &mut GradScaler,
         group: &[Vec<usize>],
         step: usize,
+        between_passes: &mut dyn FnMut() -> Result<()>,
     ) -> Result<StepMetrics> {
         let moved = self.objective_at(step);
         let of_objective = self.objective_params.iter();
@@ -161,7 +186,7 @@ impl Trainer<'_> {
             step,
             loss_scale: scaler.scale,
         };
-        let computed = group_gradients(&config, self.model, self.data, group)?;
+        let computed = group_gradients(&config, self.model, self.data, group, between_passes)?;
         let metrics = computed.metrics;
         let mut gradients = optimizer.flatten(computed.gradients);
         optimizer::unscale(&mut gradients, scaler.scale);
@@ -180,12 +205,26 @@ impl Trainer<'_> {
         Ok(metrics)
     }
 
-    /// Accuracy and macro-F1 on dev.
-    pub fn evaluate_dev(&self) -> Result<DevScores> {
+    /// Accuracy and macro-F1 on dev after `step` updates. It continues an interrupted evaluation of
+    /// this step that `folder` holds.
+    pub fn evaluate_dev(
+        &self,
+        folder: &Path,
+        step: usize,
+        progress: ProgressCallback,
+    ) -> Result<DevScores> {
         let dev = &self.data.dev;
-        let batches = eval_batches(dev, self.batch_size, self.group_by_length);
-        let logits = evaluation::predict_logits(self.model, dev, &batches, self.precision);
-        let scores = evaluation::score(&logits, &dev.labels)?;
+        let pass = SplitPass {
+            model: self.model,
+            split: dev,
+            batches: &eval_batches(dev, self.batch_size, self.group_by_length),
+            pass: ForwardPass::evaluation(self.precision),
+        };
+        let mut clock = TextClock::new(self.run, Stage::Evaluating, dev.ids.len());
+        let mut after_batch = |done| clock.at(done).report(progress);
+        let name = format!("dev-{step:08}");
+        let output = pass.resumable_outputs(folder, &name, &mut after_batch)?;
+        let scores = evaluation::score(&output.logits, &dev.labels)?;
         Ok(DevScores {
             accuracy: scores.accuracy,
             macro_f1: scores.macro_f1,
@@ -296,21 +335,22 @@ impl Clock {
         &self,
         trainer: &'p Trainer,
         state: &TrainState,
-        loss: f64,
+        loss: Option<f64>,
         dev: Option<DevScores>,
     ) -> Progress<'p> {
         let elapsed = self.started.elapsed().as_secs_f64();
         let examples_per_second = (state.examples - self.examples_before) as f64 / elapsed;
         let steps_left = (trainer.schedule.total_steps - state.step) as f64;
         let examples_left = steps_left * state.examples as f64 / state.step as f64;
+        let seconds_left = examples_left / examples_per_second;
         Progress {
-            run: trainer.run,
             step: state.step,
             total_steps: trainer.schedule.total_steps,
-            loss: Some(loss),
+            loss,
             examples_per_second,
-            time_left: Duration::from_secs_f64(examples_left / examples_per_second),
+            time_left: Duration::try_from_secs_f64(seconds_left).unwrap_or_default(),
             dev,
+            ..Progress::begin(trainer.run, Stage::Training)
         }
     }
 }

@@ -4,7 +4,7 @@
 //! such a server there is no live plot; the lines that a training cell prints say the same.
 
 use crate::plot;
-use kd_lib::training::{DevScores, Progress};
+use kd_lib::training::{DevScores, Progress, Stage};
 use kd_lib::{Result, files};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -76,6 +76,9 @@ started by <code>make lab</code>).</em></div>
 
     /// Adds a point; redraws when it is due.
     pub fn update(&mut self, progress: &Progress) -> Result<()> {
+        if !matches!(progress.stage, Stage::Training | Stage::TeacherLogits) {
+            return Ok(());
+        }
         if self.run != progress.run {
             let path = std::mem::take(&mut self.path);
             *self = LivePlot {
@@ -121,15 +124,14 @@ mod tests {
     use super::*;
 
     fn progress(run: &str, step: usize, dev: Option<DevScores>) -> Progress<'_> {
-        let loss = Some(1.0 / step as f64);
         Progress {
-            run,
             step,
             total_steps: 5000,
-            loss,
+            loss: Some(1.0 / step as f64),
             examples_per_second: 80.0,
             time_left: Duration::from_secs(9),
             dev,
+            ..Progress::begin(run, Stage::Training)
         }
     }
 

@@ -10,6 +10,7 @@ use kd_lib::data::Corpus;
 use kd_lib::device::{self, Environment};
 use kd_lib::store::results::MAIN_SET;
 use kd_lib::store::{Recipe, Run, RunStore, StoredResults};
+use kd_lib::threads::ThreadPolicy;
 use kd_lib::training::progress::{Progress, print_lines};
 use kd_lib::{Error, Result};
 use std::path::{Path, PathBuf};
@@ -44,6 +45,14 @@ pub struct Session {
     pub(crate) root: PathBuf,
 }
 
+/// The number of threads in `OMP_NUM_THREADS`, else the free cores.
+fn thread_policy() -> ThreadPolicy {
+    match variable("OMP_NUM_THREADS").and_then(|number| number.trim().parse().ok()) {
+        Some(threads) if threads > 0 => ThreadPolicy::Fixed(threads),
+        _ => ThreadPolicy::FreeCores,
+    }
+}
+
 impl Session {
     /// Opens the session, or ends the cell.
     pub fn open() -> Session {
@@ -62,17 +71,19 @@ impl Session {
             let problem = "no folder named checkpoints here or above";
             file_error(&here, problem, "open the notebook from the project")
         })?;
-        let profile = std::env::var("KD_PROFILE").unwrap_or_else(|_| "quick".into());
+        let profile = variable("KD_PROFILE").unwrap_or_else(|| "quick".into());
         let default_seeds = if profile == "full" {
             "123,124,125"
         } else {
             "123"
         };
-        let seeds = std::env::var("KD_SEEDS").unwrap_or_else(|_| default_seeds.into());
-        let checkpoints = std::env::var_os("KD_CHECKPOINTS");
-        let checkpoints = checkpoints.map_or_else(|| root.join("checkpoints"), PathBuf::from);
+        let seeds = variable("KD_SEEDS").unwrap_or_else(|| default_seeds.into());
+        let checkpoints = folder_in("KD_CHECKPOINTS", root);
+        let checkpoints = checkpoints.unwrap_or_else(|| root.join("checkpoints"));
         Ok(Session {
-            store: RunStore::new(checkpoints).with_results(root.join("notebooks/results")),
+            store: RunStore::new(checkpoints)
+                .with_results(root.join("notebooks/results"))
+                .with_threads(thread_policy()),
             corpus: Corpus::open(corpus_folder(root))?,
             profile,
             seeds: parse_seeds(&seeds)?,
@@ -206,9 +217,20 @@ impl Session {
     }
 }
 
+/// An environment variable that is set and not empty.
+fn variable(name: &str) -> Option<String> {
+    std::env::var(name).ok().filter(|value| !value.is_empty())
+}
+
+/// The folder that a variable names. A relative path begins at the project's root, where `make lab`
+/// is called, and not at the notebook's folder.
+fn folder_in(name: &str, root: &Path) -> Option<PathBuf> {
+    variable(name).map(|folder| root.join(folder))
+}
+
 fn corpus_folder(root: &Path) -> PathBuf {
-    if let Some(folder) = std::env::var_os("KD_CORPUS") {
-        return PathBuf::from(folder);
+    if let Some(folder) = folder_in("KD_CORPUS", root) {
+        return folder;
     }
     let data = root.join("data");
     // A link to nowhere is an error, and must not select another corpus.
@@ -228,12 +250,25 @@ fn parse_seeds(text: &str) -> Result<Vec<u64>> {
         };
         seed.trim().parse().map_err(bad)
     };
-    text.split(',').map(parse).collect()
+    let seeds = text.split(',').filter(|seed| !seed.trim().is_empty());
+    seeds.map(parse).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn seeds_may_have_blanks_and_a_last_comma() {
+        for text in ["123,124", "123, 124", "123,124,"] {
+            assert_eq!(parse_seeds(text).unwrap(), [123, 124], "{text:?}");
+        }
+        let error = parse_seeds("123,x").unwrap_err().to_string();
+        assert!(
+            error.contains("KD_SEEDS") && error.contains("like 123,124"),
+            "{error}"
+        );
+    }
 
     #[test]
     fn claims_are_checked_in_their_scope() {
