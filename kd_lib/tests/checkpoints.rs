@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{lock_generator, tiny_checkpoint};
+use common::{lock_generator, root, tiny_checkpoint};
 use kd_lib::data::{SubwordTokenizer, Truncation};
 use kd_lib::files::{TensorFile, write_json, write_tensors};
 use kd_lib::models::{Architecture, BertConfig, BertSettings, Checkpoint, InitialWeights};
@@ -168,6 +168,29 @@ fn a_tokenizer_that_adds_no_special_tokens_is_refused() {
     write_json(&path, &json).unwrap();
     let error = SubwordTokenizer::open(copy.path(), "", 32, Truncation::Head).unwrap_err();
     assert!(error.to_string().contains("no special tokens"), "{error}");
+}
+
+/// Each file makes the crate of tokenizers panic: when it is read, when it encodes an empty text,
+/// when it encodes a text.
+#[test]
+fn a_crafted_tokenizer_is_an_error_and_no_panic() {
+    let crafted = root().join("kd_lib/tests/crafted_tokenizers");
+    let mut tried = 0;
+    for path in files::sorted_entries(&crafted).unwrap() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::copy(&path, folder.path().join("tokenizer.json")).unwrap();
+        let error = SubwordTokenizer::open(folder.path(), "", 32, Truncation::Head)
+            .and_then(|tokenizer| tokenizer.encode(&["a ab 基金"]))
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("cannot be used; use the tokenizer that the checkpoint came with"),
+            "{}: {error}",
+            path.display()
+        );
+        tried += 1;
+    }
+    assert_eq!(tried, 3);
 }
 
 #[test]

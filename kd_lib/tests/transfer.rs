@@ -602,7 +602,7 @@ fn a_run_has_one_id_however_its_files_are_named() {
     let mut students = Vec::new();
     for checkpoint in ["tiny", "tiny/", &tiny] {
         for file in [more.to_string(), dotted.display().to_string()] {
-            let mut recipe = pair(&[&format!("transfer={{file=\"{file}\"}}")]);
+            let mut recipe = pair(&[&format!("transfer.unlabelled_file=\"{file}\"")]);
             let of_teacher = format!("model.checkpoint={checkpoint}");
             let settings = [
                 "model.pooling=cls",

@@ -223,8 +223,10 @@ fn print(line: impl Display) -> Result<()> {
 }
 
 fn train(store: &RunStore, recipe: &Recipe, corpus: &Corpus, stop: &StopSignals) -> Result<Run> {
-    for notice in store.plan(recipe, corpus)?.notices {
-        eprintln!("{}: {notice}", recipe.name);
+    for recipe in recipe.teachers().iter().chain([recipe]) {
+        for notice in store.plan(recipe, corpus)?.notices {
+            eprintln!("{}: {notice}", recipe.name);
+        }
     }
     let mut print_progress = print_lines(std::io::stderr(), Duration::from_secs(5));
     let mut callback = |progress: &Progress| match stop.requested_at(progress.stage) {

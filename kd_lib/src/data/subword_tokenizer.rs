@@ -8,6 +8,7 @@ use super::truncation::{SpecialTokens, Truncation};
 use crate::{Error, Result, error::BUG, files};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
@@ -167,11 +168,8 @@ impl SubwordTokenizer {
                 None => first.into(),
             });
         }
-        let failed = Error::in_file(
-            Path::new("tokenizer.json"),
-            "use the checkpoint's own tokenizer",
-        );
-        let encodings = self.tokenizer.encode_batch(inputs, true).map_err(failed)?;
+        let encode = || self.tokenizer.encode_batch(inputs, true);
+        let encodings = without_panic(Path::new("tokenizer.json"), encode)?;
         let Settings {
             truncation,
             max_length,
@@ -190,12 +188,9 @@ impl SubwordTokenizer {
     /// character (a wide comma to a plain one), the id of the result; none if it is unknown.
     pub fn id_of_character(&self, character: &str) -> Option<u32> {
         let normalised = || {
-            self.tokenizer
-                .encode(character, false)
-                .ok()?
-                .get_ids()
-                .last()
-                .copied()
+            let encode = || self.tokenizer.encode(character, false);
+            let encoding = without_panic(Path::new("tokenizer.json"), encode).ok()?;
+            encoding.get_ids().last().copied()
         };
         self.tokenizer
             .token_to_id(character)
@@ -242,17 +237,22 @@ impl SubwordTokenizer {
 
 fn read_tokenizer(path: &Path) -> Result<Tokenizer> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    Tokenizer::from_bytes(bytes).map_err(Error::in_file(
-        path,
-        "not a tokenizer: download the checkpoint's own again",
-    ))
+    without_panic(path, || Tokenizer::from_bytes(bytes))
+}
+
+/// Calls the crate of tokenizers. It panics on some crafted files; a panic becomes an error.
+fn without_panic<T>(path: &Path, work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T> {
+    let fix = "use the tokenizer that the checkpoint came with";
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(Error::in_file(path, fix)),
+        Err(_) => Err(Error::file(path, "the tokenizer cannot be used", fix)),
+    }
 }
 
 /// Refuses a tokenizer that does not put a BERT's special tokens around a text: outputs would differ
 /// from the reference's, and an empty text would have no token.
 fn refuse_without_special_tokens(folder: &Path, tokenizer: &Tokenizer) -> Result<()> {
-    let bad = Error::in_file(folder, "use the tokenizer that the checkpoint came with");
-    let around_nothing = tokenizer.encode("", true).map_err(bad)?;
+    let around_nothing = without_panic(folder, || tokenizer.encode("", true))?;
     if around_nothing.len() >= 2 {
         return Ok(());
     }

@@ -110,6 +110,10 @@ impl Session {
     /// The finished run of a recipe. While it trains, the cell prints a line now and then, and the
     /// plot of [`Session::live_plot`] shows its curves.
     pub fn run(&self, recipe: &Recipe) -> Run {
+        let plan = self.store.plan(recipe, &self.corpus).or_end_cell();
+        for notice in plan.notices {
+            println!("{}: {notice}", recipe.name);
+        }
         let mut print_progress = print_lines(std::io::stdout(), Duration::from_secs(10));
         let mut plot = LivePlot::below(self.store.checkpoints());
         let mut callback = |progress: &Progress| {
