@@ -223,7 +223,8 @@ fn print(line: impl Display) -> Result<()> {
 }
 
 fn train(store: &RunStore, recipe: &Recipe, corpus: &Corpus, stop: &StopSignals) -> Result<Run> {
-    for recipe in recipe.teachers().iter().chain([recipe]) {
+    // Its own plan first: it refuses a recipe whose teachers make no sense.
+    for recipe in [recipe].into_iter().chain(&recipe.teachers()) {
         for notice in store.plan(recipe, corpus)?.notices {
             eprintln!("{}: {notice}", recipe.name);
         }
