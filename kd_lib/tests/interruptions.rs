@@ -12,6 +12,7 @@ use kd_lib::training::{Progress, Stage};
 use kd_lib::{Error, files};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
@@ -137,15 +138,24 @@ fn a_pass_that_was_stopped_continues_where_it_was() {
     tiny_checkpoint(&folder.path().join("tiny"));
     let store = RunStore::new(folder.path());
     let corpus = Corpus::open(sample()).unwrap();
+    let mut updates = Vec::new();
     for stage in [Stage::Evaluating, Stage::TeacherLogits, Stage::Scoring] {
-        let mut stop = |progress: &Progress| match progress.stage == stage && progress.step > 16 {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        let mut stop = |progress: &Progress| {
+            if progress.loss.is_some() {
+                updates.push((progress.run.to_owned(), progress.step));
+            }
+            match progress.stage == stage && progress.step > 16 {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
         };
         let error = store.run(&distillation(), &corpus, &mut stop).unwrap_err();
         assert!(error.to_string().contains("at 24 of"), "{error}");
         let mut first = None;
         let mut note = |progress: &Progress| {
+            if progress.loss.is_some() {
+                updates.push((progress.run.to_owned(), progress.step));
+            }
             if progress.stage == stage {
                 first.get_or_insert(progress.step);
                 return ControlFlow::Break(());
@@ -155,6 +165,8 @@ fn a_pass_that_was_stopped_continues_where_it_was() {
         store.run(&distillation(), &corpus, &mut note).unwrap_err();
         assert_eq!(first, Some(24), "{stage:?}");
     }
+    let distinct: HashSet<&(String, usize)> = updates.iter().collect();
+    assert_eq!(distinct.len(), updates.len(), "no update is made twice");
 }
 
 #[test]

@@ -39,6 +39,9 @@ pub(crate) struct Best {
 pub(crate) struct TrainState {
     version: u32,
     pub step: usize,
+    /// States saved before this one: several may have the same step.
+    #[serde(default)]
+    saves: usize,
     pub examples: usize,
     pub seconds: f64,
     /// Threads of the updates to come; 0 in states that do not say.
@@ -185,7 +188,10 @@ impl TrainState {
     /// Saves the state, then removes all but the last two.
     pub fn save(&mut self, params: &Params, optimizer: &AdamW, folder: &Path) -> Result<()> {
         self.version = VERSION;
-        let path = folder.join(format!("{PREFIX}{:08}.safetensors", self.step));
+        self.saves += 1;
+        // In the order in which they are saved: before and after an evaluation the step is the same.
+        let name = format!("{PREFIX}{:08}-{:06}.safetensors", self.step, self.saves);
+        let path = folder.join(name);
         let text = serde_json::to_string(&self).map_err(Error::in_file(&path, BUG))?;
         let mut tensors = Vec::new();
         for (param, moments) in params.iter().zip(&optimizer.moments) {
