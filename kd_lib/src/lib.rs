@@ -1,7 +1,7 @@
 //! Knowledge distillation for text classification, to be read as a textbook: a BERT teacher, a
 //! BiLSTM student, and the strategies that train them, on libtorch.
 //!
-//! Data flows one way. A module uses only those above it in this list:
+//! Data flows one way. A module uses only modules that stand before it in this list:
 //!
 //! 1. [`files`], [`device`], [`threads`], [`precision`]: writing files, choosing a device, how many
 //!    threads compute, number formats
@@ -13,7 +13,8 @@
 //! 7. [`store`]: recipes, plans, runs on disk, the cache of teachers' logits, tables, predictions
 //!
 //! This crate is not a framework: there is one loop, and there are no hooks. A new network
-//! implements [`models::Architecture`], a new loss [`objectives::Objective`].
+//! implements [`models::Architecture`] (its settings) and [`models::Classifier`] (its forward pass),
+//! a new loss [`objectives::Objective`].
 //!
 //! ```
 //! use kd_lib::objectives::{Kd, loss_of_logits};

@@ -1,8 +1,9 @@
 //! The number format of the encoder's matrix products: mixed-precision training
-//! (Micikevicius et al. 2018). Weights, optimizer state, layer norms, the classification head,
-//! logits and losses stay in fp32 under every precision. Where a processor does not multiply the
-//! format in hardware, the products are emulated: factors and results are rounded to the format
-//! and multiplied in fp32. Emulation gives the same accuracy and no speed. See
+//! (Micikevicius et al. 2018). Master weights, optimizer state, layer norms, the classification
+//! head, logits and losses stay in fp32 under every precision; the products read a rounded copy of
+//! the weights. Where a processor does not multiply the format in hardware, the products are
+//! emulated: factors and results are rounded to the format and multiplied in fp32. Emulation gives
+//! nearly the same accuracy (the state inside an LSTM stays fp32) and no speed. See
 //! [`crate::training::GradScaler`] for loss scaling.
 
 use crate::device;

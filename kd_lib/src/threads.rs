@@ -2,6 +2,11 @@
 //! threads beside another busy program takes several times the time of a pass on one. A
 //! [`ThreadControl`] therefore counts the cores that other processes leave free, again and again.
 //!
+//! `kd` and the notebooks make a [`ThreadPolicy`] from `--threads` and `OMP_NUM_THREADS`.
+//! `RunStore::with_threads` hands it to the trainer and to the teacher's logits. Each starts a
+//! [`ThreadControl`], and may change the number at a saved state, or between two parts of the
+//! logits.
+//!
 //! Another number of threads gives other bits: matrix products and the gradients of layer norm sum
 //! in another order. So the number belongs to a run's saved state and to its report.
 

@@ -1,5 +1,6 @@
 //! `kd`: the library's verbs on the command line. Each arm reads its arguments and calls the
-//! library. Signals, the allocator and printing live here; the library knows none of them.
+//! library. Signals, the allocator and standard output are handled here. The library formats
+//! progress lines and opens no terminal.
 
 mod arguments;
 mod convert;

@@ -9,8 +9,8 @@ use signal_hook::iterator::Signals;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
-/// Exit code of a run that a signal stopped: what it computed is saved, the same command continues
-/// (EX_TEMPFAIL).
+/// Exit code after a signal (EX_TEMPFAIL): the same command continues. After one signal all that was
+/// computed is saved; after a second one the run continues from its last saved state.
 pub const STOPPED: u8 = 75;
 
 /// Whether a signal has come. There is one for the whole process, so that a signal between two
@@ -25,7 +25,8 @@ struct Flags {
 }
 
 impl StopSignals {
-    /// From now on the signals no longer end the process. SIGHUP keeps being ignored if it was
+    /// From now on the first signal asks the run to stop, or ends the process while nothing would be
+    /// lost; the second ends the process. SIGHUP keeps being ignored if it was
     /// ignored at the start, as under nohup.
     pub fn catch() -> Result<StopSignals> {
         let mut caught = vec![SIGTERM, SIGINT, SIGUSR1];

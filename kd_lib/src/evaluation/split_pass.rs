@@ -13,7 +13,7 @@ use tch::{Device, Tensor};
 /// How the file of an interrupted pass begins. Checksums skip it.
 const PREFIX: &str = ".interrupted-";
 
-/// What is computed.
+/// A forward pass of a model over a split, in fixed batches.
 #[derive(Debug)]
 pub struct SplitPass<'a> {
     /// The model.
@@ -22,7 +22,7 @@ pub struct SplitPass<'a> {
     pub split: &'a TokenizedSplit,
     /// Indices of each batch's examples in the split: see [`crate::data::batch::eval_batches`].
     pub batches: &'a [Vec<usize>],
-    /// Number format and hidden layers.
+    /// Mode, number format and hidden layers.
     pub pass: ForwardPass<'a>,
 }
 
@@ -46,7 +46,7 @@ impl SplitPass<'_> {
         self.in_split_order(&outputs)
     }
 
-    /// The same. It continues the interrupted pass of this name in `folder`, if there is one.
+    /// Like [`SplitPass::outputs`], but it continues the interrupted pass of this name in `folder`, if there is one.
     /// `after_batch` is called before the first batch and after each, with the number of texts that
     /// are done. If it returns an error, what is done is saved under the name.
     pub fn resumable_outputs(
@@ -116,7 +116,8 @@ impl SplitPass<'_> {
         }
     }
 
-    /// What an interrupted pass saved. A damaged file, or one of other batches, counts as none.
+    /// What an interrupted pass saved. A damaged file is ignored, and so is one whose
+    /// number of rows fits no number of these batches.
     fn resume(&self, folder: &Path, prefix: &str) -> Result<OutputsSoFar> {
         for path in files::content_addressed(folder, prefix) {
             if !files::matches_its_name(&path) {

@@ -45,8 +45,9 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// `[.., inputs]` → `[.., outputs]` in a precision. The fp32 weights are cast inside the graph,
-    /// so their gradients arrive in fp32. If `x` has two parts (see [`Precision::round_inputs`]),
+    /// `[.., inputs]` → `[.., outputs]` in a precision. The weights are cast inside the graph if they
+    /// are not rounded yet (see [`super::Params::round`]), and their gradients have the format of
+    /// the leaf. If `x` has two parts (see [`Precision::round_inputs`]),
     /// both are multiplied by the same weights.
     pub fn forward(&self, x: &Tensor, precision: Precision) -> Tensor {
         let x = precision.cast(x);

@@ -1,6 +1,7 @@
-//! A model's parameters: fp32 leaves (f64 if they were created so) with their reference names and
-//! their weight-decay group, in the order in which they were created. The
-//! optimizer updates them.
+//! A model's parameters with their reference names and their weight-decay group, in the order in
+//! which they were created. Each has fp32 master weights (f64 if it was created so), which the
+//! optimizer updates and which are saved, and a leaf that the forward pass reads: the same memory,
+//! or a copy that is rounded to 16 bits.
 
 use crate::files::{TensorFile, write_tensors};
 use crate::precision::Precision;

@@ -1,5 +1,7 @@
-//! A recipe applied to a corpus: every number resolved, every setting checked, nothing computed
-//! yet. The plan's id is the recipe's name and a hash of all that decides the result.
+//! A recipe applied to a corpus: every number resolved, every setting checked, no model built yet.
+//! The plan's id is the recipe's name and a hash of the experiment's definition: settings, seed,
+//! resolved precision, corpus, files, teachers. Processor, version and number of threads change the
+//! rounding alone; they are not part of the id, and the report records them.
 
 use super::recipe::Recipe;
 use crate::data::{Corpus, TransferText};
@@ -116,7 +118,7 @@ pub fn schedule(recipe: &Recipe, texts: usize) -> Schedule {
     }
 }
 
-/// All that decides a run's result.
+/// What defines a run: its id is a hash of this.
 #[derive(Debug)]
 pub struct IdKey<'a> {
     /// What was asked for.

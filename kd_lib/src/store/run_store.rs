@@ -1,6 +1,6 @@
 //! Where runs are stored, and the one way to get one: ask for a recipe on a corpus. A finished run
-//! is opened, an interrupted one continues, a new one is trained. A distillation's teachers are got
-//! in the same way first.
+//! is opened, an interrupted one continues, a new one is trained. The teachers of a distillation are
+//! obtained first, in the same way.
 
 use super::model_factory::{self, BuiltModel};
 use super::plan::Plan;
@@ -99,7 +99,8 @@ impl RunStore {
         Run::open(if named.is_dir() { &named } else { run })
     }
 
-    /// What a recipe means on a corpus. Nothing is computed, not even its teachers.
+    /// What a recipe means on a corpus. Files are hashed and the transfer set is made; no model is
+    /// built or trained.
     pub fn plan(&self, recipe: &Recipe, corpus: &Corpus) -> Result<Plan> {
         recipe.validate()?;
         let mut teachers = Vec::new();
@@ -197,11 +198,11 @@ impl RunStore {
         Ok(states)
     }
 
-    /// The weights that taught a plan's run, as far as they are known. A new run takes the weights
-    /// in this store.
+    /// Hashes of the teachers' weights that taught a plan's run or will teach it, as far as they are
+    /// known.
     ///
     /// # Errors
-    /// If other weights of a teacher taught this run, or the part of it that is done.
+    /// If a finished or half-trained run recorded other hashes than its teachers have now.
     fn taught_by(&self, plan: &Plan, folder: &Path) -> Result<TaughtBy> {
         let mut here = TaughtBy::new();
         for id in &plan.teachers {

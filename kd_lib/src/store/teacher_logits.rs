@@ -1,8 +1,9 @@
-//! The cache of what teachers computed: logits and, if an objective names layers, pooled hidden
-//! states, with one forward pass per (teacher's weights, text). They are stored beside the teacher
-//! in parts, states in f16 and one file a layer, and found by the text's hash. A killed pass
-//! continues with its next part, and every temperature, objective and seed uses the same logits.
-//! Nothing is trained here.
+//! The cache of what teachers computed. Logits are computed once for each (teacher's weights, text).
+//! If an objective names layers, pooled hidden states are computed once for each set of layers, and
+//! that pass caches missing logits too. Both are stored beside the teacher in parts of at most 4,096
+//! texts: logits in one file a part, states (f16) in one file for each part and layer. Outputs are
+//! found by the text's hash. A killed pass continues with its next part, and every temperature,
+//! objective and seed uses the same logits. Nothing is trained here.
 
 use super::predictor::Predictor;
 use super::recipe::Ensemble;
@@ -240,8 +241,8 @@ struct Work<'a> {
 
 impl Work<'_> {
     /// Computes it part by part; `store` writes each part. A part that is stopped is continued by
-    /// the next request for the same texts. The number of threads may change between two parts; the
-    /// teacher's log says which each had.
+    /// the next request for the same texts. The number of threads may change between two parts, and
+    /// within a part that was stopped; the teacher's log names each number.
     fn compute(
         &self,
         progress: ProgressCallback,

@@ -23,7 +23,8 @@ pub struct TrainConfig {
     pub precision: PrecisionSetting,
     /// Evaluate on dev each time this many more examples have been processed.
     pub eval_every_samples: usize,
-    /// Move the objective's temperature to this value, linearly from the first update to the last.
+    /// Anneals the objective's temperature T linearly towards this value: update k of N, from 0, has
+    /// T + (final − T) · k/N.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub final_temperature: Option<f64>,
     /// Put texts of similar length into one batch. `false` takes them in random order in training

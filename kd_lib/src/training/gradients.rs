@@ -1,7 +1,9 @@
 //! The gradients of one update. The order is fixed. For each micro-batch of an accumulation group:
-//! forward under the precision → objective → × the micro-batch's share of the group's *examples*
-//! (so that a smaller last one is exact) × the loss scale → backward → the adversarial passes, each
-//! against *this* micro-batch's gradient. All randomness of a pass is a function of
+//! forward under the precision → objective → × the micro-batch's share of the group's *examples* ×
+//! the loss scale → backward → the adversarial passes, whose perturbation is computed from *this*
+//! micro-batch's embedding gradient. For a loss that is a mean over examples the sum is the gradient
+//! of one large batch, also if the last micro-batch is smaller. DIST's correlations, dropout and
+//! perturbations still act on one micro-batch. All randomness of a pass is a function of
 //! (seed, step, micro-batch, pass). [`super::trainer`] applies the gradients.
 
 use super::adversarial::Adversarial;
@@ -64,7 +66,7 @@ pub struct AdversarialMetrics {
 pub struct StepMetrics {
     /// Micro-batches of the group.
     pub micro_batches: usize,
-    /// The number format that matrix products were observed to have.
+    /// The number format of the encoder's input, the first factor of the first matrix product.
     pub compute_dtype: Option<Precision>,
     /// Loss of the clean passes.
     pub loss: f64,

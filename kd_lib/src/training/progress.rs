@@ -1,6 +1,6 @@
-//! What a run reports while it works. A [`ProgressCallback`] gets a [`Progress`] after each update
-//! and between the parts of anything longer: the passes of an update, the batches of an evaluation,
-//! the wait for another process. The callback may ask the run to save what it has and stop.
+//! What a run reports while it works. A [`ProgressCallback`] gets a [`Progress`] after each update,
+//! between the passes of an update, after each batch of an evaluation, and during the wait for another
+//! process. The callback may ask the run to save what it has and stop.
 //! Progress is printed in whole lines, because a notebook cell shows nothing less.
 
 use crate::{Error, Result};
