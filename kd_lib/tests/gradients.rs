@@ -128,7 +128,7 @@ fn gradients(
     data: &TrainData,
     group: &[Vec<usize>],
 ) -> Vec<Tensor> {
-    group_gradients(config, model, data, group, &mut || Ok(()))
+    group_gradients(config, model, data, group)
         .unwrap()
         .gradients
 }
@@ -167,7 +167,7 @@ fn the_clean_pass_of_adversarial_training_is_the_ordinary_pass() {
             precision: Precision::Bf16,
             ..config(adversarial)
         };
-        group_gradients(&config, &student, &data, &group, &mut || Ok(()))
+        group_gradients(&config, &student, &data, &group)
             .unwrap()
             .metrics
             .loss

@@ -555,7 +555,7 @@ fn the_temperature_moves_linearly_to_its_final_value() {
             step,
             loss_scale: 1.0,
         };
-        let expected = group_gradients(&config, &model, &data, &group, &mut || Ok(()))
+        let expected = group_gradients(&config, &model, &data, &group)
             .unwrap()
             .metrics;
         let trainer = Trainer {

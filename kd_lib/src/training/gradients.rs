@@ -132,8 +132,18 @@ impl StepMetrics {
 
 /// The gradients of an accumulation group's mean loss times the loss scale: of the clean loss, plus
 /// that of the last adversarial pass. `group` holds the indices in `data.train` of each
-/// micro-batch's examples. `between_passes` is called between two passes; its error ends the work.
+/// micro-batch's examples.
 pub fn group_gradients(
+    config: &StepConfig,
+    model: &dyn Classifier,
+    data: &TrainData,
+    group: &[Vec<usize>],
+) -> Result<GroupGradients> {
+    interruptible_gradients(config, model, data, group, &mut || Ok(()))
+}
+
+/// Like [`group_gradients`]. `between_passes` is called between two passes; its error ends the work.
+pub(crate) fn interruptible_gradients(
     config: &StepConfig,
     model: &dyn Classifier,
     data: &TrainData,

@@ -5,7 +5,7 @@
 
 use super::adversarial::Adversarial;
 use super::curve::CurvePoint;
-use super::gradients::{StepConfig, StepMetrics, TrainData, group_gradients};
+use super::gradients::{StepConfig, StepMetrics, TrainData, interruptible_gradients};
 use super::optimizer::{self, AdamW};
 use super::progress::{DevScores, Progress, ProgressCallback, Stage, TextClock, save_if_stopped};
 use super::state::TrainState;
@@ -186,7 +186,8 @@ impl Trainer<'_> {
             step,
             loss_scale: scaler.scale,
         };
-        let computed = group_gradients(&config, self.model, self.data, group, between_passes)?;
+        let computed =
+            interruptible_gradients(&config, self.model, self.data, group, between_passes)?;
         let metrics = computed.metrics;
         let mut gradients = optimizer.flatten(computed.gradients);
         optimizer::unscale(&mut gradients, scaler.scale);
