@@ -142,7 +142,6 @@ impl Usage {
     fn others_since(&self, before: &Usage) -> f64 {
         let used = (self.all - before.all) - (self.own - before.own);
         let seconds = (self.at - before.at).as_secs_f64();
-        // Where the kernel shows more cores than this process may use, the rest is not its own.
         (used / seconds).max(0.0)
     }
 }

@@ -46,7 +46,8 @@ impl SplitPass<'_> {
         self.in_split_order(&outputs)
     }
 
-    /// Like [`SplitPass::outputs`], but it continues the interrupted pass of this name in `folder`, if there is one.
+    /// Like [`SplitPass::outputs`], but it continues the interrupted pass of this name in `folder`,
+    /// if there is one.
     /// `after_batch` is called before the first batch and after each, with the number of texts that
     /// are done. If it returns an error, what is done is saved under the name.
     pub fn resumable_outputs(
