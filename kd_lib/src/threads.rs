@@ -4,7 +4,7 @@
 //!
 //! `kd` and the notebooks make a [`ThreadPolicy`] from `--threads` and `OMP_NUM_THREADS`.
 //! `RunStore::with_threads` hands it to the trainer and to the teacher's logits. Each starts a
-//! [`ThreadControl`], and may change the number at a saved state, or between two parts of the
+//! [`ThreadControl`], and may change the number at a saved state, or between two files of the
 //! logits.
 //!
 //! Another number of threads gives other bits: matrix products and the gradients of layer norm sum

@@ -142,9 +142,9 @@ fn a_pass_that_was_stopped_continues_where_it_was() {
     for stage in [Stage::Evaluating, Stage::TeacherLogits, Stage::Scoring] {
         let mut stop = |progress: &Progress| {
             if progress.loss.is_some() {
-                updates.push((progress.run.to_owned(), progress.step));
+                updates.push((progress.run.to_owned(), progress.done));
             }
-            match progress.stage == stage && progress.step > 16 {
+            match progress.stage == stage && progress.done > 16 {
                 true => ControlFlow::Break(()),
                 false => ControlFlow::Continue(()),
             }
@@ -154,10 +154,10 @@ fn a_pass_that_was_stopped_continues_where_it_was() {
         let mut first = None;
         let mut note = |progress: &Progress| {
             if progress.loss.is_some() {
-                updates.push((progress.run.to_owned(), progress.step));
+                updates.push((progress.run.to_owned(), progress.done));
             }
             if progress.stage == stage {
-                first.get_or_insert(progress.step);
+                first.get_or_insert(progress.done);
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())

@@ -91,7 +91,7 @@ fn a_small_bert_is_distilled_resumes_to_the_same_bytes_and_predicts() {
     std::os::unix::fs::symlink(whole.path().join("tiny"), stopped.path().join("tiny")).unwrap();
     let store = RunStore::new(stopped.path());
     let is_student = |p: &Progress| p.run.starts_with("bert-3layers") && p.loss.is_some();
-    let mut stop = |p: &Progress| match is_student(p) && p.step == 3 {
+    let mut stop = |p: &Progress| match is_student(p) && p.done == 3 {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
     };

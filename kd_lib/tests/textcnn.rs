@@ -122,7 +122,7 @@ fn a_textcnn_is_distilled_resumes_to_the_same_bytes_and_predicts() {
     std::os::unix::fs::symlink(whole.path().join("tiny"), stopped.path().join("tiny")).unwrap();
     let store = RunStore::new(stopped.path());
     let is_student = |p: &Progress| p.run.starts_with("textcnn") && p.loss.is_some();
-    let mut stop = |p: &Progress| match is_student(p) && p.step == 3 {
+    let mut stop = |p: &Progress| match is_student(p) && p.done == 3 {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
     };

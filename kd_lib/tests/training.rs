@@ -85,7 +85,7 @@ fn an_interrupted_run_ends_with_the_bytes_of_an_uninterrupted_one() {
     for stop in [1, 5, 8] {
         let interrupted = catch_unwind(AssertUnwindSafe(|| {
             RunStore::new(broken.path()).run(&recipe, &corpus(), &mut |progress: &Progress| {
-                if progress.loss.is_some() && progress.step == stop {
+                if progress.loss.is_some() && progress.done == stop {
                     panic!("interrupted")
                 }
                 silent(progress)
@@ -97,7 +97,7 @@ fn an_interrupted_run_ends_with_the_bytes_of_an_uninterrupted_one() {
     let resumed = RunStore::new(broken.path())
         .run(&recipe, &corpus(), &mut |progress: &Progress| {
             if progress.loss.is_some() {
-                first_step.get_or_insert(progress.step);
+                first_step.get_or_insert(progress.done);
             }
             silent(progress)
         })
@@ -138,7 +138,7 @@ fn a_run_that_is_asked_to_stop_saves_its_state_and_continues_with_the_next_updat
         .unwrap();
     let store = RunStore::new(stopped.path());
     let stop = |progress: &Progress| {
-        if progress.loss.is_some() && progress.step == 3 {
+        if progress.loss.is_some() && progress.done == 3 {
             ControlFlow::Break(())
         } else {
             ControlFlow::Continue(())
@@ -149,7 +149,7 @@ fn a_run_that_is_asked_to_stop_saves_its_state_and_continues_with_the_next_updat
     let mut steps = Vec::new();
     let mut note = |progress: &Progress| {
         if progress.loss.is_some() {
-            steps.push(progress.step);
+            steps.push(progress.done);
         }
         silent(progress)
     };

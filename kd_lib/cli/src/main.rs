@@ -50,7 +50,7 @@ fn run() -> Result<()> {
         bail!(replacement);
     }
     let arguments = Arguments::parse();
-    threads::keep_waits_short(&arguments.verb);
+    threads::reexec_with_short_spin(&arguments.verb);
     let policy = threads::policy(arguments.threads);
     let store = open_store(arguments.checkpoints).map(|store| store.with_threads(policy));
     match arguments.verb {

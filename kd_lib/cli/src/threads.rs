@@ -23,7 +23,7 @@ pub fn policy(asked: Option<u16>) -> ThreadPolicy {
 /// For `train` and `distill`: sets `GOMP_SPINCOUNT` and executes this program again in the same
 /// process, because libgomp reads the variable only at the start. It does nothing if the caller set
 /// `GOMP_SPINCOUNT` or `OMP_WAIT_POLICY`.
-pub fn keep_waits_short(verb: &Verb) {
+pub fn reexec_with_short_spin(verb: &Verb) {
     let trains = matches!(verb, Verb::Train { .. } | Verb::Distill { .. });
     let decided = [SPIN_COUNT, "OMP_WAIT_POLICY"]
         .iter()

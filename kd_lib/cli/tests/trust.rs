@@ -326,7 +326,7 @@ fn a_damaged_state_is_detected_and_the_run_continues_from_the_state_before_it() 
     let store = RunStore::new(broken.path());
     let stop_at = |step: usize| {
         move |t: &Progress| {
-            if t.loss.is_some() && t.step == step {
+            if t.loss.is_some() && t.done == step {
                 ControlFlow::Break(())
             } else {
                 silent(t)
@@ -362,7 +362,7 @@ fn a_damaged_state_is_detected_and_the_run_continues_from_the_state_before_it() 
             if progress.loss.is_none() {
                 return ControlFlow::Continue(());
             }
-            first = progress.step;
+            first = progress.done;
             ControlFlow::Break(())
         };
         store.run(&recipe, &corpus, &mut seen).unwrap_err();

@@ -1,7 +1,7 @@
 //! Calibration: how well probabilities match accuracy. Reliability diagrams, expected calibration
 //! error, and temperature scaling (Guo et al. 2017). See [`super::metrics`] for accuracy.
 
-use super::logits::{argmax, probabilities};
+use super::predictions::{argmax, probabilities};
 use ndarray::ArrayView2;
 
 /// Bins of the reliability diagram and of the calibration error.

@@ -4,7 +4,7 @@
 //! calibration.
 
 use super::calibration::{expected_calibration_error, reliability_bins};
-use super::logits::argmax;
+use super::predictions::argmax;
 use ndarray::ArrayView2;
 use serde::{Deserialize, Serialize};
 

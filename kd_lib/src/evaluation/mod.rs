@@ -3,14 +3,14 @@
 //! here.
 
 pub mod calibration;
-pub mod logits;
 pub mod metrics;
+pub mod predictions;
 pub mod significance;
 pub mod split_pass;
 
 pub use calibration::{ReliabilityBin, fit_temperature, reliability_bins};
-pub use logits::{argmax, probabilities};
 pub use metrics::{ClassScores, Scores, agreement};
+pub use predictions::{argmax, probabilities};
 pub use split_pass::SplitPass;
 
 use crate::{Error, Result};

@@ -39,7 +39,7 @@ impl SplitPass<'_> {
     /// Logits `[example, class]` and pooled states `[example, width]`, in the split's order, fp32
     /// on the CPU.
     pub fn outputs(&self) -> ModelOutput {
-        let mut outputs = self.nothing();
+        let mut outputs = self.empty_outputs();
         while outputs.batches < self.batches.len() {
             self.compute_batch(&mut outputs);
         }
@@ -86,7 +86,7 @@ impl SplitPass<'_> {
         outputs.batches += 1;
     }
 
-    fn nothing(&self) -> OutputsSoFar {
+    fn empty_outputs(&self) -> OutputsSoFar {
         OutputsSoFar {
             hidden: self.pass.hidden_layers.iter().map(|_| Vec::new()).collect(),
             ..OutputsSoFar::default()
@@ -132,7 +132,7 @@ impl SplitPass<'_> {
             let Some(batches) = batches.filter(|&n| self.texts_of(n) == rows) else {
                 continue;
             };
-            let mut outputs = self.nothing();
+            let mut outputs = self.empty_outputs();
             outputs.batches = batches;
             outputs.logits.push(logits);
             for (number, parts) in outputs.hidden.iter_mut().enumerate() {
@@ -140,7 +140,7 @@ impl SplitPass<'_> {
             }
             return Ok(outputs);
         }
-        Ok(self.nothing())
+        Ok(self.empty_outputs())
     }
 }
 

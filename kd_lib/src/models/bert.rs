@@ -307,7 +307,9 @@ impl Bert {
         };
         let classifier = init.linear("classifier", num_labels, width);
         let mut params = init.params;
-        params.mark_products(|name| name.starts_with("encoder.") && !name.contains("LayerNorm"));
+        params.mark_matmul_weights(|name| {
+            name.starts_with("encoder.") && !name.contains("LayerNorm")
+        });
         Bert {
             params,
             config: config.clone(),

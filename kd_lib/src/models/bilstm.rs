@@ -212,7 +212,7 @@ impl BiLstm {
         let forward = LstmWeights::new(&mut params, "", embedding_dim, hidden_size);
         let backward = LstmWeights::new(&mut params, "_reverse", embedding_dim, hidden_size);
         let classifier = new_linear(&mut params, "classifier", num_labels, 2 * hidden_size);
-        params.mark_products(|name| name.starts_with("lstm."));
+        params.mark_matmul_weights(|name| name.starts_with("lstm."));
         BiLstm {
             params,
             dropout,

@@ -19,7 +19,8 @@ pub struct Param {
     /// What is trained and saved: the same memory, or fp32 beside a rounded leaf (see
     /// [`Params::round`]).
     pub master: Tensor,
-    product: bool,
+    /// Whether a matrix product reads it, in the precision of the run.
+    is_matmul_weight: bool,
     /// Whether weight decay applies; biases and layer norms are spared.
     pub decay: bool,
 }
@@ -56,7 +57,7 @@ impl Params {
             name: param.name.clone(),
             tensor: param.tensor.shallow_clone(),
             master: param.master.shallow_clone(),
-            product: param.product,
+            is_matmul_weight: param.is_matmul_weight,
             decay: param.decay,
         };
         Params {
@@ -101,20 +102,20 @@ impl Params {
             name: name.into(),
             tensor,
             master,
-            product: false,
+            is_matmul_weight: false,
             decay,
         });
         handle
     }
 
-    /// Marks, by their names, the parameters that are factors of the encoder's products.
-    pub fn mark_products(&mut self, is_product: impl Fn(&str) -> bool) {
+    /// Marks, by their names, the parameters that the encoder's matrix products read.
+    pub fn mark_matmul_weights(&mut self, is_matmul_weight: impl Fn(&str) -> bool) {
         self.entries
             .iter_mut()
-            .for_each(|p| p.product = is_product(&p.name));
+            .for_each(|p| p.is_matmul_weight = is_matmul_weight(&p.name));
     }
 
-    /// Rounds the leaves of products to a precision, once for all passes until the weights change.
+    /// Rounds the leaves of matrix products to a precision, once for all passes until the weights change.
     /// Their gradients then come in that precision. Without this each pass rounds for itself, with
     /// the same result.
     pub fn round(&self, precision: Precision) {
@@ -122,7 +123,7 @@ impl Params {
         for param in self
             .entries
             .iter()
-            .filter(|p| p.product && precision != Precision::Fp32)
+            .filter(|p| p.is_matmul_weight && precision != Precision::Fp32)
         {
             param
                 .tensor

@@ -142,7 +142,7 @@ impl TextCnn {
         }
         let features = num_filters * filters.len() as i64;
         let classifier = new_linear(&mut params, "classifier", num_labels, features);
-        params.mark_products(|name| name.starts_with("convolution"));
+        params.mark_matmul_weights(|name| name.starts_with("convolution"));
         TextCnn {
             params,
             dropout,

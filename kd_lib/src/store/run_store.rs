@@ -136,7 +136,7 @@ impl RunStore {
                 self.train(&plan, &folder, &teachers, callback)?;
             }
         }
-        self.taught_by(&plan, &folder)?;
+        self.check_teacher_weights(&plan, &folder)?;
         for state in files::content_addressed(&folder, state::PREFIX) {
             // A state that cannot be removed is removed the next time.
             let _ = std::fs::remove_file(state);
@@ -149,7 +149,7 @@ impl RunStore {
     pub fn recall(&self, recipe: &Recipe, corpus: &Corpus) -> Result<Option<Run>> {
         let plan = self.plan(recipe, corpus)?;
         let folder = self.run_folder(&plan.id);
-        self.taught_by(&plan, &folder)?;
+        self.check_teacher_weights(&plan, &folder)?;
         if files::has_checksums(&folder) {
             return Ok(Some(Run::open(folder)?.with_model(&recipe.model)));
         }
@@ -203,7 +203,7 @@ impl RunStore {
     ///
     /// # Errors
     /// If a finished or half-trained run recorded other hashes than its teachers have now.
-    fn taught_by(&self, plan: &Plan, folder: &Path) -> Result<TaughtBy> {
+    fn check_teacher_weights(&self, plan: &Plan, folder: &Path) -> Result<TaughtBy> {
         let mut here = TaughtBy::new();
         for id in &plan.teachers {
             if let Some(weights) = files::weights_hash(&self.run_folder(id)) {
@@ -240,7 +240,7 @@ impl RunStore {
         teachers: &[Run],
         callback: ProgressCallback,
     ) -> Result<()> {
-        let taught_by = self.taught_by(plan, folder)?;
+        let taught_by = self.check_teacher_weights(plan, folder)?;
         files::remove_temporary_files(folder)?;
         if !taught_by.is_empty() {
             files::write_json(&folder.join(run::TAUGHT_BY), &taught_by)?;

@@ -40,7 +40,7 @@ impl StepTimer {
     ) -> Result<StepTimer> {
         let objective_params = build_objective_params(&plan, model.as_ref(), &data)?;
         let trainer = build_trainer(&plan, model.as_ref(), &data, &objective_params)?;
-        trainer.round_weights();
+        trainer.refresh_rounded_weights();
         let optimizer = AdamW::new(plan.recipe.optimizer, &trainer.trained_params());
         let scaler = GradScaler::new(plan.precision);
         Ok(StepTimer {

@@ -1,8 +1,8 @@
 //! The cache of what teachers computed. Logits are computed once for each (teacher's weights, text).
 //! If an objective names layers, pooled hidden states are computed once for each set of layers, and
-//! that pass caches missing logits too. Both are stored beside the teacher in parts of at most 4,096
-//! texts: logits in one file a part, states (f16) in one file for each part and layer. Outputs are
-//! found by the text's hash. A killed pass continues with its next part, and every temperature,
+//! that pass caches missing logits too. Both are stored beside the teacher in files of at most 4,096
+//! texts; states (f16) have a file for each layer. Outputs are found by the text's hash. A killed
+//! pass continues with its next file, and every temperature,
 //! objective and seed uses the same logits. Nothing is trained here.
 
 use super::predictor::Predictor;
@@ -24,9 +24,9 @@ use std::path::Path;
 use std::sync::Arc;
 use tch::{Kind, Tensor};
 
-/// Texts of a part: what a pass loses at most if it is killed. A pass that is asked to stop loses
+/// Texts of a file: what a pass loses at most if it is killed. A pass that is asked to stop loses
 /// nothing.
-const PART_SIZE: usize = 4096;
+const TEXTS_PER_FILE: usize = 4096;
 /// The cache's folder beside the teacher.
 const FOLDER: &str = "predictions";
 
@@ -56,7 +56,7 @@ fn out_of_fold_logits(
     threads: ThreadPolicy,
     progress: ProgressCallback,
 ) -> Result<Tensor> {
-    let (mut rows, mut parts) = (Vec::new(), Vec::new());
+    let (mut rows, mut of_folds) = (Vec::new(), Vec::new());
     for (fold, teacher) in teachers.iter().enumerate() {
         let mut held_out = Vec::new();
         for (row, text) in texts.iter().enumerate() {
@@ -66,10 +66,10 @@ fn out_of_fold_logits(
             }
         }
         if !held_out.is_empty() {
-            parts.push(cached_logits(teacher, &held_out, threads, progress)?);
+            of_folds.push(cached_logits(teacher, &held_out, threads, progress)?);
         }
     }
-    let logits = Tensor::cat(&parts, 0);
+    let logits = Tensor::cat(&of_folds, 0);
     Ok(logits
         .zeros_like()
         .index_copy(0, &Tensor::from_slice(&rows), &logits))
@@ -125,11 +125,11 @@ fn cached_logits(
             threads,
         };
         work.compute(progress, &mut |keys, output| {
-            cache.write_part(&folder, &prefix, keys, &output.logits)
+            cache.write_file(&folder, &prefix, keys, &output.logits)
         })?;
     }
     let rows: Vec<i64> = texts.iter().map(|text| cache.rows[&text.key()]).collect();
-    Ok(Tensor::cat(&cache.parts, 0).index_select(0, &Tensor::from_slice(&rows)))
+    Ok(Tensor::cat(&cache.files, 0).index_select(0, &Tensor::from_slice(&rows)))
 }
 
 /// A teacher's pooled states of these layers for these texts; logits that are computed on the way
@@ -176,7 +176,7 @@ pub fn pooled_states(
         let mut logits = Cache::read(&folder, &prefix)?;
         let mut number = caches
             .iter()
-            .map(|cache| cache.parts.len())
+            .map(|cache| cache.files.len())
             .max()
             .unwrap_or(0);
         let work = Work {
@@ -192,10 +192,10 @@ pub fn pooled_states(
                 let rows = Tensor::from_slice(&missing);
                 let keys = keys.index_select(0, &rows);
                 let of_missing = output.logits.index_select(0, &rows);
-                logits.write_part(&folder, &prefix, &keys, &of_missing)?;
+                logits.write_file(&folder, &prefix, &keys, &of_missing)?;
             }
             for (layer, states) in layers.iter().zip(&output.hidden) {
-                StateCache::write_part(&folder, *layer, &weights, number, keys, states)?;
+                StateCache::write_file(&folder, *layer, &weights, number, keys, states)?;
             }
             number += 1;
             Ok(())
@@ -203,9 +203,9 @@ pub fn pooled_states(
         caches = read()?;
     }
     let states = |cache: StateCache| PooledStates {
-        width: cache.parts.first().map_or(0, |part| part.width),
+        width: cache.files.first().map_or(0, |file| file.width),
         places: texts.iter().map(|text| cache.places[&text.key()]).collect(),
-        parts: cache.parts,
+        files: cache.files,
     };
     Ok(caches.into_iter().map(states).collect())
 }
@@ -240,9 +240,9 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Computes it part by part; `store` writes each part. A part that is stopped is continued by
-    /// the next request for the same texts. The number of threads may change between two parts, and
-    /// within a part that was stopped; the teacher's log names each number.
+    /// Computes it file by file; `store` writes each. A file that is stopped is continued by the
+    /// next request for the same texts. The number of threads may change between two files, and
+    /// within a file that was stopped; the teacher's log names each number.
     fn compute(
         &self,
         progress: ProgressCallback,
@@ -255,7 +255,7 @@ impl Work<'_> {
         let mut threads = ThreadControl::start(self.threads, None);
         let mut computed = 0;
         let mut changed = true;
-        for part in self.missing.chunks(PART_SIZE) {
+        for of_file in self.missing.chunks(TEXTS_PER_FILE) {
             if changed {
                 let threads = threads.threads();
                 log(
@@ -263,15 +263,15 @@ impl Work<'_> {
                     &format!("from text {computed} on, threads: {threads}"),
                 )?;
             }
-            let texts: Vec<TextInput> = part.iter().map(|(_, text)| *text).collect();
-            let keys: Vec<i64> = part.iter().flat_map(|(key, _)| *key).collect();
+            let texts: Vec<TextInput> = of_file.iter().map(|(_, text)| *text).collect();
+            let keys: Vec<i64> = of_file.iter().flat_map(|(key, _)| *key).collect();
             let mut after_batch = |done| clock.at(computed + done).report(progress);
-            let name = part_name(self.weights, self.layers, &keys);
+            let name = pass_name(self.weights, self.layers, &keys);
             let output = predictor.compute(&texts, self.layers, |pass| {
                 pass.resumable_outputs(&folder, &name, &mut after_batch)
             })?;
             store(&Tensor::from_slice(&keys).view([-1, 2]), &output)?;
-            computed += part.len();
+            computed += of_file.len();
             changed = threads.reconsider();
             threads.apply();
         }
@@ -279,8 +279,8 @@ impl Work<'_> {
     }
 }
 
-/// A name for a part's interrupted pass: what it computes, of which texts.
-fn part_name(weights: &str, layers: &[usize], keys: &[i64]) -> String {
+/// A name for a file's interrupted pass: what it computes, of which texts.
+fn pass_name(weights: &str, layers: &[usize], keys: &[i64]) -> String {
     let mut hasher = blake3::Hasher::new();
     hasher.update(format!("{weights} {layers:?} {keys:?}").as_bytes());
     hasher.finalize().to_hex()[..16].to_owned()
@@ -305,22 +305,22 @@ fn log(teacher: &Run, line: &str) -> Result<()> {
     writeln!(log, "{}: {line}", teacher.report.id).map_err(Error::io(&path))
 }
 
-/// Cached logits: parts of rows, and each text's row over all parts.
+/// Cached logits: the tensor of each file, and each text's row over all files.
 #[derive(Default)]
 struct Cache {
     rows: HashMap<TextKey, i64>,
-    parts: Vec<Tensor>,
+    files: Vec<Tensor>,
 }
 
 impl Cache {
-    /// Reads the parts of a folder. The texts of a damaged part are computed again.
+    /// Reads the files of a folder. The texts of a damaged file are computed again.
     fn read(folder: &Path, prefix: &str) -> Result<Cache> {
         let mut cache = Cache::default();
         for path in files::content_addressed(folder, prefix) {
             if files::matches_its_name(&path) {
                 let mut file = TensorFile::read(&path)?;
                 let keys = file.take(&path, "keys")?;
-                cache.add_part(&keys, file.take(&path, "logits")?)?;
+                cache.add_file(&keys, file.take(&path, "logits")?)?;
             }
         }
         Ok(cache)
@@ -334,39 +334,39 @@ impl Cache {
         Ok(missing.map(|(position, _)| position).collect())
     }
 
-    fn write_part(
+    fn write_file(
         &mut self,
         folder: &Path,
         prefix: &str,
         keys: &Tensor,
         logits: &Tensor,
     ) -> Result<()> {
-        let path = folder.join(format!("{prefix}{:06}.safetensors", self.parts.len()));
+        let path = folder.join(format!("{prefix}{:06}.safetensors", self.files.len()));
         let tensors = [("keys".to_owned(), keys), ("logits".to_owned(), logits)];
         files::write_content_addressed(&path, tensors, HashMap::new())?;
-        self.add_part(keys, logits.shallow_clone())
+        self.add_file(keys, logits.shallow_clone())
     }
 
     fn has_all(&self, wanted: &HashMap<TextKey, TextInput>) -> bool {
         wanted.keys().all(|key| self.rows.contains_key(key))
     }
 
-    fn add_part(&mut self, keys: &Tensor, logits: Tensor) -> Result<()> {
-        let first_row: i64 = self.parts.iter().map(|part| part.size()[0]).sum();
+    fn add_file(&mut self, keys: &Tensor, logits: Tensor) -> Result<()> {
+        let first_row: i64 = self.files.iter().map(|file| file.size()[0]).sum();
         let keys = Vec::<i64>::try_from(keys.view(-1))?;
         for (row, key) in (first_row..).zip(keys.chunks_exact(2)) {
             self.rows.insert([key[0], key[1]], row);
         }
-        self.parts.push(logits);
+        self.files.push(logits);
         Ok(())
     }
 }
 
-/// Cached pooled states of one layer: parts on disk, and each text's place.
+/// Cached pooled states of one layer: files on disk, and each text's place.
 #[derive(Default)]
 struct StateCache {
     places: HashMap<TextKey, StatePlace>,
-    parts: Vec<Arc<MappedMatrix>>,
+    files: Vec<Arc<MappedMatrix>>,
 }
 
 impl StateCache {
@@ -374,7 +374,7 @@ impl StateCache {
         format!("layer{layer}-{weights}-")
     }
 
-    /// Maps the parts of a layer. The texts of a damaged part are computed again.
+    /// Maps the files of a layer. The texts of a damaged file are computed again.
     fn read(folder: &Path, layer: usize, weights: &str) -> Result<StateCache> {
         let mut cache = StateCache::default();
         for path in files::content_addressed(folder, &StateCache::prefix(layer, weights)) {
@@ -383,20 +383,20 @@ impl StateCache {
             }
             let keys = TensorFile::read_one(&path, "keys")?;
             let keys = Vec::<i64>::try_from(keys.view(-1))?;
-            let part = cache.parts.len();
+            let number = cache.files.len();
             for (row, key) in keys.chunks_exact(2).enumerate() {
                 cache
                     .places
-                    .insert([key[0], key[1]], StatePlace { part, row });
+                    .insert([key[0], key[1]], StatePlace { file: number, row });
             }
             cache
-                .parts
+                .files
                 .push(Arc::new(MappedMatrix::open(&path, "states")?));
         }
         Ok(cache)
     }
 
-    fn write_part(
+    fn write_file(
         folder: &Path,
         layer: usize,
         weights: &str,

@@ -9,8 +9,8 @@ use tch::{Device, Kind, Tensor};
 /// Where a text's state lies.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct StatePlace {
-    /// The matrix.
-    pub part: usize,
+    /// The matrix, by its file.
+    pub file: usize,
     /// The row of the matrix.
     pub row: usize,
 }
@@ -21,7 +21,7 @@ pub struct PooledStates {
     /// Values of a state.
     pub width: usize,
     /// The matrices; none if all states are zero.
-    pub parts: Vec<Arc<MappedMatrix>>,
+    pub files: Vec<Arc<MappedMatrix>>,
     /// The place of each text's state.
     pub places: Vec<StatePlace>,
 }
@@ -31,7 +31,7 @@ impl PooledStates {
     pub fn zeros(width: usize) -> PooledStates {
         PooledStates {
             width,
-            parts: Vec::new(),
+            files: Vec::new(),
             places: Vec::new(),
         }
     }
@@ -39,13 +39,13 @@ impl PooledStates {
     /// The states `[texts, width]` of these texts in fp32.
     pub fn rows(&self, texts: &[usize], device: Device) -> Tensor {
         let size = [texts.len() as i64, self.width as i64];
-        if self.parts.is_empty() {
+        if self.files.is_empty() {
             return Tensor::zeros(size, (Kind::Float, device));
         }
         let mut bytes = Vec::with_capacity(texts.len() * self.width * 2);
         for &text in texts {
-            let StatePlace { part, row } = self.places[text];
-            bytes.extend_from_slice(self.parts[part].row(row));
+            let StatePlace { file, row } = self.places[text];
+            bytes.extend_from_slice(self.files[file].row(row));
         }
         Tensor::from_data_size(&bytes, &size, Kind::Half)
             .to_device(device)

@@ -26,13 +26,13 @@ pub enum Stage {
     /// Reads and tokenizes texts, and builds the model. Nothing is lost if the process ends before
     /// the next report.
     Preparing,
-    /// A teacher computes logits; steps are texts.
+    /// A teacher computes logits; counts texts.
     TeacherLogits,
-    /// Trains; steps are updates.
+    /// Trains; counts updates.
     Training,
-    /// Evaluates the weights on dev; steps are texts.
+    /// Evaluates the weights on dev; counts texts.
     Evaluating,
-    /// Scores the best weights on dev and test; steps are texts.
+    /// Scores the best weights on dev and test; counts texts.
     Scoring,
 }
 
@@ -43,10 +43,10 @@ pub struct Progress<'a> {
     pub run: &'a str,
     /// What it is doing.
     pub stage: Stage,
-    /// Steps made in this stage: updates or texts.
-    pub step: usize,
-    /// Steps of this stage in all.
-    pub total_steps: usize,
+    /// Updates or texts, as the stage says, that are done.
+    pub done: usize,
+    /// Updates or texts of this stage in all.
+    pub total: usize,
     /// Loss of the update that has just been made.
     pub loss: Option<f64>,
     /// Examples per second since the stage began or resumed.
@@ -66,8 +66,8 @@ impl<'a> Progress<'a> {
         Progress {
             run,
             stage,
-            step: 0,
-            total_steps: 0,
+            done: 0,
+            total: 0,
             loss: None,
             examples_per_second: 0.0,
             time_left: Duration::ZERO,
@@ -83,16 +83,14 @@ impl<'a> Progress<'a> {
         if callback(self).is_continue() {
             return Ok(());
         }
-        let Progress {
-            step, total_steps, ..
-        } = self;
+        let Progress { done, total, .. } = self;
         let place = match self.stage {
             Stage::Waiting => "in the wait for another process".to_owned(),
             Stage::Preparing => "before its first step".to_owned(),
-            Stage::TeacherLogits => format!("at {step} of {total_steps} texts' logits"),
-            Stage::Training => format!("at {step} of {total_steps} updates"),
-            Stage::Evaluating => format!("in an evaluation, at {step} of {total_steps} texts"),
-            Stage::Scoring => format!("in the final scoring, at {step} of {total_steps} texts"),
+            Stage::TeacherLogits => format!("at {done} of {total} texts' logits"),
+            Stage::Training => format!("at {done} of {total} updates"),
+            Stage::Evaluating => format!("in an evaluation, at {done} of {total} texts"),
+            Stage::Scoring => format!("in the final scoring, at {done} of {total} texts"),
         };
         Err(Error::Stopped {
             run: self.run.to_owned(),
@@ -101,7 +99,7 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// Measures the speed of a stage whose steps are texts.
+/// Measures the speed of a stage that counts texts.
 #[derive(Debug)]
 pub struct TextClock<'a> {
     run: &'a str,
@@ -128,8 +126,8 @@ impl<'a> TextClock<'a> {
         let speed = (done - before) as f64 / started.elapsed().as_secs_f64();
         let left = (self.total - done) as f64 / speed;
         Progress {
-            step: done,
-            total_steps: self.total,
+            done,
+            total: self.total,
             examples_per_second: speed,
             time_left: Duration::try_from_secs_f64(left).unwrap_or_default(),
             ..Progress::begin(self.run, self.stage)
@@ -177,19 +175,19 @@ pub fn print_lines(
 fn line(progress: &Progress) -> String {
     let Progress {
         run,
-        step,
-        total_steps,
+        done,
+        total,
         examples_per_second,
         ..
     } = progress;
     let work = match (progress.stage, progress.loss) {
         (Stage::Waiting, _) => return format!("{run}: waits for another process to finish it"),
         (Stage::Preparing, _) => return format!("{run}: prepares texts and model"),
-        (Stage::TeacherLogits, _) => format!("logits of {step} of {total_steps} texts computed"),
-        (Stage::Evaluating, _) => format!("dev: {step} of {total_steps} texts evaluated"),
-        (Stage::Scoring, _) => format!("dev and test: {step} of {total_steps} texts scored"),
-        (Stage::Training, None) => format!("step {step}/{total_steps}"),
-        (Stage::Training, Some(loss)) => format!("step {step}/{total_steps} · loss {loss:.4}"),
+        (Stage::TeacherLogits, _) => format!("logits of {done} of {total} texts computed"),
+        (Stage::Evaluating, _) => format!("dev: {done} of {total} texts evaluated"),
+        (Stage::Scoring, _) => format!("dev and test: {done} of {total} texts scored"),
+        (Stage::Training, None) => format!("step {done}/{total}"),
+        (Stage::Training, Some(loss)) => format!("step {done}/{total} · loss {loss:.4}"),
     };
     let speed = match *examples_per_second > 0.0 {
         true => format!(

@@ -99,7 +99,7 @@ impl Trainer<'_> {
         let params = self.trained_params();
         let mut optimizer = AdamW::new(self.optimizer, &params);
         let mut state = TrainState::resume(folder, self.precision, &params, &mut optimizer)?;
-        self.round_weights();
+        self.refresh_rounded_weights();
         let saved_threads = Some(state.threads).filter(|&threads| threads > 0);
         let mut threads = ThreadControl::start(self.threads, saved_threads);
         state.record_threads(threads.threads());
@@ -113,7 +113,7 @@ impl Trainer<'_> {
                 let before = clock.progress(self, &state, None, None);
                 let mut poll = || before.report(progress);
                 let scaler = &mut state.scaler;
-                let updated = self.update(&mut optimizer, scaler, group, before.step, &mut poll);
+                let updated = self.update(&mut optimizer, scaler, group, before.done, &mut poll);
                 let save = || state.save(&params, &optimizer, folder);
                 let metrics = save_if_stopped(updated, save)?;
                 let rows: usize = group.iter().map(Vec::len).sum();
@@ -149,7 +149,7 @@ impl Trainer<'_> {
             save_if_stopped(report.report(progress), save)?;
         }
         state.restore_best(&params);
-        self.round_weights();
+        self.refresh_rounded_weights();
         Ok(TrainingOutcome {
             best_step: state.best.map_or(0, |best| best.step),
             curve: state.curve,
@@ -173,12 +173,12 @@ impl Trainer<'_> {
         step: usize,
         between_passes: &mut dyn FnMut() -> Result<()>,
     ) -> Result<StepMetrics> {
-        let moved = self.objective_at(step);
+        let annealed = self.objective_at(step);
         let of_objective = self.objective_params.iter();
         let objective_parameters: Vec<Tensor> =
             of_objective.map(|p| p.tensor.shallow_clone()).collect();
         let config = StepConfig {
-            objective: moved.as_deref().unwrap_or(self.objective),
+            objective: annealed.as_deref().unwrap_or(self.objective),
             objective_parameters: &objective_parameters,
             precision: self.precision,
             adversarial: self.adversarial,
@@ -201,7 +201,7 @@ impl Trainer<'_> {
             let limit = self.optimizer.max_grad_norm;
             let factor = limit.map(|limit| optimizer::clip_factor(&norm, limit));
             optimizer.step(&gradients, self.learning_rate(step), factor.as_ref());
-            self.round_weights();
+            self.refresh_rounded_weights();
         }
         Ok(metrics)
     }
@@ -232,7 +232,7 @@ impl Trainer<'_> {
         })
     }
 
-    /// The objective of an update if the temperature moves: linearly, to the final one.
+    /// The objective of an update if its temperature is annealed: linearly, to the final one.
     fn objective_at(&self, step: usize) -> Option<Box<dyn Objective>> {
         let (first, last) = (self.objective.temperature()?, self.final_temperature?);
         let done = step as f64 / self.schedule.total_steps.max(1) as f64;
@@ -280,7 +280,7 @@ impl Trainer<'_> {
     /// Rounds the weights for the passes to come. Not under adversarial training, which reads
     /// inputs in two parts ([`crate::precision::Parts::Two`]): each weight then has two gradients,
     /// which must add up in fp32.
-    pub(crate) fn round_weights(&self) {
+    pub(crate) fn refresh_rounded_weights(&self) {
         if self.adversarial.is_none() {
             self.model.params().round(self.precision);
         }
@@ -345,8 +345,8 @@ impl Clock {
         let examples_left = steps_left * state.examples as f64 / state.step as f64;
         let seconds_left = examples_left / examples_per_second;
         Progress {
-            step: state.step,
-            total_steps: trainer.schedule.total_steps,
+            done: state.step,
+            total: trainer.schedule.total_steps,
             loss,
             examples_per_second,
             time_left: Duration::try_from_secs_f64(seconds_left).unwrap_or_default(),

@@ -90,8 +90,8 @@ started by <code>make lab</code>).</em></div>
                 drawn: None,
             };
         }
-        let at = progress.step as f64;
-        if progress.step.is_multiple_of(self.stride) {
+        let at = progress.done as f64;
+        if progress.done.is_multiple_of(self.stride) {
             self.loss.extend(progress.loss.map(|loss| (at, loss)));
         }
         if self.loss.len() > POINTS {
@@ -101,7 +101,7 @@ started by <code>make lab</code>).</em></div>
         }
         self.dev.extend(progress.dev.map(|dev| (at, dev)));
         let due = progress.dev.is_some()
-            || progress.step == progress.total_steps
+            || progress.done == progress.total
             || self.drawn.is_none_or(|d| d.elapsed() > EVERY);
         if !due {
             return Ok(());
@@ -110,8 +110,8 @@ started by <code>make lab</code>).</em></div>
         let line = format!(
             "{}: {} of {} · {:.0} examples/s · {:.0} s left",
             progress.run,
-            progress.step,
-            progress.total_steps,
+            progress.done,
+            progress.total,
             progress.examples_per_second,
             progress.time_left.as_secs_f64().ceil()
         );
@@ -123,11 +123,11 @@ started by <code>make lab</code>).</em></div>
 mod tests {
     use super::*;
 
-    fn progress(run: &str, step: usize, dev: Option<DevScores>) -> Progress<'_> {
+    fn progress(run: &str, done: usize, dev: Option<DevScores>) -> Progress<'_> {
         Progress {
-            step,
-            total_steps: 5000,
-            loss: Some(1.0 / step as f64),
+            done,
+            total: 5000,
+            loss: Some(1.0 / done as f64),
             examples_per_second: 80.0,
             time_left: Duration::from_secs(9),
             dev,
