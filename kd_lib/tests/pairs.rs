@@ -195,7 +195,6 @@ fn an_augmented_pair_keeps_one_text_and_recurs_nowhere() {
     let corpus = Corpus::open(folder.path()).unwrap();
     let config = TransferConfig {
         unlabelled_file: Some(unlabelled.clone()),
-        unlabelled_train: false,
         augmentations_per_text: 3,
         augmentations: vec![
             Augmentation::Mask,
@@ -204,7 +203,7 @@ fn an_augmented_pair_keeps_one_text_and_recurs_nowhere() {
             Augmentation::Rotation,
             Augmentation::SpanReplacement,
         ],
-        augmentations_keep_label: false,
+        ..TransferConfig::default()
     };
     let set = config.build(&corpus, &[]).unwrap();
     assert_eq!(set[1].input().text_pair, Some("股市反弹"));

@@ -31,7 +31,7 @@ fn small() -> TextCnn {
         filter_widths: vec![2, 3],
         dropout: 0.5,
         vocab_size: 20,
-        embedding_init_std: None,
+        ..TextCnnSettings::default()
     };
     TextCnn::new(&settings, 20, 3, Device::Cpu)
 }

@@ -7,7 +7,8 @@ use common::{
     TINY_STUDENT, bilstm_settings, distance, lock_generator, recipe, sample, tiny_checkpoint,
 };
 use kd_lib::data::{
-    Augmentation, Corpus, Example, Split, TextInput, TokenizedSplit, TransferConfig, TransferText,
+    Augmentation, AugmentationUnit, Corpus, Example, Split, TextInput, TokenizedSplit,
+    TransferConfig, TransferText,
 };
 use kd_lib::models::BiLstm;
 use kd_lib::precision::Precision;
@@ -27,13 +28,45 @@ use tch::{Device, Kind, Tensor};
 /// The transfer set of a corpus: `per_text` augmented texts of each, of these kinds.
 fn augmented(corpus: &Corpus, per_text: usize, kinds: &[Augmentation]) -> Vec<TransferText> {
     let config = TransferConfig {
-        unlabelled_file: None,
-        unlabelled_train: false,
         augmentations_per_text: per_text,
         augmentations: kinds.to_vec(),
-        augmentations_keep_label: false,
+        ..TransferConfig::default()
     };
     config.build(corpus, &[]).unwrap()
+}
+
+#[test]
+fn words_are_augmented_as_whole_words() {
+    let texts = [
+        "how many people live in the largest city of Europe",
+        "who wrote the first long novel of the nineteenth century",
+    ];
+    let mut corpus = Corpus::open(sample()).unwrap();
+    corpus.train.truncate(texts.len());
+    for (example, text) in corpus.train.iter_mut().zip(texts) {
+        example.text = text.to_owned();
+    }
+    let words: HashSet<&str> = texts.iter().flat_map(|text| text.split(' ')).collect();
+    for kind in [
+        Augmentation::Mask,
+        Augmentation::SpanCrop,
+        Augmentation::Crossover,
+        Augmentation::Rotation,
+        Augmentation::SpanReplacement,
+    ] {
+        let config = TransferConfig {
+            augmentations_per_text: 10,
+            augmentations: vec![kind],
+            augmentation_unit: AugmentationUnit::Word,
+            ..TransferConfig::default()
+        };
+        let set = config.build(&corpus, &[]).unwrap();
+        assert!(set.len() > 5, "{kind:?}: {} texts", set.len());
+        for augmented in set {
+            let whole = |word: &str| words.contains(word) || word == "□";
+            assert!(augmented.text.split(' ').all(whole), "{}", augmented.text);
+        }
+    }
 }
 
 #[test]

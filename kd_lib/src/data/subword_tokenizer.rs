@@ -1,8 +1,10 @@
-//! The teacher's tokenizer: a Hugging Face tokenizer, the text prefix that its model was trained
-//! with, and the map from the tokenizer's ids to the embedding rows that were kept (see
-//! [`SubwordTokenizer::keep_only`]). See [`super::char_tokenizer`] for characters.
+//! A Hugging Face tokenizer, the text prefix that its model was trained with, and the map from the
+//! tokenizer's ids to embedding rows. A teacher keeps the tokenizer of its checkpoint and may drop
+//! embedding rows ([`SubwordTokenizer::keep_only`]). A student's tokenizer has a smaller vocabulary
+//! ([`SubwordTokenizer::prune`]). See [`super::char_tokenizer`] for characters.
 
 use super::batch::TokenizedSplit;
+use super::prune_vocabulary;
 use super::text_input::TextInput;
 use super::truncation::{SpecialTokens, Truncation};
 use crate::{Error, Result, error::BUG, files};
@@ -39,6 +41,16 @@ struct Settings {
     unk_id: u32,
     /// Tokenizer ids of the kept rows, ascending; absent if all are kept.
     kept_ids: Option<Vec<u32>>,
+    /// A pruned tokenizer's ids are the rows of its model's embedding.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pruned: bool,
+    /// Whether special tokens stand around a text.
+    #[serde(default = "yes", skip_serializing_if = "bool::clone")]
+    special_tokens: bool,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What the tokenizer makes of one input.
@@ -80,6 +92,8 @@ impl SubwordTokenizer {
             pad_id,
             unk_id,
             kept_ids: None,
+            pruned: false,
+            special_tokens: true,
         };
         SubwordTokenizer::assemble(folder, tokenizer, settings)
     }
@@ -142,9 +156,11 @@ impl SubwordTokenizer {
         };
         let pairs = texts.iter().any(|&text| text.into().text_pair.is_some());
         for encoding in self.tokenizer_encodings(texts)? {
-            split
-                .ids
-                .push(encoding.ids.iter().map(|&id| self.row(id)).collect());
+            let mut rows: Vec<i64> = encoding.ids.iter().map(|&id| self.row(id)).collect();
+            if rows.is_empty() {
+                rows.push(self.row(self.settings.unk_id));
+            }
+            split.ids.push(rows);
             if pairs {
                 let types = encoding.token_types.iter().map(|&kind| kind.into());
                 split.token_types.push(types.collect());
@@ -168,15 +184,19 @@ impl SubwordTokenizer {
                 None => first.into(),
             });
         }
-        let encode = || self.tokenizer.encode_batch(inputs, true);
+        let around = self.settings.special_tokens;
+        let encode = || self.tokenizer.encode_batch(inputs, around);
         let encodings = without_panic(Path::new("tokenizer.json"), encode)?;
         let Settings {
             truncation,
             max_length,
             ..
         } = self.settings;
-        let truncated =
-            |values: &[u32]| truncation.apply(values.to_vec(), max_length, SpecialTokens::BERT);
+        let special = match around {
+            true => SpecialTokens::BERT,
+            false => SpecialTokens::NONE,
+        };
+        let truncated = |values: &[u32]| truncation.apply(values.to_vec(), max_length, special);
         let encoding = |e: &tokenizers::Encoding| SubwordEncoding {
             ids: truncated(e.get_ids()),
             token_types: truncated(e.get_type_ids()),
@@ -217,6 +237,74 @@ impl SubwordTokenizer {
             self.tokenizer.clone(),
             settings,
         )
+    }
+
+    /// A student's tokenizer: at most `size` pieces, those that `texts` use most among them. Texts
+    /// whose pieces are all kept are split as before, other pieces into smaller ones. Special tokens
+    /// separate the two texts of a pair; a single text has none.
+    pub fn prune<'a, T: Into<TextInput<'a>> + Copy>(
+        &self,
+        texts: &[T],
+        size: usize,
+    ) -> Result<SubwordTokenizer> {
+        let whole = SubwordTokenizer::assemble(
+            Path::new("tokenizer.json"),
+            self.tokenizer.clone(),
+            Settings {
+                max_length: usize::MAX,
+                truncation: Truncation::Head,
+                ..self.settings.clone()
+            },
+        )?;
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        for encoding in whole.tokenizer_encodings(texts)? {
+            for id in encoding.ids {
+                *counts.entry(self.piece(id)).or_default() += 1;
+            }
+        }
+        let path = Path::new("tokenizer.json");
+        let file = self.tokenizer.to_string(false);
+        let file = file.map_err(Error::in_file(path, BUG))?;
+        let file = serde_json::from_str(&file).map_err(Error::in_file(path, BUG))?;
+        let fix = "choose a checkpoint whose tokenizer is Unigram, WordPiece or BPE";
+        let pruned = prune_vocabulary::prune(file, &counts, size)
+            .map_err(|problem| Error::file(path, problem, fix))?;
+        let tokenizer = without_panic(path, || Tokenizer::from_bytes(pruned.to_string()))?;
+        let new_id = |old| tokenizer.token_to_id(&self.piece(old));
+        let missing = || Error::file(path, "no padding or unknown token is left", BUG);
+        let settings = Settings {
+            pad_id: new_id(self.settings.pad_id).ok_or_else(missing)?,
+            unk_id: new_id(self.settings.unk_id).ok_or_else(missing)?,
+            pruned: true,
+            special_tokens: texts.iter().any(|&text| text.into().text_pair.is_some()),
+            ..self.settings.clone()
+        };
+        SubwordTokenizer::assemble(path, tokenizer, settings)
+    }
+
+    /// Number of rows of the embedding that this tokenizer needs. None if all rows of its
+    /// checkpoint's are kept.
+    pub fn vocab_size(&self) -> Option<i64> {
+        if self.settings.pruned {
+            return Some(self.tokenizer.get_vocab_size(true) as i64);
+        }
+        self.kept_ids().map(|kept| kept.len() as i64)
+    }
+
+    /// The pieces of a pruned tokenizer, by id.
+    pub fn pieces(&self) -> Vec<String> {
+        let size = self.tokenizer.get_vocab_size(true) as u32;
+        (0..size).map(|id| self.piece(id)).collect()
+    }
+
+    /// The tokenizer's id of a piece.
+    pub fn id_of_piece(&self, piece: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(piece)
+    }
+
+    /// The piece with this id of the tokenizer.
+    pub fn piece(&self, id: u32) -> String {
+        self.tokenizer.id_to_token(id).unwrap_or_default()
     }
 
     /// Tokenizer ids of the kept rows, if rows were dropped.

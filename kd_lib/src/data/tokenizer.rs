@@ -1,5 +1,4 @@
-//! The one place where a text becomes token ids: characters for the student, subwords for the
-//! teacher. A tokenizer is saved with its model, so that a text is read in use as it was read in
+//! The one place where a text becomes token ids: characters or subwords. A tokenizer is saved with its model, so that a text is read in use as it was read in
 //! training.
 
 use super::batch::TokenizedSplit;
@@ -46,7 +45,7 @@ impl Tokenizer {
     pub fn vocab_size(&self) -> Option<i64> {
         match self {
             Tokenizer::Char(tokenizer) => Some(tokenizer.vocabulary.entries().len() as i64),
-            Tokenizer::Subword(tokenizer) => tokenizer.kept_ids().map(|kept| kept.len() as i64),
+            Tokenizer::Subword(tokenizer) => tokenizer.vocab_size(),
         }
     }
 

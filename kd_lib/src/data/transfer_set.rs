@@ -1,6 +1,7 @@
 //! The transfer set: texts beside the labelled ones, for a teacher to label (Hinton et al. 2015,
 //! section 2; Tang et al. 2019, section 3.3). It holds unlabelled lines of a file, training texts
-//! whose labels are not used, and augmented texts, which are made of others character by character.
+//! whose labels are not used, and augmented texts, which are made of others character by character or
+//! word by word.
 //! Of a pair one of the two texts is augmented: first texts with first texts, second texts with
 //! second texts. What the augmented texts are depends on their sources and not on a run's seed, so
 //! that a teacher computes each text's logits once for all seeds.
@@ -15,13 +16,14 @@ use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
+use std::hash::Hash;
 use std::path::PathBuf;
 
-/// Stands for a masked character. It is rare in texts, so tokenizers read it as unknown.
+/// Stands for a masked character or word. It is rare in texts, so tokenizers read it as unknown.
 const MASK: char = '\u{25A1}';
 /// An augmented text whose bigram Jaccard similarity to its source exceeds this teaches little.
 const MAX_SIMILARITY: f64 = 0.9;
-/// Longest replaced span in characters: a word is seldom longer.
+/// Longest replaced span: a Chinese word seldom has more characters.
 const MAX_SPAN: usize = 4;
 /// Attempts to make an augmented text that is new.
 const ATTEMPTS: usize = 8;
@@ -41,16 +43,37 @@ pub struct TransferConfig {
     /// The kinds of augmentation; each augmented text draws one of them.
     #[serde(default = "default_augmentations")]
     pub augmentations: Vec<Augmentation>,
+    /// What augmentation masks, moves and replaces.
+    #[serde(default, skip_serializing_if = "AugmentationUnit::is_character")]
+    pub augmentation_unit: AugmentationUnit,
     /// Give an augmented text the label of its source. Otherwise only the teacher labels it.
     #[serde(default)]
     pub augmentations_keep_label: bool,
 }
 
-/// One way to make an augmented text.
+/// What augmentation masks, moves and replaces.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AugmentationUnit {
+    /// Characters, for texts without blanks between words.
+    #[default]
+    Character,
+    /// Words, which blanks separate.
+    Word,
+}
+
+impl AugmentationUnit {
+    /// Whether it is [`AugmentationUnit::Character`].
+    pub fn is_character(&self) -> bool {
+        *self == AugmentationUnit::Character
+    }
+}
+
+/// One way to make an augmented text. Below, "unit" is a character or a word.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Augmentation {
-    /// Masks one character, and each other character with probability 1/6.
+    /// Masks one unit, and each other unit with probability 1/6.
     Mask,
     /// Keeps a span of half to nine tenths of the text, rounded up.
     SpanCrop,
@@ -58,7 +81,7 @@ pub enum Augmentation {
     Crossover,
     /// Rotates the text at a random position: the second part comes first.
     Rotation,
-    /// Replaces a span of one to four characters by a span of another text.
+    /// Replaces a span of one to four units by a span of another text.
     SpanReplacement,
 }
 
@@ -94,11 +117,60 @@ impl TransferText {
     }
 }
 
+/// What texts are made of: characters or words.
+trait Unit: Clone + Eq + Hash {
+    fn mask() -> Self;
+    fn split(text: &str) -> Vec<Self>;
+    fn join(units: &[Self]) -> String;
+}
+
+impl Unit for char {
+    fn mask() -> char {
+        MASK
+    }
+
+    fn split(text: &str) -> Vec<char> {
+        text.chars().collect()
+    }
+
+    fn join(units: &[char]) -> String {
+        units.iter().collect()
+    }
+}
+
+impl Unit for String {
+    fn mask() -> String {
+        MASK.to_string()
+    }
+
+    fn split(text: &str) -> Vec<String> {
+        text.split_whitespace().map(str::to_owned).collect()
+    }
+
+    fn join(units: &[String]) -> String {
+        units.join(" ")
+    }
+}
+
 /// A text or pair that augmentations start from.
-struct Source {
-    /// Characters of its one or two texts.
-    texts: Vec<Vec<char>>,
+struct Source<U> {
+    /// Units of its one or two texts.
+    texts: Vec<Vec<U>>,
     label: Option<usize>,
+}
+
+/// No texts.
+impl Default for TransferConfig {
+    fn default() -> TransferConfig {
+        TransferConfig {
+            unlabelled_file: None,
+            unlabelled_train: false,
+            augmentations_per_text: 0,
+            augmentations: default_augmentations(),
+            augmentation_unit: AugmentationUnit::Character,
+            augmentations_keep_label: false,
+        }
+    }
 }
 
 impl TransferConfig {
@@ -128,12 +200,27 @@ impl TransferConfig {
         let mut seen: HashSet<TextKey> = examples.map(|e| e.input().key()).collect();
         let pairs = corpus.has_pairs();
         let mut set = self.unlabelled_texts(unlabelled_train, pairs, &mut seen)?;
-        let mut sources = Vec::new();
+        match self.augmentation_unit {
+            AugmentationUnit::Character => self.add_augmented::<char>(corpus, seen, &mut set),
+            AugmentationUnit::Word => self.add_augmented::<String>(corpus, seen, &mut set),
+        }
+        Ok(set)
+    }
+
+    /// Adds augmented texts, of the training texts and of those of the set. None of them is among
+    /// the texts that were seen.
+    fn add_augmented<U: Unit>(
+        &self,
+        corpus: &Corpus,
+        mut seen: HashSet<TextKey>,
+        set: &mut Vec<TransferText>,
+    ) {
+        let mut sources: Vec<Source<U>> = Vec::new();
         for example in &corpus.train {
             let label = self.augmentations_keep_label.then_some(example.label);
             sources.push(Source::new(example.input(), label));
         }
-        for text in &set {
+        for text in set.iter() {
             sources.push(Source::new(text.input(), None));
         }
         let originals = seen.clone();
@@ -156,7 +243,6 @@ impl TransferConfig {
                 }
             }
         }
-        Ok(set)
     }
 
     /// Unlabelled texts of the file and of the training split that were not seen before.
@@ -193,10 +279,10 @@ impl TransferConfig {
     }
 
     /// An augmented text, unless it is empty or nearly equal to its source.
-    fn augment(
+    fn augment<U: Unit>(
         &self,
-        source: &Source,
-        all: &[Source],
+        source: &Source<U>,
+        all: &[Source<U>],
         random: &mut ChaCha8Rng,
     ) -> Option<TransferText> {
         let place = match source.texts.len() {
@@ -224,8 +310,7 @@ impl TransferConfig {
         }
         let mut texts: Vec<String> = Vec::new();
         for (at, original) in source.texts.iter().enumerate() {
-            let characters = if at == place { &augmented } else { original };
-            texts.push(characters.iter().collect());
+            texts.push(U::join(if at == place { &augmented } else { original }));
         }
         let mut texts = texts.into_iter();
         Some(TransferText {
@@ -237,38 +322,38 @@ impl TransferConfig {
     }
 }
 
-impl Source {
-    fn new(input: TextInput, label: Option<usize>) -> Source {
+impl<U: Unit> Source<U> {
+    fn new(input: TextInput, label: Option<usize>) -> Source<U> {
         Source {
-            texts: input.texts().map(|text| text.chars().collect()).collect(),
+            texts: input.texts().map(U::split).collect(),
             label,
         }
     }
 }
 
-fn mask(text: &[char], random: &mut ChaCha8Rng) -> Vec<char> {
+fn mask<U: Unit>(text: &[U], random: &mut ChaCha8Rng) -> Vec<U> {
     let always_masked = random.random_range(0..text.len());
     let mut masked = text.to_vec();
-    for (at, character) in masked.iter_mut().enumerate() {
+    for (at, unit) in masked.iter_mut().enumerate() {
         if at == always_masked || random.random_ratio(1, 6) {
-            *character = MASK;
+            *unit = U::mask();
         }
     }
     masked
 }
 
-fn span_crop(text: &[char], random: &mut ChaCha8Rng) -> Vec<char> {
+fn span_crop<U: Unit>(text: &[U], random: &mut ChaCha8Rng) -> Vec<U> {
     let kept = (text.len() as f64 * random.random_range(0.5..0.9)).ceil() as usize;
     let start = random.random_range(0..=text.len() - kept);
     text[start..start + kept].to_vec()
 }
 
 /// The text up to `cut`, and the other text from the same relative position.
-fn crossover(text: &[char], cut: usize, other: &[char]) -> Vec<char> {
+fn crossover<U: Unit>(text: &[U], cut: usize, other: &[U]) -> Vec<U> {
     [&text[..cut], &other[other.len() * cut / text.len()..]].concat()
 }
 
-fn span_replacement(text: &[char], other: &[char], random: &mut ChaCha8Rng) -> Vec<char> {
+fn span_replacement<U: Unit>(text: &[U], other: &[U], random: &mut ChaCha8Rng) -> Vec<U> {
     let widest = MAX_SPAN.min(text.len() - 1).min(other.len());
     let width = random.random_range(widest.min(1)..=widest);
     let from = random.random_range(0..=other.len() - width);
@@ -276,12 +361,9 @@ fn span_replacement(text: &[char], other: &[char], random: &mut ChaCha8Rng) -> V
     [&text[..to], &other[from..from + width], &text[to + width..]].concat()
 }
 
-/// Jaccard similarity of two texts' sets of neighbouring character pairs.
-fn bigram_jaccard(a: &[char], b: &[char]) -> f64 {
-    let bigrams = |text: &[char]| -> HashSet<[char; 2]> {
-        text.windows(2).map(|pair| [pair[0], pair[1]]).collect()
-    };
-    let (a, b) = (bigrams(a), bigrams(b));
+/// Jaccard similarity of two texts' sets of neighbouring pairs.
+fn bigram_jaccard<U: Unit>(a: &[U], b: &[U]) -> f64 {
+    let (a, b): (HashSet<&[U]>, HashSet<&[U]>) = (a.windows(2).collect(), b.windows(2).collect());
     let common = a.intersection(&b).count();
     common as f64 / (a.len() + b.len() - common).max(1) as f64
 }

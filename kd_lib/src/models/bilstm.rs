@@ -1,4 +1,4 @@
-//! The student: characters → embedding → one bidirectional LSTM → max over time → linear.
+//! The student: characters or subwords → embedding → one bidirectional LSTM → max over time → linear.
 //!
 //! Padding is exact. Each direction is a unidirectional pass over right-padded rows; the backward
 //! one reads each row reversed *within its length*, and pooling ignores padding. libtorch then uses
@@ -11,11 +11,10 @@ use super::layers::{
 };
 use super::{
     Architecture, Classifier, ForwardPass, InitialWeights, ModelOutput, ModelSizes, Params,
-    Perturbation, TokenizerTexts, check_dropout, check_embedding_init_std, check_vocab_size,
-    check_width,
+    Perturbation, StudentEmbedding, TokenizerTexts, check_dropout, check_width,
 };
 use crate::Result;
-use crate::data::{Batch, CharTokenizer, DataConfig, Tokenizer, Vocabulary};
+use crate::data::{Batch, DataConfig, Tokenizer};
 use crate::precision::{self, Precision};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -25,13 +24,13 @@ use tch::{Device, Kind, Tensor};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BiLstmSettings {
-    /// Width of a character's vector.
+    /// Width of a word vector: of a character's or a subword's.
     pub embedding_dim: i64,
     /// Hidden width of each direction.
     pub hidden_size: i64,
-    /// Dropout on embedded characters and pooled features.
+    /// Dropout on embedded tokens and pooled features.
     pub dropout: f64,
-    /// Entries of the vocabulary that is built from the training texts.
+    /// Entries of the vocabulary that is built from the training texts, at most.
     pub vocab_size: usize,
     /// Read the vocabulary from this file instead: `<PAD>`, `<UNK>`, then one character a line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -43,23 +42,54 @@ pub struct BiLstmSettings {
     /// Standard deviation of the initial word vectors; 1, as in PyTorch, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedding_init_std: Option<f64>,
-    /// Checkpoint folder whose vectors of single characters the embedding begins with, projected on
-    /// their principal components.
+    /// Checkpoint folder whose word vectors the embedding begins with, projected on their principal
+    /// components.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pretrained_embeddings: Option<String>,
+    /// Checkpoint folder whose subwords split the texts; characters if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<String>,
+}
+
+/// The sizes of the project's student.
+impl Default for BiLstmSettings {
+    fn default() -> BiLstmSettings {
+        BiLstmSettings {
+            embedding_dim: 300,
+            hidden_size: 384,
+            dropout: 0.3,
+            vocab_size: 5000,
+            vocab_file: None,
+            pool_padding: false,
+            embedding_init_std: None,
+            pretrained_embeddings: None,
+            tokenizer: None,
+        }
+    }
+}
+
+impl BiLstmSettings {
+    fn student_embedding(&self) -> StudentEmbedding<'_> {
+        StudentEmbedding {
+            vocab_size: self.vocab_size,
+            vocab_file: self.vocab_file.as_deref(),
+            tokenizer: self.tokenizer.as_deref(),
+            pretrained_embeddings: self.pretrained_embeddings.as_deref(),
+            embedding_init_std: self.embedding_init_std,
+        }
+    }
 }
 
 impl Architecture for BiLstmSettings {
     fn validate(&self, _: &DataConfig) -> Result<()> {
         check_width("model.embedding_dim", self.embedding_dim)?;
         check_width("model.hidden_size", self.hidden_size)?;
-        check_vocab_size(self.vocab_size)?;
         check_dropout(self.dropout)?;
-        check_embedding_init_std(self.embedding_init_std.unwrap_or(1.0))
+        self.student_embedding().validate()
     }
 
     fn checkpoint(&self) -> Option<&str> {
-        self.pretrained_embeddings.as_deref()
+        self.student_embedding().checkpoint()
     }
 
     fn files(&self) -> Vec<PathBuf> {
@@ -70,20 +100,10 @@ impl Architecture for BiLstmSettings {
         &self,
         data: &DataConfig,
         texts: &TokenizerTexts,
-        _: Option<&Checkpoint>,
+        checkpoint: Option<&Checkpoint>,
     ) -> Result<Tokenizer> {
-        let vocabulary = match &self.vocab_file {
-            Some(path) => Vocabulary::read(path)?,
-            None => {
-                let texts = texts.train.iter().chain(texts.unlabelled).copied();
-                Vocabulary::build(texts, self.vocab_size)
-            }
-        };
-        Ok(Tokenizer::Char(CharTokenizer {
-            vocabulary,
-            max_length: data.max_length,
-            truncation: data.truncation,
-        }))
+        let embedding = self.student_embedding();
+        embedding.build_tokenizer(data, texts, checkpoint)
     }
 
     fn build(&self, sizes: &ModelSizes, device: Device) -> Result<Box<dyn Classifier>> {
@@ -101,39 +121,9 @@ impl Architecture for BiLstmSettings {
         tokenizer: &Tokenizer,
         sources: &InitialWeights,
     ) -> Result<()> {
-        let embedding = model.word_embedding();
-        if let (Some(checkpoint), Tokenizer::Char(tokenizer)) = (sources.checkpoint, tokenizer) {
-            init_embeddings(embedding, checkpoint, &tokenizer.vocabulary)?;
-        }
-        let _guard = tch::no_grad_guard();
-        let std = self.embedding_init_std.unwrap_or(1.0);
-        let _ = embedding.shallow_clone().g_mul_scalar_(std);
-        Ok(())
+        let embedding = self.student_embedding();
+        embedding.initialize(model.word_embedding(), tokenizer, sources.checkpoint)
     }
-}
-
-/// Sets word vectors to a checkpoint's vectors of the same characters, projected on their first
-/// principal components and scaled to a standard deviation of 1. Dimensions without a component and
-/// characters that the checkpoint does not know stay random.
-fn init_embeddings(
-    embedding: &Tensor,
-    checkpoint: &Checkpoint,
-    vocabulary: &Vocabulary,
-) -> Result<()> {
-    let known = checkpoint.char_embeddings(vocabulary)?;
-    let vectors = known.vectors.to_kind(Kind::Double);
-    let centred = &vectors - vectors.mean_dim([0i64].as_slice(), true, Kind::Double);
-    let (_, _, components) = centred.f_svd(true, true)?;
-    let width = embedding.size()[1].min(components.size()[1]);
-    let projected = centred.matmul(&components.narrow(1, 0, width));
-    let scaled = (&projected / projected.std(false)).to_kind(Kind::Float);
-    let rows = Tensor::from_slice(&known.rows).to_device(embedding.device());
-    let _guard = tch::no_grad_guard();
-    let _ =
-        embedding
-            .narrow(1, 0, width)
-            .index_copy_(0, &rows, &scaled.to_device(embedding.device()));
-    Ok(())
 }
 
 /// The student network.

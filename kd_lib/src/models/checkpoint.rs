@@ -2,7 +2,7 @@
 //! tokenizer. This module reads it; the networks decide what they take from it.
 
 use super::params::Params;
-use crate::data::{SubwordTokenizer, Truncation, Vocabulary};
+use crate::data::{SubwordTokenizer, Tokenizer, Truncation};
 use crate::files::{TensorFile, read_json};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -97,8 +97,8 @@ pub struct Checkpoint {
     pub config: BertConfig,
 }
 
-/// Vectors of single characters of a checkpoint.
-pub struct CharEmbeddings {
+/// Word vectors of a checkpoint for some rows of a student's vocabulary.
+pub struct PretrainedRows {
     /// Vocabulary row of each vector.
     pub rows: Vec<i64>,
     /// `[rows, width]`.
@@ -139,21 +139,32 @@ impl Checkpoint {
         Ok(weights)
     }
 
-    /// The word vectors of those single characters of a vocabulary that the checkpoint's tokenizer
-    /// knows.
-    pub fn char_embeddings(&self, vocabulary: &Vocabulary) -> Result<CharEmbeddings> {
-        let tokenizer = SubwordTokenizer::open(&self.folder, "", 8, Truncation::Head)?;
+    /// The word vectors of the characters or pieces of a student's tokenizer that the checkpoint's
+    /// tokenizer knows.
+    pub fn pretrained_rows(&self, tokenizer: &Tokenizer) -> Result<PretrainedRows> {
+        let own = SubwordTokenizer::open(&self.folder, "", 8, Truncation::Head)?;
         let (mut rows, mut ids) = (Vec::new(), Vec::new());
-        for (row, character) in vocabulary.entries().iter().enumerate().skip(2) {
-            if let Some(id) = tokenizer.id_of_character(character) {
+        let mut add = |row: usize, id: Option<u32>| {
+            if let Some(id) = id {
                 rows.push(row as i64);
                 ids.push(id);
+            }
+        };
+        match tokenizer {
+            Tokenizer::Char(tokenizer) => {
+                let characters = tokenizer.vocabulary.entries().iter().enumerate().skip(2);
+                characters.for_each(|(row, character)| add(row, own.id_of_character(character)));
+            }
+            Tokenizer::Subword(tokenizer) => {
+                let pieces = tokenizer.pieces();
+                let numbered = pieces.iter().enumerate();
+                numbered.for_each(|(row, piece)| add(row, own.id_of_piece(piece)));
             }
         }
         let mut weights = self.weights(Some(&ids))?;
         let word = format!("{}{WORD_EMBEDDINGS}", weights.prefix);
         let vectors = weights.file.take(&weights.path, &word)?;
-        Ok(CharEmbeddings { rows, vectors })
+        Ok(PretrainedRows { rows, vectors })
     }
 }
 

@@ -9,6 +9,7 @@ pub mod checkpoint;
 pub mod layers;
 pub mod params;
 pub mod perturbation;
+pub mod student_embedding;
 pub mod textcnn;
 
 pub use bert::{Bert, BertSettings, Pooling};
@@ -17,6 +18,7 @@ pub use checkpoint::{BertConfig, Checkpoint};
 pub use layers::{Mode, embed_tokens};
 pub use params::{Param, Params};
 pub use perturbation::{NormOver, Perturbation};
+pub use student_embedding::StudentEmbedding;
 pub use textcnn::TextCnnSettings;
 
 use crate::data::{Batch, DataConfig, TextInput, Tokenizer};

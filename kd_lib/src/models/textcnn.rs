@@ -1,4 +1,4 @@
-//! A convolutional student (Kim 2014, TextCNN): characters → embedding → convolutions of several
+//! A convolutional student (Kim 2014, TextCNN): characters or subwords → embedding → convolutions of several
 //! widths → max over time → linear. Padding is exact: a filter sees zeros past a text's end, and
 //! windows without a character of the text do not count.
 
@@ -6,35 +6,69 @@ use super::checkpoint::Checkpoint;
 use super::layers::{Linear, Mode, embed_tokens, mean_over_tokens, new_linear, uniform};
 use super::{
     Architecture, Classifier, ForwardPass, InitialWeights, ModelOutput, ModelSizes, Params,
-    Perturbation, TokenizerTexts, check_dropout, check_embedding_init_std, check_vocab_size,
-    check_width,
+    Perturbation, StudentEmbedding, TokenizerTexts, check_dropout, check_width,
 };
-use crate::data::{Batch, CharTokenizer, DataConfig, Tokenizer, Vocabulary};
+use crate::data::{Batch, DataConfig, Tokenizer};
 use crate::precision::{self, Precision};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-/// Widest filter in characters.
+/// Widest filter in tokens.
 const MAX_FILTER: i64 = 64;
 
 /// A TextCNN's `[model]` settings.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TextCnnSettings {
-    /// Width of a character's vector.
+    /// Width of a word vector: of a character's or a subword's.
     pub embedding_dim: i64,
     /// Filters of each width.
     pub num_filters: i64,
-    /// Characters that a filter sees, for each group of filters.
+    /// Tokens that a filter sees, for each group of filters.
     pub filter_widths: Vec<i64>,
-    /// Dropout on embedded characters and pooled features.
+    /// Dropout on embedded tokens and pooled features.
     pub dropout: f64,
-    /// Entries of the vocabulary that is built from the training texts.
+    /// Entries of the vocabulary that is built from the training texts, at most.
     pub vocab_size: usize,
     /// Standard deviation of the initial word vectors; 1, as in PyTorch, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedding_init_std: Option<f64>,
+    /// Checkpoint folder whose word vectors the embedding begins with, projected on their principal
+    /// components.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pretrained_embeddings: Option<String>,
+    /// Checkpoint folder whose subwords split the texts; characters if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokenizer: Option<String>,
+}
+
+/// The sizes of the recipe `textcnn`.
+impl Default for TextCnnSettings {
+    fn default() -> TextCnnSettings {
+        TextCnnSettings {
+            embedding_dim: 300,
+            num_filters: 256,
+            filter_widths: vec![2, 3, 4],
+            dropout: 0.3,
+            vocab_size: 5000,
+            embedding_init_std: None,
+            pretrained_embeddings: None,
+            tokenizer: None,
+        }
+    }
+}
+
+impl TextCnnSettings {
+    fn student_embedding(&self) -> StudentEmbedding<'_> {
+        StudentEmbedding {
+            vocab_size: self.vocab_size,
+            vocab_file: None,
+            tokenizer: self.tokenizer.as_deref(),
+            pretrained_embeddings: self.pretrained_embeddings.as_deref(),
+            embedding_init_std: self.embedding_init_std,
+        }
+    }
 }
 
 impl Architecture for TextCnnSettings {
@@ -50,23 +84,22 @@ impl Architecture for TextCnnSettings {
                 fix,
             ));
         }
-        check_vocab_size(self.vocab_size)?;
         check_dropout(self.dropout)?;
-        check_embedding_init_std(self.embedding_init_std.unwrap_or(1.0))
+        self.student_embedding().validate()
+    }
+
+    fn checkpoint(&self) -> Option<&str> {
+        self.student_embedding().checkpoint()
     }
 
     fn tokenizer(
         &self,
         data: &DataConfig,
         texts: &TokenizerTexts,
-        _: Option<&Checkpoint>,
+        checkpoint: Option<&Checkpoint>,
     ) -> Result<Tokenizer> {
-        let texts = texts.train.iter().chain(texts.unlabelled).copied();
-        Ok(Tokenizer::Char(CharTokenizer {
-            vocabulary: Vocabulary::build(texts, self.vocab_size),
-            max_length: data.max_length,
-            truncation: data.truncation,
-        }))
+        let embedding = self.student_embedding();
+        embedding.build_tokenizer(data, texts, checkpoint)
     }
 
     fn build(&self, sizes: &ModelSizes, device: Device) -> Result<Box<dyn Classifier>> {
@@ -78,11 +111,14 @@ impl Architecture for TextCnnSettings {
         )))
     }
 
-    fn initialize(&self, model: &dyn Classifier, _: &Tokenizer, _: &InitialWeights) -> Result<()> {
-        let _guard = tch::no_grad_guard();
-        let std = self.embedding_init_std.unwrap_or(1.0);
-        let _ = model.word_embedding().shallow_clone().g_mul_scalar_(std);
-        Ok(())
+    fn initialize(
+        &self,
+        model: &dyn Classifier,
+        tokenizer: &Tokenizer,
+        sources: &InitialWeights,
+    ) -> Result<()> {
+        let embedding = self.student_embedding();
+        embedding.initialize(model.word_embedding(), tokenizer, sources.checkpoint)
     }
 }
 

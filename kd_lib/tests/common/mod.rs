@@ -110,10 +110,7 @@ pub fn bilstm_settings(embedding_dim: i64, hidden_size: i64, dropout: f64) -> Bi
         hidden_size,
         dropout,
         vocab_size: 60,
-        vocab_file: None,
-        pool_padding: false,
-        embedding_init_std: None,
-        pretrained_embeddings: None,
+        ..BiLstmSettings::default()
     }
 }
 
