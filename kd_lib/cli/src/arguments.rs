@@ -1,7 +1,8 @@
 //! What `kd` can be asked for, as clap reads and explains it. Verbs and options that version 0.1
 //! had are refused with their replacement.
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use kd_lib::data::ColumnOptions;
 use kd_lib::data::text_files::FileFormat;
 use std::path::PathBuf;
 
@@ -36,9 +37,12 @@ pub enum Verb {
     Train {
         /// The recipe, for example notebooks/recipes/student.toml.
         recipe: PathBuf,
-        /// Corpus folder; `make corpus` creates data/default, data/sample is a toy.
+        /// Corpus: a folder, or a file with texts and labels; `make corpus` creates data/default,
+        /// data/sample is a toy.
         #[arg(long, default_value = "data/default")]
         data: PathBuf,
+        #[command(flatten)]
+        columns: ColumnArguments,
         /// Size of the experiment: smoke, quick or full (a file under profiles/ beside the recipe).
         #[arg(long, default_value = "full")]
         profile: String,
@@ -55,8 +59,11 @@ pub enum Verb {
     /// From a folder of texts to a distilled student: teacher, student without distillation,
     /// distilled student, and their table.
     Distill {
-        /// Corpus folder.
+        /// Corpus: a folder with a file for each split, or one file with texts and labels (CSV, TSV,
+        /// JSON lines).
         data: PathBuf,
+        #[command(flatten)]
+        columns: ColumnArguments,
         /// Size of the experiment.
         #[arg(long, default_value = "full")]
         profile: String,
@@ -125,6 +132,40 @@ pub enum Verb {
         #[arg(required = true)]
         paths: Vec<PathBuf>,
     },
+}
+
+/// Which columns of a file are texts and labels. They are detected if absent.
+#[derive(Args)]
+pub struct ColumnArguments {
+    /// The column of texts: its name, or its number from 1.
+    #[arg(long, value_name = "COLUMN")]
+    text: Option<String>,
+    /// The column of second texts, if each example is a pair.
+    #[arg(long, value_name = "COLUMN")]
+    text_pair: Option<String>,
+    /// The column of labels.
+    #[arg(long, value_name = "COLUMN")]
+    label: Option<String>,
+    /// Whether the first row names the columns.
+    #[arg(long, value_enum)]
+    header: Option<YesNo>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum YesNo {
+    Yes,
+    No,
+}
+
+impl From<ColumnArguments> for ColumnOptions {
+    fn from(arguments: ColumnArguments) -> ColumnOptions {
+        ColumnOptions {
+            text: arguments.text,
+            text_pair: arguments.text_pair,
+            label: arguments.label,
+            header: arguments.header.map(|header| header == YesNo::Yes),
+        }
+    }
 }
 
 #[derive(Subcommand)]

@@ -14,10 +14,10 @@ mod signals;
 mod threads;
 
 use anyhow::{Result, bail, ensure};
-use arguments::{Arguments, ResultsVerb, SplitName, Verb};
+use arguments::{Arguments, ColumnArguments, ResultsVerb, SplitName, Verb};
 use clap::Parser;
-use kd_lib::data::Corpus;
 use kd_lib::data::text_files::FileFormat;
+use kd_lib::data::{Corpus, import};
 use kd_lib::evaluation::Scores;
 use kd_lib::store::{Recipe, Run, RunStore, table};
 use kd_lib::threads::ThreadControl;
@@ -57,6 +57,7 @@ fn run() -> Result<()> {
         Verb::Train {
             recipe,
             data,
+            columns,
             profile,
             mut set,
             seed,
@@ -64,7 +65,7 @@ fn run() -> Result<()> {
         } => {
             set.extend(seed.map(|seed| format!("seed={seed}")));
             let recipe = Recipe::read(recipe, &profile, &set)?;
-            let corpus = Corpus::open(data)?;
+            let corpus = read_corpus(&data, columns)?;
             if dry_run {
                 return print(dry_run::describe(&store?, &recipe, &corpus)?);
             }
@@ -77,11 +78,12 @@ fn run() -> Result<()> {
         }
         Verb::Distill {
             data,
+            columns,
             profile,
             set,
             seed,
         } => {
-            let (store, corpus) = (store?, Corpus::open(data)?);
+            let (store, corpus) = (store?, read_corpus(&data, columns)?);
             let folder = recipes_folder(&store)?;
             let recipes = distill::recipes(&folder, &profile, &set, seed)?;
             distill(&store, &recipes, &corpus)
@@ -171,6 +173,15 @@ fn distill(store: &RunStore, recipes: &distill::Recipes, corpus: &Corpus) -> Res
             .trim_end(),
     )?;
     print(distilled.folder()?.display())
+}
+
+/// Reads a corpus; what was detected or drawn goes to stderr.
+fn read_corpus(path: &Path, columns: ColumnArguments) -> Result<Corpus> {
+    let imported = import(path, &columns.into())?;
+    for notice in imported.notices {
+        eprintln!("{notice}");
+    }
+    Ok(imported.corpus)
 }
 
 /// The scores that a run's report holds.

@@ -66,21 +66,22 @@ impl Corpus {
             read_examples(&path, format, &labels)
         };
         let (train, dev, test) = (read(&["train"])?, read(&["dev", "val"])?, read(&["test"])?);
-        let full = folder.canonicalize().map_err(Error::io(folder))?;
-        let name = full
-            .file_name()
-            .map_or_else(|| "corpus".into(), |n| n.to_string_lossy().into_owned());
         let corpus = Corpus {
-            name,
+            name: name_of(folder)?,
             labels,
             train,
             dev,
             test,
             fingerprint: hasher.finalize().to_hex().to_string(),
         };
-        corpus.refuse_missing_class(folder)?;
-        corpus.refuse_mixed_inputs(folder)?;
+        corpus.check(folder)?;
         Ok(corpus)
+    }
+
+    /// Refuses a corpus that cannot be trained on. `source` is where it was read from.
+    pub(crate) fn check(&self, source: &Path) -> Result<()> {
+        self.refuse_missing_class(source)?;
+        self.refuse_mixed_inputs(source)
     }
 
     /// The examples of a split.
@@ -135,14 +136,32 @@ impl Corpus {
     }
 }
 
+/// The name of a file or folder without its ending, whatever the path to it is.
+pub(crate) fn name_of(path: &Path) -> Result<String> {
+    let full = path.canonicalize().map_err(Error::io(path))?;
+    let name = if full.is_file() {
+        full.file_stem()
+    } else {
+        full.file_name()
+    };
+    Ok(name.map_or_else(|| "corpus".into(), |n| n.to_string_lossy().into_owned()))
+}
+
+/// Whether a folder states its class names in a file.
+pub(crate) fn has_label_file(folder: &Path) -> bool {
+    files::sorted_entries(folder).is_ok_and(|paths| paths.iter().any(|path| is_label_file(path)))
+}
+
+fn is_label_file(path: &Path) -> bool {
+    let named = ["class.txt", "labels.txt"]
+        .iter()
+        .any(|name| path.ends_with(name));
+    named || path.extension().is_some_and(|ending| ending == "labels")
+}
+
 fn find_label_file(folder: &Path) -> Result<PathBuf> {
     let mut candidates = files::sorted_entries(folder)?;
-    let named = |p: &PathBuf| {
-        ["class.txt", "labels.txt"]
-            .iter()
-            .any(|name| p.ends_with(name))
-    };
-    candidates.retain(|p| named(p) || p.extension().is_some_and(|x| x == "labels"));
+    candidates.retain(|path| is_label_file(path));
     let fix = match candidates.as_slice() {
         [only] => return Ok(only.clone()),
         [] => "add class.txt (for lines text<TAB>index) or labels.txt (for lines label<TAB>text)",

@@ -1,25 +1,31 @@
-//! From files to tensors: [`corpus`] → [`config`] (the selection of examples) and the
+//! From files to tensors: [`corpus`] or [`import`](mod@import) → [`config`] (the selection of examples) and the
 //! [`transfer_set`] → [`tokenizer`] (characters or subwords) → [`batch`]. Nothing here knows a
 //! model or a loss.
 
 pub mod batch;
 pub mod char_tokenizer;
+pub mod columns;
 pub mod config;
 pub mod corpus;
 pub mod data_quality;
+pub mod import;
+pub mod near_duplicates;
 pub(crate) mod prune_vocabulary;
 pub mod subword_tokenizer;
 pub mod text_files;
 pub mod text_input;
+pub mod text_table;
 pub mod tokenizer;
 pub mod transfer_set;
 pub mod truncation;
 
 pub use batch::{Batch, TokenizedSplit};
 pub use char_tokenizer::{CharTokenizer, Vocabulary};
+pub use columns::ColumnOptions;
 pub use config::{DataConfig, Selection};
 pub use corpus::{Corpus, Split};
 pub use data_quality::DataQuality;
+pub use import::import;
 pub use subword_tokenizer::SubwordTokenizer;
 pub use text_files::Example;
 pub use text_input::TextInput;

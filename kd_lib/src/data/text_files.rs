@@ -276,7 +276,7 @@ fn read_csv(path: &Path, index: &HashMap<&str, usize>) -> Result<Vec<Example>> {
         )
     };
     let text = read_lines(path)?.join("\n");
-    check_quotes(path, &text)?;
+    check_quotes(path, &text, ',')?;
     let mut reader = csv::Reader::from_reader(text.as_bytes());
     let header = reader.headers().map_err(bad)?.clone();
     let column = |name: &str| {
@@ -302,7 +302,7 @@ fn read_csv(path: &Path, index: &HashMap<&str, usize>) -> Result<Vec<Example>> {
 
 /// Refuses a quotation mark that opens a field and is not closed where the field ends. The csv crate
 /// takes the end of the file for the closing mark, and all lines in between for one text.
-fn check_quotes(path: &Path, text: &str) -> Result<()> {
+pub(crate) fn check_quotes(path: &Path, text: &str, separator: char) -> Result<()> {
     /// Where in a field a character stands.
     #[derive(PartialEq)]
     enum Place {
@@ -329,7 +329,8 @@ fn check_quotes(path: &Path, text: &str) -> Result<()> {
             }
             (Place::Quoted, '"') => Place::AfterQuote,
             (Place::AfterQuote, '"') | (Place::Quoted, _) => Place::Quoted,
-            (_, ',' | '\n') => Place::Start,
+            (_, '\n') => Place::Start,
+            (_, other) if other == separator => Place::Start,
             (Place::AfterQuote, _) => return Err(unclosed(opened)),
             _ => Place::Unquoted,
         };

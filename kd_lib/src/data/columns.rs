@@ -1,0 +1,322 @@
+//! Which columns of a table are the text, the second text and the label. A person names them, or
+//! their names tell, or their content does. If two readings fit, the table is refused, and the error
+//! names the option that decides. [`super::text_table`] reads the table.
+
+use super::text_table::TextTable;
+use crate::{Error, Result};
+use std::collections::HashMap;
+use std::path::Path;
+
+/// Names that text columns have.
+const TEXT_NAMES: [&str; 16] = [
+    "text",
+    "sentence",
+    "content",
+    "review",
+    "question",
+    "query",
+    "utterance",
+    "message",
+    "body",
+    "comment",
+    "title",
+    "headline",
+    "tweet",
+    "document",
+    "文本",
+    "内容",
+];
+/// Names of the two columns of a pair, first and second.
+const PAIR_NAMES: [(&str, &str); 7] = [
+    ("text", "text_pair"),
+    ("text_a", "text_b"),
+    ("sentence1", "sentence2"),
+    ("question1", "question2"),
+    ("premise", "hypothesis"),
+    ("question", "answer"),
+    ("query", "passage"),
+];
+/// Names that label columns have.
+const LABEL_NAMES: [&str; 13] = [
+    "label",
+    "class",
+    "category",
+    "intent",
+    "target",
+    "sentiment",
+    "topic",
+    "labels",
+    "tag",
+    "label_text",
+    "标签",
+    "类别",
+    "分类",
+];
+/// Name of a column that says which split a row belongs to.
+const SPLIT_NAME: &str = "split";
+/// A longer value is no class name.
+const LONGEST_LABEL: usize = 64;
+/// A label column repeats its values this often in the mean.
+const LEAST_REPETITION: usize = 3;
+/// A text column is longer than every other candidate by this factor.
+const CLEARLY_LONGER: f64 = 1.5;
+
+/// What a person says of a table's columns. A column is named by its name, or by its number from 1.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ColumnOptions {
+    /// The column of texts.
+    pub text: Option<String>,
+    /// The column of second texts.
+    pub text_pair: Option<String>,
+    /// The column of labels.
+    pub label: Option<String>,
+    /// Whether the first row names the columns.
+    pub header: Option<bool>,
+}
+
+/// The columns of a table, by number from 0.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Columns {
+    /// Of texts.
+    pub text: usize,
+    /// Of second texts.
+    pub text_pair: Option<usize>,
+    /// Of labels.
+    pub label: usize,
+    /// Of split names.
+    pub split: Option<usize>,
+}
+
+impl ColumnOptions {
+    /// Decides whether the first row is a header, and takes it off the rows if it is.
+    pub fn settle_header(&self, path: &Path, table: &mut TextTable) -> Result<()> {
+        if table.header.is_some() {
+            return Ok(());
+        }
+        let is_header = match self.header {
+            Some(stated) => stated,
+            None => self.detect_header(path, table)?,
+        };
+        if is_header {
+            table.take_header();
+        }
+        if table.rows.is_empty() {
+            return Err(Error::file(path, "no rows below the header", "add texts"));
+        }
+        Ok(())
+    }
+
+    fn detect_header(&self, path: &Path, table: &TextTable) -> Result<bool> {
+        let Some(first) = table.rows.first() else {
+            return Ok(false);
+        };
+        let named = [&self.text, &self.text_pair, &self.label];
+        let asked: Vec<&str> = named.iter().filter_map(|name| name.as_deref()).collect();
+        for (number, field) in first.fields.iter().enumerate() {
+            let name = field.trim().to_lowercase();
+            if asked.contains(&field.trim()) {
+                return Ok(true);
+            }
+            let known = TEXT_NAMES.contains(&name.as_str()) || LABEL_NAMES.contains(&name.as_str());
+            let recurs = table.column(number).skip(1).any(|other| other == field);
+            if known && !recurs {
+                return Ok(true);
+            }
+        }
+        // A column of few values, of which the first row's occurs once: a class with one text, or
+        // the column's name.
+        let alone = (0..table.columns()).find(|&number| {
+            let rest: Vec<&str> = table.column(number).skip(1).collect();
+            is_label_like(&rest) && !rest.contains(&first.fields[number].as_str())
+        });
+        match alone {
+            None => Ok(false),
+            Some(number) => {
+                let value = &first.fields[number];
+                let problem = format!("line 1 may be a header: {value:?} occurs in no other row");
+                Err(Error::line(
+                    path,
+                    1,
+                    problem,
+                    "say --header yes or --header no",
+                ))
+            }
+        }
+    }
+
+    /// Finds the columns of a table whose header is settled.
+    pub fn find(&self, path: &Path, table: &TextTable) -> Result<Columns> {
+        let named = |option: &Option<String>, flag: &str| -> Result<Option<usize>> {
+            let Some(name) = option else { return Ok(None) };
+            let found = column_named(table, name).or_else(|| {
+                let number = name.parse::<usize>().ok()?.checked_sub(1)?;
+                (number < table.columns()).then_some(number)
+            });
+            found.map(Some).ok_or_else(|| {
+                let problem = format!("no column {name:?}");
+                let fix = format!("name one by {flag}: {}", list_columns(table));
+                Error::file(path, problem, fix)
+            })
+        };
+        let mut text = named(&self.text, "--text")?;
+        let mut text_pair = named(&self.text_pair, "--text-pair")?;
+        let label = named(&self.label, "--label")?;
+        if text.is_none() && text_pair.is_none() {
+            let both = |(a, b): &(&str, &str)| column_named(table, a).zip(column_named(table, b));
+            if let Some((first, second)) = PAIR_NAMES.iter().find_map(both) {
+                (text, text_pair) = (Some(first), Some(second));
+            }
+        }
+        let split = column_named(table, SPLIT_NAME);
+        let taken = [text, text_pair, label, split];
+        let label = match label {
+            Some(label) => label,
+            None => find_label(path, table, &taken)?,
+        };
+        let text = match text {
+            Some(text) => text,
+            None => find_text(path, table, &[text_pair, Some(label), split])?,
+        };
+        Ok(Columns {
+            text,
+            text_pair,
+            label,
+            split,
+        })
+    }
+}
+
+impl Columns {
+    /// The columns in words, for a report.
+    pub fn describe(&self, table: &TextTable) -> String {
+        let name = |number: usize| column_name(table, number);
+        let mut words = format!("text: {}, label: {}", name(self.text), name(self.label));
+        if let Some(second) = self.text_pair {
+            words += &format!(", second text: {}", name(second));
+        }
+        if let Some(split) = self.split {
+            words += &format!(", split: {}", name(split));
+        }
+        words
+    }
+}
+
+fn column_named(table: &TextTable, name: &str) -> Option<usize> {
+    let header = table.header.as_ref()?;
+    let exact = header.iter().position(|column| column == name);
+    exact.or_else(|| {
+        let lower = name.to_lowercase();
+        header
+            .iter()
+            .position(|column| column.to_lowercase() == lower)
+    })
+}
+
+fn column_name(table: &TextTable, number: usize) -> String {
+    match &table.header {
+        Some(header) => format!("{:?}", header[number]),
+        None => format!("column {}", number + 1),
+    }
+}
+
+fn list_columns(table: &TextTable) -> String {
+    let names = (0..table.columns()).map(|number| column_name(table, number));
+    names.collect::<Vec<_>>().join(", ")
+}
+
+/// The one column that this list names: its first name if a column has it, else the only name that a
+/// column has.
+fn by_name(table: &TextTable, names: &[&str], taken: &[Option<usize>]) -> Vec<usize> {
+    let free = |number: &usize| !taken.contains(&Some(*number));
+    let mut found = Vec::new();
+    for (place, name) in names.iter().enumerate() {
+        if let Some(number) = column_named(table, name).filter(free) {
+            if place == 0 {
+                return vec![number];
+            }
+            found.push(number);
+        }
+    }
+    found
+}
+
+fn find_label(path: &Path, table: &TextTable, taken: &[Option<usize>]) -> Result<usize> {
+    let mut found = by_name(table, &LABEL_NAMES, taken);
+    if found.is_empty() {
+        let free = (0..table.columns()).filter(|number| !taken.contains(&Some(*number)));
+        found = free
+            .filter(|&number| is_label_like(&table.column(number).collect::<Vec<_>>()))
+            .collect();
+    }
+    only_one(path, table, &found, "labels", "--label")
+}
+
+fn find_text(path: &Path, table: &TextTable, taken: &[Option<usize>]) -> Result<usize> {
+    let mut found = by_name(table, &TEXT_NAMES, taken);
+    if found.is_empty() {
+        let free = (0..table.columns()).filter(|number| !taken.contains(&Some(*number)));
+        let mut lengths: Vec<(usize, f64)> = Vec::new();
+        for number in free {
+            let values: Vec<&str> = table.column(number).collect();
+            if is_text_like(&values) {
+                let characters: usize = values.iter().map(|value| value.chars().count()).sum();
+                lengths.push((number, characters as f64 / values.len() as f64));
+            }
+        }
+        lengths.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let clear = match lengths.as_slice() {
+            [longest, next, ..] => longest.1 >= CLEARLY_LONGER * next.1,
+            _ => true,
+        };
+        lengths.truncate(if clear { 1 } else { lengths.len() });
+        found = lengths.into_iter().map(|(number, _)| number).collect();
+    }
+    only_one(path, table, &found, "texts", "--text")
+}
+
+fn only_one(
+    path: &Path,
+    table: &TextTable,
+    found: &[usize],
+    what: &str,
+    option: &str,
+) -> Result<usize> {
+    let problem = match found {
+        [one] => return Ok(*one),
+        [] => format!("no column looks like {what}"),
+        _ => {
+            let names: Vec<String> = found.iter().map(|&n| column_name(table, n)).collect();
+            format!(
+                "{} columns may hold the {what}: {}",
+                found.len(),
+                names.join(", ")
+            )
+        }
+    };
+    let fix = format!(
+        "name it by {option}; the columns are {}",
+        list_columns(table)
+    );
+    Err(Error::file(path, problem, fix))
+}
+
+/// Whether values are those of a class: short, and each repeated.
+fn is_label_like(values: &[&str]) -> bool {
+    let mut counts: HashMap<&str, usize> = HashMap::new();
+    for value in values {
+        if value.chars().count() > LONGEST_LABEL {
+            return false;
+        }
+        *counts.entry(value.trim()).or_default() += 1;
+    }
+    counts.len() >= 2 && counts.len() * LEAST_REPETITION <= values.len()
+}
+
+/// Whether values are texts: most differ, and they are no numbers.
+fn is_text_like(values: &[&str]) -> bool {
+    let distinct: std::collections::HashSet<&&str> = values.iter().collect();
+    let numbers = values
+        .iter()
+        .filter(|value| value.trim().parse::<f64>().is_ok());
+    distinct.len() * 2 > values.len() && numbers.count() * 2 < values.len()
+}

@@ -1,0 +1,196 @@
+//! A file as rows of named or numbered columns: CSV, TSV and JSON lines. Nothing here knows which
+//! column is a text and which is a label; [`super::columns`] decides that.
+
+use super::text_files::{check_quotes, read_lines};
+use crate::{Error, Result};
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::path::Path;
+
+/// Rows of a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextTable {
+    /// Column names; none if the file has no header.
+    pub header: Option<Vec<String>>,
+    /// The rows, each with as many fields as there are columns.
+    pub rows: Vec<TableRow>,
+}
+
+/// One row and its place in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableRow {
+    /// Line, from 1.
+    pub line: usize,
+    /// The fields.
+    pub fields: Vec<String>,
+}
+
+/// How a file separates its columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Layout {
+    /// Fields between these bytes, in quotation marks where needed.
+    Csv(u8),
+    /// Fields between tabs; a quotation mark is text.
+    Tsv,
+    /// One JSON object a line, or one array of objects.
+    Json,
+}
+
+impl TextTable {
+    /// Reads a file. Its ending decides the layout: `csv`, `tsv`, `jsonl`, `ndjson`, `json`; of
+    /// another ending, the first line decides. The first row counts as a row, unless the layout names
+    /// its columns itself; see [`TextTable::take_header`].
+    pub fn read(path: &Path) -> Result<TextTable> {
+        let lines = read_lines(path)?;
+        if lines.is_empty() {
+            return Err(Error::file(path, "an empty file", "name a file with texts"));
+        }
+        match layout(path, &lines) {
+            Layout::Json => read_json(path, &lines),
+            Layout::Tsv => read_tsv(path, &lines),
+            Layout::Csv(separator) => read_csv(path, &lines.join("\n"), separator),
+        }
+    }
+
+    /// Number of columns.
+    pub fn columns(&self) -> usize {
+        let of_rows = self.rows.first().map_or(0, |row| row.fields.len());
+        self.header.as_ref().map_or(of_rows, Vec::len)
+    }
+
+    /// The fields of a column.
+    pub fn column(&self, number: usize) -> impl Iterator<Item = &str> {
+        self.rows.iter().map(move |row| row.fields[number].as_str())
+    }
+
+    /// Makes the first row the header.
+    pub fn take_header(&mut self) {
+        if self.header.is_none() && !self.rows.is_empty() {
+            let first = self.rows.remove(0);
+            self.header = Some(first.fields.iter().map(|f| f.trim().to_owned()).collect());
+        }
+    }
+}
+
+fn layout(path: &Path, lines: &[String]) -> Layout {
+    let ending = path.extension().and_then(|ending| ending.to_str());
+    match ending.unwrap_or_default().to_ascii_lowercase().as_str() {
+        "csv" => Layout::Csv(separator(lines)),
+        "tsv" | "tab" => tab_separated(lines),
+        "json" | "jsonl" | "ndjson" => Layout::Json,
+        _ if lines[0].trim_start().starts_with('{') => Layout::Json,
+        _ if lines.iter().all(|line| line.contains('\t')) => tab_separated(lines),
+        _ => Layout::Csv(separator(lines)),
+    }
+}
+
+/// Fields between tabs. Some programs quote a field that has a quotation mark, and write the mark
+/// twice; then each field that begins with a mark ends with one.
+fn tab_separated(lines: &[String]) -> Layout {
+    let fields = lines.iter().flat_map(|line| line.split('\t'));
+    let (mut doubled, mut well_formed) = (false, true);
+    for field in fields.filter(|field| field.starts_with('"')) {
+        let inner = field
+            .strip_prefix('"')
+            .and_then(|rest| rest.strip_suffix('"'));
+        let inner = inner.map(|inner| inner.replace("\"\"", ""));
+        well_formed &= inner.as_ref().is_some_and(|inner| !inner.contains('"'));
+        doubled |= inner.is_some_and(|inner| inner.len() + 2 < field.len());
+    }
+    match doubled && well_formed {
+        true => Layout::Csv(b'\t'),
+        false => Layout::Tsv,
+    }
+}
+
+/// A comma, or a semicolon if the first line has semicolons alone.
+fn separator(lines: &[String]) -> u8 {
+    let has = |mark| lines[0].contains(mark);
+    match has(';') && !has(',') {
+        true => b';',
+        false => b',',
+    }
+}
+
+fn read_tsv(path: &Path, lines: &[String]) -> Result<TextTable> {
+    let rows = (1..).zip(lines).map(|(line, text)| TableRow {
+        line,
+        fields: text.split('\t').map(str::to_owned).collect(),
+    });
+    let rows: Vec<TableRow> = rows.collect();
+    let columns = rows[0].fields.len();
+    for row in &rows {
+        if row.fields.len() != columns {
+            let problem = format!("{} columns, line 1 has {columns}", row.fields.len());
+            let fix = "write as many tabs in each line, none inside a text";
+            return Err(Error::line(path, row.line, problem, fix));
+        }
+    }
+    Ok(TextTable { header: None, rows })
+}
+
+fn read_csv(path: &Path, text: &str, separator: u8) -> Result<TextTable> {
+    check_quotes(path, text, char::from(separator))?;
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .delimiter(separator)
+        .from_reader(text.as_bytes());
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|e| {
+            let line = e.position().map_or(1, |p| p.line() as usize);
+            let fix = "write as many fields in each row, and a field with a separator in \
+                       quotation marks";
+            Error::line(path, line, e.to_string(), fix)
+        })?;
+        rows.push(TableRow {
+            line: record.position().map_or(0, |p| p.line() as usize),
+            fields: record.iter().map(str::to_owned).collect(),
+        });
+    }
+    Ok(TextTable { header: None, rows })
+}
+
+fn read_json(path: &Path, lines: &[String]) -> Result<TextTable> {
+    let fix = "write one JSON object a line, or one array of objects, all with the same keys";
+    let mut objects: Vec<(usize, Value)> = Vec::new();
+    if lines[0].trim_start().starts_with('[') {
+        let list: Vec<Value> = serde_json::from_str(&lines.join("\n"))
+            .map_err(|e| Error::line(path, e.line(), e.to_string(), fix))?;
+        objects.extend((1..).zip(list));
+    } else {
+        for (line, text) in (1..).zip(lines).filter(|(_, text)| !text.trim().is_empty()) {
+            let object = serde_json::from_str(text)
+                .map_err(|e| Error::line(path, line, e.to_string(), fix))?;
+            objects.push((line, object));
+        }
+    }
+    let keys: BTreeSet<&String> = objects
+        .iter()
+        .filter_map(|(_, object)| object.as_object())
+        .flat_map(|object| object.keys())
+        .collect();
+    let header: Vec<String> = keys.into_iter().cloned().collect();
+    let mut rows = Vec::new();
+    for (line, object) in &objects {
+        let Some(object) = object.as_object() else {
+            return Err(Error::line(path, *line, "not a JSON object", fix));
+        };
+        let mut fields = Vec::new();
+        for key in &header {
+            fields.push(match object.get(key) {
+                Some(Value::String(text)) => text.clone(),
+                None | Some(Value::Null) => String::new(),
+                Some(other) => other.to_string(),
+            });
+        }
+        rows.push(TableRow {
+            line: *line,
+            fields,
+        });
+    }
+    Ok(TextTable {
+        header: Some(header),
+        rows,
+    })
+}

@@ -1,0 +1,283 @@
+//! Corpora from single files and from folders without a file of class names.
+
+mod common;
+
+use common::sample;
+use kd_lib::data::import::{Imported, import};
+use kd_lib::data::near_duplicates::groups;
+use kd_lib::data::{ColumnOptions, Corpus, Example, Split};
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+
+fn detected(path: &Path) -> kd_lib::Result<Imported> {
+    import(path, &ColumnOptions::default())
+}
+
+/// Text and class name of each example of a split.
+fn named(corpus: &Corpus, split: Split) -> Vec<(String, String)> {
+    let pair = |e: &Example| (e.text.clone(), corpus.labels[e.label].clone());
+    corpus.split(split).iter().map(pair).collect()
+}
+
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
+}
+
+/// A split in one of the layouts: its file's ending, its lines, and whether a header precedes them.
+struct Layout {
+    ending: &'static str,
+    header: &'static str,
+    line: fn(&str, &str) -> String,
+}
+
+const LAYOUTS: [Layout; 8] = [
+    Layout {
+        ending: "csv",
+        header: "text,label\n",
+        line: |t, l| format!("{},{l}\n", quoted(t)),
+    },
+    Layout {
+        ending: "csv",
+        header: "",
+        line: |t, l| format!("{},{l}\n", quoted(t)),
+    },
+    Layout {
+        ending: "csv",
+        header: "id;类别;内容\n",
+        line: |t, l| format!("7;{l};{}\n", quoted(t)),
+    },
+    Layout {
+        ending: "tsv",
+        header: "label\tsentence\n",
+        line: |t, l| format!("{l}\t{t}\n"),
+    },
+    Layout {
+        ending: "tsv",
+        header: "",
+        line: |t, l| format!("{l}\t{t}\n"),
+    },
+    Layout {
+        ending: "txt",
+        header: "",
+        line: |t, l| format!("{t}\t{l}\n"),
+    },
+    Layout {
+        ending: "jsonl",
+        header: "",
+        line: |t, l| {
+            format!(
+                "{}\n",
+                serde_json::json!({"intent": l, "utterance": t, "n": 1})
+            )
+        },
+    },
+    Layout {
+        ending: "ndjson",
+        header: "",
+        line: |t, l| format!("{}\n", serde_json::json!({"text": t, "label": l})),
+    },
+];
+
+fn write_folder(corpus: &Corpus, layout: &Layout, folder: &Path) {
+    for (name, split) in [
+        ("train", Split::Train),
+        ("dev", Split::Dev),
+        ("test", Split::Test),
+    ] {
+        let mut content = layout.header.to_owned();
+        for (text, label) in named(corpus, split) {
+            content += &(layout.line)(&text, &label);
+        }
+        std::fs::write(folder.join(format!("{name}.{}", layout.ending)), content).unwrap();
+    }
+}
+
+#[test]
+fn each_layout_gives_the_examples_of_the_folder_form() {
+    let mut corpus = Corpus::open(sample()).unwrap();
+    for names in ["as they are", "numbers"] {
+        if names == "numbers" {
+            corpus.labels = (0..corpus.labels.len())
+                .map(|class| class.to_string())
+                .collect();
+        }
+        for layout in &LAYOUTS {
+            let folder = tempfile::tempdir().unwrap();
+            write_folder(&corpus, layout, folder.path());
+            let read = detected(folder.path()).unwrap().corpus;
+            for split in [Split::Train, Split::Dev, Split::Test] {
+                let what = format!("{} {:?}, {names}", layout.ending, layout.header);
+                assert_eq!(named(&read, split), named(&corpus, split), "{what}");
+            }
+            let mut expected = corpus.labels.clone();
+            if names == "numbers" {
+                assert_eq!(read.labels, expected, "numbers keep their order");
+            }
+            expected.sort();
+            let mut labels = read.labels.clone();
+            labels.sort();
+            assert_eq!(labels, expected);
+        }
+    }
+}
+
+fn write(folder: &Path, name: &str, content: &str) -> PathBuf {
+    let path = folder.join(name);
+    std::fs::write(&path, content).unwrap();
+    path
+}
+
+/// Lines of a file with two classes; `line` makes each from its number, its text and its class.
+fn lines(count: usize, line: impl Fn(usize, &str, &str) -> String) -> String {
+    let numbered = (0..count).map(|n| {
+        let text = format!(
+            "sentence {} about {}",
+            n * 7919 % 1000,
+            ["fire", "water", "wind"][n % 3]
+        );
+        line(n, &text, ["yes", "no"][n % 2]) + "\n"
+    });
+    numbered.collect()
+}
+
+#[test]
+fn a_file_that_two_readings_fit_is_refused_with_the_option_that_decides() {
+    let folder = tempfile::tempdir().unwrap();
+    let two_labels = lines(40, |n, t, l| {
+        format!("{t},{l},{}", ["high", "low"][n / 2 % 2])
+    });
+    let two_texts = lines(40, |n, t, l| format!("{t},another text of number {n},{l}"));
+    let maybe_header = format!(
+        "Kommentar,Antwort\n{}",
+        lines(40, |_, t, l| format!("{t},{l}"))
+    );
+    let cases = [
+        (two_labels, "--label"),
+        (two_texts, "--text"),
+        (maybe_header, "--header"),
+    ];
+    for (number, (content, option)) in cases.iter().enumerate() {
+        let path = write(folder.path(), &format!("{number}.csv"), content);
+        let error = detected(&path).unwrap_err().to_string();
+        assert!(error.contains(option), "{error}");
+        let options = ColumnOptions {
+            text: Some("1".into()),
+            label: Some(if *option == "--text" { "3" } else { "2" }.into()),
+            header: Some(*option == "--header"),
+            ..ColumnOptions::default()
+        };
+        let corpus = import(&path, &options).unwrap().corpus;
+        let texts = corpus.train.len() + corpus.dev.len() + corpus.test.len();
+        assert_eq!(texts, 40);
+        assert_eq!(corpus.labels, ["no", "yes"]);
+    }
+}
+
+#[test]
+fn a_single_file_is_split_by_class_with_near_duplicates_on_one_side() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = Corpus::open(sample()).unwrap();
+    let mut content = String::from("text,label\n");
+    let all = [&base.train, &base.dev, &base.test].into_iter().flatten();
+    for example in all {
+        let label = &base.labels[example.label];
+        content += &format!("{},{label}\n", quoted(&example.text));
+        content += &format!("{},{label}\n", quoted(&format!("“{}”！", example.text)));
+    }
+    let path = write(folder.path(), "all.csv", &content);
+    let imported = detected(&path).unwrap();
+    let corpus = imported.corpus;
+    let total = corpus.train.len() + corpus.dev.len() + corpus.test.len();
+    for split in [Split::Dev, Split::Test] {
+        let share = corpus.split(split).len() as f64 / total as f64;
+        assert!((0.08..0.14).contains(&share), "{split:?}: {share}");
+        let classes: HashSet<usize> = corpus.split(split).iter().map(|e| e.label).collect();
+        assert_eq!(
+            classes.len(),
+            corpus.labels.len(),
+            "every class is in {split:?}"
+        );
+    }
+    let texts: Vec<&str> = [&corpus.train, &corpus.dev, &corpus.test]
+        .into_iter()
+        .flatten()
+        .map(|e| e.text.as_str())
+        .collect();
+    let group = groups(&texts);
+    let split_of = |at: usize| match at {
+        _ if at < corpus.train.len() => 0,
+        _ if at < corpus.train.len() + corpus.dev.len() => 1,
+        _ => 2,
+    };
+    for (at, &first) in group.iter().enumerate() {
+        assert_eq!(
+            split_of(at),
+            split_of(first),
+            "{} / {}",
+            texts[at],
+            texts[first]
+        );
+    }
+    assert!(
+        imported.notices.iter().any(|notice| notice.contains("Dev")),
+        "it is said"
+    );
+    let again = detected(&path).unwrap().corpus;
+    assert_eq!(again.fingerprint, corpus.fingerprint);
+    assert_eq!(named(&again, Split::Test), named(&corpus, Split::Test));
+}
+
+#[test]
+fn a_split_column_and_pairs_are_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = lines(40, |n, t, l| {
+        let split = ["train", "validation", "test", "train"][n % 4];
+        format!("{t}\tand the second text {n}\t{l}\t{split}")
+    });
+    let header = "premise\thypothesis\tlabel\tsplit\n";
+    let path = write(folder.path(), "pairs.tsv", &(header.to_owned() + &content));
+    let corpus = detected(&path).unwrap().corpus;
+    assert_eq!(
+        [corpus.train.len(), corpus.dev.len(), corpus.test.len()],
+        [20, 10, 10]
+    );
+    assert!(corpus.has_pairs());
+    let path = write(
+        folder.path(),
+        "odd.csv",
+        "text,label,split\na b,yes,train\nc d,no,later\n",
+    );
+    let error = detected(&path).unwrap_err().to_string();
+    assert!(
+        error.contains("odd.csv:3") && error.contains("later"),
+        "{error}"
+    );
+}
+
+#[test]
+fn quotation_marks_in_tab_separated_files_are_text_or_quoting_by_the_whole_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let plain = lines(30, |n, t, l| match n {
+        3 => format!("\"{t}\tyes"),
+        _ => format!("{t}\t{l}"),
+    });
+    let path = write(folder.path(), "plain.tsv", &plain);
+    let corpus = detected(&path).unwrap().corpus;
+    let all = |corpus: &Corpus| -> Vec<String> {
+        let splits = [&corpus.train, &corpus.dev, &corpus.test];
+        splits
+            .into_iter()
+            .flatten()
+            .map(|e| e.text.clone())
+            .collect()
+    };
+    assert!(all(&corpus).iter().any(|text| text.starts_with('"')));
+    let written = lines(30, |_, t, l| format!("\"said \"\"{t}\"\"\"\t{l}"));
+    let path = write(folder.path(), "quoted.tsv", &written);
+    let corpus = detected(&path).unwrap().corpus;
+    assert!(
+        all(&corpus)
+            .iter()
+            .all(|text| text.starts_with("said \"") && !text.contains("\"\""))
+    );
+}
