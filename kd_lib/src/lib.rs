@@ -11,6 +11,7 @@
 //! 5. [`evaluation`]: logits → scores, calibration, significance
 //! 6. [`training`]: gradients, adversarial passes, the optimizer, the one loop and its saved state
 //! 7. [`store`]: recipes, plans, runs on disk, the cache of teachers' logits, tables, predictions
+//! 8. [`distill`]: from texts and a budget of time to a student and a report
 //!
 //! This crate is not a framework: there is one loop, and there are no hooks. A new network
 //! implements [`models::Architecture`] (its settings) and [`models::Classifier`] (its forward pass),
@@ -32,6 +33,7 @@
 
 pub mod data;
 pub mod device;
+pub mod distill;
 mod error;
 pub mod evaluation;
 pub mod files;

@@ -135,7 +135,7 @@ fn used(source: &str, prefix: &str) -> BTreeSet<String> {
 }
 
 /// Modules from bottom to top. Those of one level may use one another.
-const LEVELS: [&[&str]; 9] = [
+const LEVELS: [&[&str]; 10] = [
     &["error", "files"],
     &["device", "threads"],
     &["precision"],
@@ -145,6 +145,7 @@ const LEVELS: [&[&str]; 9] = [
     &["evaluation"],
     &["training"],
     &["store"],
+    &["distill"],
 ];
 
 fn level(module: &str) -> Option<usize> {

@@ -141,6 +141,28 @@ fn a_student_reads_its_teachers_subwords_from_training_to_prediction() {
 }
 
 #[test]
+fn what_a_student_takes_of_a_checkpoint_is_part_of_its_id_and_the_checkpoints_place_is_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = RunStore::new(folder.path()).with_pretrained(root().join("checkpoints"));
+    let corpus = Corpus::open(sample()).unwrap();
+    let path = root().join("notebooks/recipes/student.toml");
+    let id = |settings: &[&str]| {
+        let settings: Vec<String> = settings.iter().map(|s| (*s).to_owned()).collect();
+        let recipe = Recipe::read(&path, "smoke", &settings).unwrap();
+        store.plan(&recipe, &corpus).unwrap().id
+    };
+    let tokenizer = id(&["model.tokenizer=e5-small"]);
+    let vectors = id(&["model.pretrained_embeddings=e5-small"]);
+    let both = [
+        "model.tokenizer=e5-small",
+        "model.pretrained_embeddings=e5-small",
+    ];
+    assert!(tokenizer != vectors && tokenizer != id(&both) && vectors != id(&both));
+    let other_spelling = format!("model.tokenizer={}", teacher_weights().display());
+    assert_eq!(tokenizer, id(&[&other_spelling]));
+}
+
+#[test]
 fn a_tokenizer_and_vectors_of_two_checkpoints_are_refused() {
     let path = root().join("notebooks/recipes/student.toml");
     let mut settings = vec!["model.tokenizer=e5-small".to_owned()];

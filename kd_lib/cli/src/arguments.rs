@@ -4,6 +4,7 @@
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use kd_lib::data::ColumnOptions;
 use kd_lib::data::text_files::FileFormat;
+use kd_lib::distill::Budget;
 use std::path::PathBuf;
 
 /// Knowledge distillation for text classification: BERT teacher, BiLSTM student.
@@ -56,24 +57,41 @@ pub enum Verb {
         #[arg(long)]
         dry_run: bool,
     },
-    /// From a folder of texts to a distilled student: teacher, student without distillation,
-    /// distilled student, and their table.
+    /// From labelled texts to the best student that a budget of time allows, with a report of what
+    /// distillation brought.
     Distill {
         /// Corpus: a folder with a file for each split, or one file with texts and labels (CSV, TSV,
         /// JSON lines).
         data: PathBuf,
         #[command(flatten)]
         columns: ColumnArguments,
-        /// Size of the experiment.
-        #[arg(long, default_value = "full")]
-        profile: String,
-        /// Override a setting of the students, or with `teacher.` in front one of the teacher
-        /// (teacher.model.checkpoint=my-bert). `data.` and `device` settings go to all three;
-        /// `objective`, `ensemble` and `transfer` go to the distilled student only.
+        /// How long it may take: 90s, 30m, 2h or overnight.
+        #[arg(long, default_value = "10m", conflicts_with = "profile")]
+        budget: Budget,
+        /// Largest student in megabytes of fp32 weights.
+        #[arg(
+            long,
+            value_name = "MB",
+            default_value_t = 15.0,
+            conflicts_with = "profile"
+        )]
+        max_size: f64,
+        /// Print the plan and train nothing.
+        #[arg(long, conflicts_with = "profile")]
+        dry_run: bool,
+        /// Carry out this plan (`plan.json`) instead of a new one.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "budget", "max_size"])]
+        plan: Option<PathBuf>,
+        /// Train the recipes teacher, student and distilled at this size instead of a plan.
+        #[arg(long)]
+        profile: Option<String>,
+        /// Override a setting of the teacher (teacher.model.checkpoint=my-bert). With --profile also
+        /// of the students: `data.` and `device` settings go to all three; `objective`, `ensemble`
+        /// and `transfer` go to the distilled student only.
         #[arg(long, value_name = "KEY=VALUE")]
         set: Vec<String>,
-        /// Another seed for both students.
-        #[arg(long)]
+        /// Another seed for both students, with --profile.
+        #[arg(long, requires = "profile")]
         seed: Option<u64>,
     },
     /// Print a run's scores per class, on a split or on a file of labelled texts.

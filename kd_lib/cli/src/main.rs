@@ -5,6 +5,7 @@
 mod arguments;
 mod convert;
 mod distill;
+mod distill_plan;
 mod download;
 mod dry_run;
 mod memory;
@@ -79,14 +80,37 @@ fn run() -> Result<()> {
         Verb::Distill {
             data,
             columns,
-            profile,
+            profile: Some(profile),
             set,
             seed,
+            ..
         } => {
             let (store, corpus) = (store?, read_corpus(&data, columns)?);
             let folder = recipes_folder(&store)?;
             let recipes = distill::recipes(&folder, &profile, &set, seed)?;
-            distill(&store, &recipes, &corpus)
+            distill_recipes(&store, &recipes, &corpus)
+        }
+        Verb::Distill {
+            data,
+            columns,
+            budget,
+            max_size,
+            dry_run,
+            plan,
+            set,
+            ..
+        } => {
+            let store = store?;
+            let request = distill_plan::Request {
+                corpus: import(&data, &columns.into())?,
+                teacher: distill_plan::teacher(&recipes_folder(&store)?, &set)?,
+                budget,
+                max_megabytes: max_size,
+                dry_run,
+                plan,
+                policy,
+            };
+            distill_plan::distill(store, request)
         }
         Verb::Evaluate {
             run,
@@ -154,7 +178,7 @@ fn run() -> Result<()> {
     }
 }
 
-fn distill(store: &RunStore, recipes: &distill::Recipes, corpus: &Corpus) -> Result<()> {
+fn distill_recipes(store: &RunStore, recipes: &distill::Recipes, corpus: &Corpus) -> Result<()> {
     let in_order = [&recipes.teacher, &recipes.student, &recipes.distilled];
     // What cannot be done is reported before hours of training, not between them.
     for recipe in in_order {
@@ -241,10 +265,14 @@ fn train(store: &RunStore, recipe: &Recipe, corpus: &Corpus, stop: &StopSignals)
             eprintln!("{}: {notice}", recipe.name);
         }
     }
+    Ok(store.run(recipe, corpus, &mut report_progress(stop))?)
+}
+
+/// Prints progress to stderr, and asks the run to stop after a signal.
+fn report_progress(stop: &StopSignals) -> impl FnMut(&Progress) -> ControlFlow<()> {
     let mut print_progress = print_lines(std::io::stderr(), Duration::from_secs(5));
-    let mut callback = |progress: &Progress| match stop.requested_at(progress.stage) {
+    move |progress: &Progress| match stop.requested_at(progress.stage) {
         true => ControlFlow::Break(()),
         false => print_progress(progress),
-    };
-    Ok(store.run(recipe, corpus, &mut callback)?)
+    }
 }

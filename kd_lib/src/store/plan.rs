@@ -139,6 +139,11 @@ pub struct IdKey<'a> {
 pub fn run_id(key: &IdKey) -> Result<String> {
     let bug = |e: serde_json::Error| Error::recipe("recipe", e.to_string(), crate::error::BUG);
     let mut recipe = serde_json::to_value(key.recipe).map_err(bug)?;
+    // The checkpoint's files enter the hash; they do not tell what of it the student takes.
+    if recipe["model"].get("tokenizer").is_some() {
+        let vectors = recipe["model"].get("pretrained_embeddings").is_some();
+        recipe["model"]["tokenizer"] = json!({ "pretrained_embeddings": vectors });
+    }
     for path in [
         "name",
         "device",

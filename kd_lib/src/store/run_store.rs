@@ -13,7 +13,7 @@ use crate::data::batch::eval_batches;
 use crate::data::{Corpus, Example, Split, TokenizedSplit, Tokenizer};
 use crate::device::{self, Environment};
 use crate::evaluation::{self, Scores, SplitPass};
-use crate::models::{Classifier, ForwardPass, hidden_width};
+use crate::models::{Checkpoint, Classifier, ForwardPass, hidden_width};
 use crate::threads::ThreadPolicy;
 use crate::training::progress::TextClock;
 use crate::training::{
@@ -113,6 +113,16 @@ impl RunStore {
             threads: self.threads,
             ..Plan::resolve(recipe, corpus, &folders, teachers)?
         })
+    }
+
+    /// A pretrained checkpoint by its name.
+    pub fn checkpoint(&self, name: &str) -> Result<Checkpoint> {
+        let folders = std::iter::once(&self.checkpoints).chain(&self.pretrained);
+        let has_it = |folder: &&PathBuf| folder.join(name).is_dir();
+        Checkpoint::open(
+            folders.clone().find(has_it).unwrap_or(&self.checkpoints),
+            name,
+        )
     }
 
     /// Whether a plan's run is finished in this store. (Its weights may have been removed.)

@@ -1,0 +1,103 @@
+//! `kd distill` with a budget: measures, plans, trains, reports. The plan's folder is
+//! `checkpoints/distilled/CORPUS-HASH`; the same command continues what is there.
+
+use crate::distill;
+use crate::signals::StopSignals;
+use crate::{print, report_progress};
+use anyhow::{Context, Result, bail};
+use kd_lib::data::import::Imported;
+use kd_lib::distill::execute::{read_plan, write_plan};
+use kd_lib::distill::plan::plan;
+use kd_lib::distill::report::report_files;
+use kd_lib::distill::{Budget, DistillPlan, PlanSettings, execute, measure, write_report};
+use kd_lib::store::{Recipe, RunStore};
+use kd_lib::threads::{ThreadControl, ThreadPolicy};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Digits of the hash in a plan's folder name.
+const HASH_DIGITS: usize = 12;
+
+/// What the command line asks for.
+pub struct Request {
+    pub corpus: Imported,
+    pub teacher: Recipe,
+    pub budget: Budget,
+    pub max_megabytes: f64,
+    pub dry_run: bool,
+    pub plan: Option<PathBuf>,
+    pub policy: ThreadPolicy,
+}
+
+/// The teacher's recipe with the settings that begin with `teacher.`.
+pub fn teacher(recipes: &Path, set: &[String]) -> Result<Recipe> {
+    if let Some(other) = set
+        .iter()
+        .find(|setting| !setting.trim_start().starts_with("teacher."))
+    {
+        bail!(
+            "--set {other}: a plan chooses the students' settings; set those of the teacher \
+             (teacher.…), or name a --profile"
+        );
+    }
+    Ok(distill::recipes(recipes, "full", set, None)?.teacher)
+}
+
+/// Plans, or continues the plan that is there, and prints the student's folder.
+pub fn distill(store: RunStore, request: Request) -> Result<()> {
+    let started = Instant::now();
+    let Imported { corpus, notices } = request.corpus;
+    for notice in &notices {
+        eprintln!("{notice}");
+    }
+    let settings = PlanSettings {
+        budget: request.budget,
+        max_megabytes: request.max_megabytes,
+        teacher: request.teacher,
+    };
+    let key = serde_json::to_string(&(&settings, &corpus.fingerprint))?;
+    let hash = blake3::hash(key.as_bytes()).to_hex();
+    let given = match &request.plan {
+        Some(file) => {
+            Some(read_plan(file)?.with_context(|| format!("{}: no plan", file.display()))?)
+        }
+        None => None,
+    };
+    let name = match &given {
+        Some(plan) => format!("{}-plan-{}", corpus.name, &plan_hash(plan)?[..HASH_DIGITS]),
+        None => format!("{}-{}", corpus.name, &hash[..HASH_DIGITS]),
+    };
+    let folder = store.checkpoints().join("distilled").join(name);
+    let found = read_plan(&folder)?;
+    let is_new = found.is_none();
+    let plan: DistillPlan = match found.or(given) {
+        Some(plan) => plan,
+        None => {
+            ThreadControl::start(request.policy, None);
+            let (facts, speed) = measure(&store, &corpus, &settings)?;
+            plan(&corpus.name, &corpus.fingerprint, settings, facts, speed)?
+        }
+    };
+    eprintln!("{}", plan.describe());
+    if request.dry_run {
+        return Ok(());
+    }
+    let store = store.with_threads(ThreadPolicy::Fixed(plan.speed.threads));
+    if is_new {
+        write_plan(&plan, &folder, started.elapsed().as_secs_f64())?;
+    }
+    let stop = StopSignals::catch()?;
+    let outcome = execute(&store, &corpus, plan, &folder, &mut report_progress(&stop))?;
+    let command: Vec<String> = std::env::args().collect();
+    let findings = write_report(&corpus, &outcome, &folder, &notices, &command.join(" "))?;
+    eprintln!("{}", findings.verdict());
+    for file in report_files(&folder) {
+        eprintln!("{}", file.display());
+    }
+    print(outcome.distilled[0].folder()?.display())
+}
+
+fn plan_hash(plan: &DistillPlan) -> Result<String> {
+    let text = serde_json::to_string(plan)?;
+    Ok(blake3::hash(text.as_bytes()).to_hex().to_string())
+}

@@ -1,0 +1,261 @@
+//! Carries a plan out: trains its stages in order, leaves optional ones out if the time is short, and
+//! chooses on dev. Test is not read here. A plan's folder holds `plan.json`, the recipes, and
+//! `elapsed.json`: the seconds of all its sessions, so that a continued distillation keeps its budget.
+
+use super::budget::duration;
+use super::plan::{DistillPlan, Side, Stage};
+use crate::data::Corpus;
+use crate::store::{Recipe, Run, RunStore};
+use crate::training::{Progress, ProgressCallback};
+use crate::{Error, Result, files};
+use serde::{Deserialize, Serialize};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+const PLAN: &str = "plan.json";
+const ELAPSED: &str = "elapsed.json";
+/// Between two writings of the elapsed seconds: what a kill loses of them at most.
+const WRITE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// The result of a plan.
+#[derive(Debug)]
+pub struct Outcome {
+    /// The plan.
+    pub plan: DistillPlan,
+    /// The teacher.
+    pub teacher: Run,
+    /// The students that were tried with the first seed, baselines and distilled ones.
+    pub candidates: Vec<Candidate>,
+    /// The chosen baseline, one run a seed.
+    pub baseline: Vec<Run>,
+    /// The chosen distilled student, one run a seed.
+    pub distilled: Vec<Run>,
+    /// Stages that were left out, in sentences.
+    pub left_out: Vec<String>,
+    /// Seconds in all, over all sessions.
+    pub seconds: f64,
+}
+
+/// A student that was tried.
+#[derive(Debug, Clone)]
+pub struct Candidate {
+    /// Its side.
+    pub side: Side,
+    /// Its run.
+    pub run: Run,
+    /// Whether dev chose it.
+    pub chosen: bool,
+}
+
+/// What `elapsed.json` holds.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Elapsed {
+    seconds: f64,
+    left_out: Vec<String>,
+}
+
+/// Writes a plan's folder: `plan.json`, and the recipes as files that `kd train` reads. `seconds` were
+/// spent before, on the measurement.
+pub fn write_plan(plan: &DistillPlan, folder: &Path, seconds: f64) -> Result<()> {
+    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
+    let elapsed = Elapsed {
+        seconds,
+        left_out: Vec::new(),
+    };
+    files::write_json(&folder.join(ELAPSED), &elapsed)?;
+    for (number, stage) in plan.stages.iter().enumerate() {
+        let name = format!(
+            "{:02}-{}-seed{}.toml",
+            number + 1,
+            stage.recipe.name,
+            stage.recipe.seed
+        );
+        if !stage.repeats_winner {
+            files::write_text(&folder.join(name), &recipe_text(&stage.recipe, folder)?)?;
+        }
+    }
+    files::write_json(&folder.join(PLAN), plan)
+}
+
+fn recipe_text(recipe: &Recipe, folder: &Path) -> Result<String> {
+    toml::to_string(recipe).map_err(Error::in_file(folder, crate::error::BUG))
+}
+
+/// The plan that a folder holds, if it holds one.
+pub fn read_plan(folder: &Path) -> Result<Option<DistillPlan>> {
+    let path = match folder.is_file() {
+        true => folder.to_path_buf(),
+        false => folder.join(PLAN),
+    };
+    if !path.exists() {
+        return Ok(None);
+    }
+    let plan: DistillPlan = files::read_json(&path)?;
+    if plan.format != super::plan::FORMAT {
+        let problem = format!("a plan of format {}", plan.format);
+        return Err(Error::file(&path, problem, "plan anew with this program"));
+    }
+    Ok(Some(plan))
+}
+
+/// Trains what a plan names. `folder` is the plan's.
+pub fn execute(
+    store: &RunStore,
+    corpus: &Corpus,
+    plan: DistillPlan,
+    folder: &Path,
+    callback: ProgressCallback,
+) -> Result<Outcome> {
+    if plan.corpus_fingerprint != corpus.fingerprint {
+        let problem = format!("a plan for another corpus ({})", plan.corpus);
+        let fix = "name the corpus that it was made for, or plan anew";
+        return Err(Error::file(folder, problem, fix));
+    }
+    let path = folder.join(ELAPSED);
+    let before = match path.exists() {
+        true => files::read_json(&path)?,
+        false => Elapsed::default(),
+    };
+    let mut clock = SessionClock {
+        path,
+        elapsed: before,
+        last: Instant::now(),
+    };
+    let mut teacher = None;
+    let mut candidates: Vec<Candidate> = Vec::new();
+    let (mut baseline, mut distilled) = (Vec::new(), Vec::new());
+    let stages = plan.stages.clone();
+    for (number, stage) in stages.iter().enumerate() {
+        if stage.repeats_winner && baseline.is_empty() {
+            choose(&mut candidates);
+            baseline.extend(chosen(&candidates, Side::Baseline));
+            distilled.extend(chosen(&candidates, Side::Distilled));
+        }
+        let recipe = recipe_of(stage, &candidates);
+        let left = plan.settings.budget.seconds - clock.elapsed.seconds;
+        if stage.optional
+            && needed(&stages[number..]) > left
+            && !is_finished(store, &recipe, corpus)?
+        {
+            clock.leave_out(stage, left)?;
+            continue;
+        }
+        let mut timed = |progress: &Progress| {
+            // A clock that cannot be written must not end a training.
+            let _ = clock.write_if_due();
+            callback(progress)
+        };
+        let run = store.run(&recipe, corpus, &mut timed)?;
+        clock.write()?;
+        match (stage.side, stage.repeats_winner) {
+            (Side::Teacher, _) => teacher = Some(run),
+            (Side::Baseline, true) => baseline.push(run),
+            (Side::Distilled, true) => distilled.push(run),
+            (side, false) => candidates.push(Candidate {
+                side,
+                run,
+                chosen: false,
+            }),
+        }
+    }
+    if baseline.is_empty() {
+        choose(&mut candidates);
+        baseline.extend(chosen(&candidates, Side::Baseline));
+        distilled.extend(chosen(&candidates, Side::Distilled));
+    }
+    let no_teacher = || Error::file(folder, "a plan without a teacher", "plan anew");
+    Ok(Outcome {
+        plan,
+        teacher: teacher.ok_or_else(no_teacher)?,
+        candidates,
+        baseline,
+        distilled,
+        left_out: clock.elapsed.left_out.clone(),
+        seconds: clock.elapsed.seconds,
+    })
+}
+
+/// Seconds of a stage and of the stages behind it that may not be left out.
+fn needed(stages: &[Stage]) -> f64 {
+    let mandatory = stages[1..].iter().filter(|stage| !stage.optional);
+    stages[0].seconds + mandatory.map(|stage| stage.seconds).sum::<f64>()
+}
+
+fn is_finished(store: &RunStore, recipe: &Recipe, corpus: &Corpus) -> Result<bool> {
+    Ok(store.is_finished(&store.plan(recipe, corpus)?))
+}
+
+/// The recipe of a stage: of one that repeats the winner, the winner's with the stage's seed.
+fn recipe_of(stage: &Stage, candidates: &[Candidate]) -> Recipe {
+    let winner = candidates.iter().find(|c| c.chosen && c.side == stage.side);
+    match winner.filter(|_| stage.repeats_winner) {
+        Some(winner) => winner
+            .run
+            .report
+            .recipe
+            .clone()
+            .with_seed(stage.recipe.seed),
+        None => stage.recipe.clone(),
+    }
+}
+
+/// Marks the candidate of each side with the highest macro-F1 on dev; of equal ones, the first.
+fn choose(candidates: &mut [Candidate]) {
+    for side in [Side::Baseline, Side::Distilled] {
+        let mut best: Option<usize> = None;
+        for (at, candidate) in candidates.iter().enumerate() {
+            let score = |at: usize| candidates[at].run.report.dev.macro_f1;
+            if candidate.side == side && best.is_none_or(|best| score(at) > score(best)) {
+                best = Some(at);
+            }
+        }
+        if let Some(best) = best {
+            candidates[best].chosen = true;
+        }
+    }
+}
+
+fn chosen(candidates: &[Candidate], side: Side) -> Option<Run> {
+    let winner = candidates.iter().find(|c| c.chosen && c.side == side);
+    winner.map(|candidate| candidate.run.clone())
+}
+
+/// Counts the seconds of a plan over its sessions.
+struct SessionClock {
+    path: PathBuf,
+    elapsed: Elapsed,
+    last: Instant,
+}
+
+impl SessionClock {
+    fn write_if_due(&mut self) -> Result<()> {
+        match self.last.elapsed() < WRITE_INTERVAL {
+            true => Ok(()),
+            false => self.write(),
+        }
+    }
+
+    fn write(&mut self) -> Result<()> {
+        self.elapsed.seconds += self.last.elapsed().as_secs_f64();
+        self.last = Instant::now();
+        files::write_json(&self.path, &self.elapsed)
+    }
+
+    fn leave_out(&mut self, stage: &Stage, left: f64) -> Result<()> {
+        let Stage {
+            recipe, seconds, ..
+        } = stage;
+        let sentence = format!(
+            "{}, seed {}: left out, it needs {} and {} were left",
+            recipe.name,
+            recipe.seed,
+            duration(*seconds),
+            duration(left.max(0.0))
+        );
+        if !self.elapsed.left_out.contains(&sentence) {
+            self.elapsed.left_out.push(sentence);
+        }
+        self.write()
+    }
+}

@@ -1,0 +1,150 @@
+//! What a plan depends on: the corpus in numbers, and how long this machine takes for a text. Nothing
+//! is written, and dev and test are not looked at beyond their size.
+
+use super::plan::{PlanSettings, StudentSize, Tokens, student, teacher};
+use crate::data::{Corpus, Example, SubwordTokenizer, Truncation};
+use crate::models::{Checkpoint, ModelConfig};
+use crate::store::{Recipe, RunStore};
+use crate::{Error, Result};
+use serde::{Deserialize, Serialize};
+
+/// Updates that are timed, after one that warms up.
+const UPDATES: usize = 3;
+/// Training texts whose lengths are measured.
+const MEASURED_TEXTS: usize = 2000;
+/// Lengths are rounded up to a multiple of this.
+const LENGTH_STEP: usize = 16;
+/// The share of the texts that a plan does not truncate.
+const UNCUT_SHARE: f64 = 0.95;
+/// Longest sequence that a plan chooses.
+const LONGEST: usize = 256;
+/// A text with more blanks than one in this many characters is made of words.
+const CHARACTERS_PER_BLANK: usize = 12;
+/// A forward pass takes this share of an update of the same texts: measured on an Intel Xeon with
+/// AMX (`benches/RESULTS.md`: 0.27 for the teacher, 0.18 for the student).
+const FORWARD_SHARE: f64 = 0.3;
+
+/// A corpus in numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CorpusFacts {
+    /// Labelled training texts, leaks dropped.
+    pub train_texts: usize,
+    /// Development texts.
+    pub dev_texts: usize,
+    /// Test texts.
+    pub test_texts: usize,
+    /// Number of classes.
+    pub classes: usize,
+    /// Longest sequence in the teacher's tokens, special tokens included.
+    pub max_length: usize,
+    /// Share of the training texts that are longer.
+    pub truncated: f64,
+    /// Whether blanks separate words.
+    pub has_words: bool,
+}
+
+/// Seconds that this machine takes for a text of this corpus.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Speed {
+    /// Threads of the measurement, and of the plan.
+    pub threads: usize,
+    /// Update of the teacher.
+    pub teacher_update: f64,
+    /// The teacher's logits.
+    pub teacher_logits: f64,
+    /// Update of the distilled student.
+    pub student_update: f64,
+    /// Update of the baseline, which is trained with FGM.
+    pub baseline_update: f64,
+}
+
+/// Measures a corpus and this machine.
+pub fn measure(
+    store: &RunStore,
+    corpus: &Corpus,
+    settings: &PlanSettings,
+) -> Result<(CorpusFacts, Speed)> {
+    let facts = corpus_facts(store, corpus, settings)?;
+    let of_teacher = teacher(settings, &facts, 1.0, None);
+    let size = StudentSize::within(settings.max_megabytes, facts.classes)?;
+    let baseline = student(settings, &facts, &size, Tokens::Subwords, 1.0);
+    let mut plain = baseline.clone();
+    plain.adversarial = None;
+    let teacher_update = seconds_per_text(store, corpus, &of_teacher)?;
+    let speed = Speed {
+        threads: tch::get_num_threads() as usize,
+        teacher_update,
+        teacher_logits: teacher_update * FORWARD_SHARE,
+        student_update: seconds_per_text(store, corpus, &plain)?,
+        baseline_update: seconds_per_text(store, corpus, &baseline)?,
+    };
+    Ok((facts, speed))
+}
+
+impl Speed {
+    /// Seconds of a student's evaluation on a text.
+    pub fn student_forward(&self) -> f64 {
+        self.student_update * FORWARD_SHARE
+    }
+}
+
+/// The longest micro-batches come first in an epoch's pools at random, so a few updates are averaged.
+fn seconds_per_text(store: &RunStore, corpus: &Corpus, recipe: &Recipe) -> Result<f64> {
+    let mut timer = store.step_timer(recipe, corpus)?;
+    timer.time_step()?;
+    let (mut seconds, mut texts) = (0.0, 0);
+    for _ in 0..UPDATES {
+        let step = timer.time_step()?;
+        seconds += step.seconds;
+        texts += step.texts;
+    }
+    Ok(seconds / texts.max(1) as f64)
+}
+
+fn corpus_facts(store: &RunStore, corpus: &Corpus, settings: &PlanSettings) -> Result<CorpusFacts> {
+    let ModelConfig::Bert(bert) = &settings.teacher.model else {
+        let fix = "name a recipe of a BERT";
+        return Err(Error::recipe("teacher.model.kind", "not a BERT", fix));
+    };
+    let checkpoint: Checkpoint = store.checkpoint(&bert.checkpoint)?;
+    let longest = LONGEST.min(checkpoint.config.max_position_embeddings as usize);
+    let tokenizer =
+        SubwordTokenizer::open(&checkpoint.folder, &bert.prefix, longest, Truncation::Head)?;
+    let selected = settings.teacher.data.select(corpus)?.corpus;
+    let step = selected.train.len().div_ceil(MEASURED_TEXTS).max(1);
+    let texts: Vec<_> = selected
+        .train
+        .iter()
+        .step_by(step)
+        .map(Example::input)
+        .collect();
+    let encodings = tokenizer.tokenizer_encodings(&texts)?;
+    let mut lengths: Vec<usize> = encodings.iter().map(|e| e.ids.len()).collect();
+    lengths.sort_unstable();
+    let at = ((lengths.len() as f64 * UNCUT_SHARE).ceil() as usize).clamp(1, lengths.len());
+    let max_length = lengths[at - 1].next_multiple_of(LENGTH_STEP).min(longest);
+    let longer = lengths
+        .iter()
+        .filter(|&&length| length > max_length || length == longest);
+    let whole = |text: &str| {
+        (
+            text.chars().count(),
+            text.matches(char::is_whitespace).count(),
+        )
+    };
+    let (mut characters, mut blanks) = (0, 0);
+    for text in texts.iter().flat_map(|input| input.texts()) {
+        let of_text = whole(text);
+        characters += of_text.0;
+        blanks += of_text.1;
+    }
+    Ok(CorpusFacts {
+        train_texts: selected.train.len(),
+        dev_texts: selected.dev.len(),
+        test_texts: selected.test.len(),
+        classes: corpus.labels.len(),
+        max_length,
+        truncated: longer.count() as f64 / lengths.len() as f64,
+        has_words: blanks * CHARACTERS_PER_BLANK > characters,
+    })
+}

@@ -1,0 +1,460 @@
+//! The report of a distillation: teacher, baseline and distilled student on test, which is read here
+//! for the first and only time. Everything that was chosen was chosen on dev.
+
+use super::budget::duration;
+use super::document::{Block, Document};
+use super::execute::Outcome;
+use super::plan::Side;
+use crate::data::{Corpus, Example, TextInput};
+use crate::evaluation::significance::{Difference, GapShare, difference, share_of_gap};
+use crate::evaluation::{
+    Scores, argmax, fit_temperature, probabilities, reliability_bins, to_array,
+};
+use crate::store::{MeanSd, Predictor, Run, Table};
+use crate::{Result, files};
+use ndarray::Array2;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+/// Texts of which each is classified alone, to time it.
+const TIMED_TEXTS: usize = 50;
+/// Misclassified texts that are shown.
+const SHOWN_MISTAKES: usize = 15;
+/// Shares of the dev texts that the student would answer.
+const COVERAGES: [f64; 5] = [1.0, 0.95, 0.9, 0.8, 0.7];
+
+/// A model on the test split.
+struct Tested {
+    name: &'static str,
+    run: Run,
+    /// `[example, class]`.
+    logits: Array2<f32>,
+    scores: Scores,
+    correct: Vec<bool>,
+    seconds_per_text: f64,
+    texts_per_second: f64,
+}
+
+/// What the test split says of a distillation.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Findings {
+    /// Accuracy of the teacher.
+    pub teacher: f64,
+    /// Accuracy of the baseline over its seeds.
+    pub baseline: MeanSd,
+    /// Accuracy of the distilled student over its seeds.
+    pub distilled: MeanSd,
+    /// Distilled − baseline.
+    pub gain: Option<Difference>,
+    /// The recovered share of the gap; none if the gap is not distinguishable from zero.
+    pub recovered: Option<GapShare>,
+    /// Accuracy of the most frequent training class.
+    pub majority: f64,
+}
+
+impl Findings {
+    /// Whether distillation helped, in a sentence.
+    pub fn verdict(&self) -> String {
+        let Some(gain) = &self.gain else {
+            return "There is no test text, so nothing can be said.".into();
+        };
+        let points = format!(
+            "{:+.1} points of accuracy, 95 % interval {:+.1} to {:+.1}",
+            100.0 * gain.mean,
+            100.0 * gain.interval.low,
+            100.0 * gain.interval.high
+        );
+        if gain.interval.low > 0.0 {
+            format!("Distillation helped: {points}.")
+        } else if gain.interval.high < 0.0 {
+            format!("Distillation did harm: {points}. Use the baseline.")
+        } else {
+            format!(
+                "No gain is statistically distinguishable: {points}. More unlabelled texts, or a \
+                 longer budget, may show one."
+            )
+        }
+    }
+}
+
+/// Reads test, writes `report.html` and `report.md` into the plan's folder, and says what was found.
+pub fn write_report(
+    corpus: &Corpus,
+    outcome: &Outcome,
+    folder: &Path,
+    notices: &[String],
+    command: &str,
+) -> Result<Findings> {
+    let teacher = vec![tested("teacher", &outcome.teacher, corpus)?];
+    let baseline = tested_all("baseline", &outcome.baseline, corpus)?;
+    let distilled = tested_all("distilled", &outcome.distilled, corpus)?;
+    let findings = findings(corpus, &teacher[0], &baseline, &distilled);
+    let mut document = Document {
+        title: format!("Distillation on {}", corpus.name),
+        blocks: Vec::new(),
+    };
+    document.paragraph(findings.verdict());
+    add_scores(
+        &mut document,
+        corpus,
+        &findings,
+        [&teacher, &baseline, &distilled],
+    );
+    add_differences(&mut document, &findings);
+    add_candidates(&mut document, outcome);
+    add_classes(
+        &mut document,
+        corpus,
+        [&teacher[0], &baseline[0], &distilled[0]],
+    );
+    add_confidence(&mut document, corpus, &distilled[0])?;
+    add_mistakes(&mut document, corpus, &distilled[0]);
+    add_use(&mut document, &distilled[0].run);
+    add_provenance(&mut document, outcome, notices, command);
+    files::write_text(&folder.join("report.md"), &document.markdown())?;
+    files::write_text(&folder.join("report.html"), &document.html())?;
+    Ok(findings)
+}
+
+/// The two files of a report.
+pub fn report_files(folder: &Path) -> [PathBuf; 2] {
+    ["report.html", "report.md"].map(|name| folder.join(name))
+}
+
+fn tested_all(name: &'static str, runs: &[Run], corpus: &Corpus) -> Result<Vec<Tested>> {
+    runs.iter().map(|run| tested(name, run, corpus)).collect()
+}
+
+fn tested(name: &'static str, run: &Run, corpus: &Corpus) -> Result<Tested> {
+    let predictor = Predictor::open(run)?;
+    let texts: Vec<TextInput> = corpus.test.iter().map(Example::input).collect();
+    let labels: Vec<usize> = corpus.test.iter().map(|e| e.label).collect();
+    let started = Instant::now();
+    let logits = to_array(&predictor.logits(&texts)?)?;
+    let texts_per_second = texts.len() as f64 / started.elapsed().as_secs_f64();
+    let mut singly = Vec::new();
+    for text in texts.iter().take(TIMED_TEXTS) {
+        let started = Instant::now();
+        let _ = predictor.logits(&[*text])?;
+        singly.push(started.elapsed().as_secs_f64());
+    }
+    singly.sort_by(f64::total_cmp);
+    let correct = logits
+        .outer_iter()
+        .zip(&labels)
+        .map(|(row, &label)| argmax(row) == label);
+    Ok(Tested {
+        name,
+        run: run.clone(),
+        correct: correct.collect(),
+        scores: Scores::of(logits.view(), &labels),
+        logits,
+        seconds_per_text: singly.get(singly.len() / 2).copied().unwrap_or_default(),
+        texts_per_second,
+    })
+}
+
+fn findings(
+    corpus: &Corpus,
+    teacher: &Tested,
+    baseline: &[Tested],
+    distilled: &[Tested],
+) -> Findings {
+    let accuracy = |models: &[Tested]| {
+        MeanSd::of(&models.iter().map(|m| m.scores.accuracy).collect::<Vec<_>>())
+    };
+    let correct = |models: &[Tested]| -> Vec<Vec<bool>> {
+        models.iter().map(|m| m.correct.clone()).collect()
+    };
+    let (ours, other) = (correct(distilled), correct(baseline));
+    let mut counts = vec![0; corpus.labels.len()];
+    corpus.train.iter().for_each(|e| counts[e.label] += 1);
+    let most = (0..counts.len()).max_by_key(|&class| counts[class]);
+    let of_most = corpus.test.iter().filter(|e| Some(e.label) == most).count();
+    Findings {
+        teacher: teacher.scores.accuracy,
+        baseline: accuracy(baseline),
+        distilled: accuracy(distilled),
+        gain: difference(&ours, &other),
+        recovered: share_of_gap(&ours, &other, &teacher.correct),
+        majority: of_most as f64 / corpus.test.len().max(1) as f64,
+    }
+}
+
+fn add_scores(
+    document: &mut Document,
+    corpus: &Corpus,
+    findings: &Findings,
+    sides: [&[Tested]; 3],
+) {
+    document.heading("Scores on test");
+    let mut table = Table::new(&[
+        "model",
+        "seeds",
+        "dev accuracy",
+        "test accuracy",
+        "test macro-F1",
+        "parameters",
+        "MB (fp32)",
+        "ms for one text",
+        "texts/s",
+    ]);
+    let mut majority: Vec<String> = vec!["most frequent class".into(), "".into(), "".into()];
+    majority.push(format!("{:.4}", findings.majority));
+    majority.resize(table.head.len(), String::new());
+    table
+        .rows
+        .push(majority.into_iter().map(Into::into).collect());
+    for models in sides {
+        let first = &models[0];
+        let mean = |metric: fn(&Tested) -> f64| {
+            MeanSd::of(&models.iter().map(metric).collect::<Vec<_>>()).to_string()
+        };
+        let millions = first.run.report.parameters as f64 / 1e6;
+        let cells = [
+            first.name.to_owned(),
+            models.len().to_string(),
+            mean(|m| m.run.report.dev.accuracy),
+            mean(|m| m.scores.accuracy),
+            mean(|m| m.scores.macro_f1),
+            format!("{millions:.1} M"),
+            format!("{:.1}", millions * 4.0),
+            format!("{:.1}", 1000.0 * first.seconds_per_text),
+            format!("{:.0}", first.texts_per_second),
+        ];
+        table.rows.push(cells.into_iter().map(Into::into).collect());
+    }
+    document.table(table);
+    document.paragraph(format!(
+        "{} test texts, read once, after everything was chosen on {} dev texts. Times were measured \
+         with the threads of the training, beside whatever else ran.",
+        corpus.test.len(),
+        corpus.dev.len()
+    ));
+}
+
+fn add_differences(document: &mut Document, findings: &Findings) {
+    document.heading("What distillation brought");
+    let Some(gain) = &findings.gain else { return };
+    let half_width = (gain.interval.high - gain.interval.low) / 2.0;
+    let mut table = Table::new(&["question", "answer"]);
+    let mut row = |question: &str, answer: String| {
+        table.rows.push(vec![question.into(), answer.into()]);
+    };
+    row(
+        "distilled − baseline",
+        format!(
+            "{:+.4}, 95 % interval {:+.4} to {:+.4}, p = {:.4}",
+            gain.mean, gain.interval.low, gain.interval.high, gain.p
+        ),
+    );
+    row(
+        "smallest difference that this test set could have shown",
+        format!("about {half_width:.4}"),
+    );
+    row(
+        "share of the gap between baseline and teacher that was recovered",
+        match &findings.recovered {
+            None => "the gap is too small to share".into(),
+            Some(share) => format!(
+                "{:.0} %, 95 % interval {:.0} to {:.0} %",
+                100.0 * share.share,
+                100.0 * share.interval.low,
+                100.0 * share.interval.high
+            ),
+        },
+    );
+    document.table(table);
+}
+
+fn add_candidates(document: &mut Document, outcome: &Outcome) {
+    document.heading("Candidates");
+    let mut table = Table::new(&[
+        "side",
+        "candidate",
+        "dev accuracy",
+        "dev macro-F1",
+        "updates",
+        "best update",
+        "seconds",
+        "chosen",
+    ]);
+    for candidate in &outcome.candidates {
+        let report = &candidate.run.report;
+        let side = match candidate.side {
+            Side::Distilled => "distilled",
+            _ => "baseline",
+        };
+        let cells = [
+            side.to_owned(),
+            report.recipe.name.clone(),
+            format!("{:.4}", report.dev.accuracy),
+            format!("{:.4}", report.dev.macro_f1),
+            report.steps.to_string(),
+            report.best_step.to_string(),
+            format!("{:.0}", report.seconds),
+            if candidate.chosen {
+                "yes".into()
+            } else {
+                String::new()
+            },
+        ];
+        table.rows.push(cells.into_iter().map(Into::into).collect());
+    }
+    document.table(table);
+    for sentence in &outcome.left_out {
+        document.paragraph(sentence.clone());
+    }
+}
+
+fn add_classes(document: &mut Document, corpus: &Corpus, models: [&Tested; 3]) {
+    document.heading("F1 of each class on test");
+    let mut table = Table::new(&[
+        "class",
+        "training texts",
+        "test texts",
+        "teacher",
+        "baseline",
+        "distilled",
+    ]);
+    for (class, name) in corpus.labels.iter().enumerate() {
+        let count = |split: &[Example]| split.iter().filter(|e| e.label == class).count();
+        let mut cells = vec![
+            name.clone(),
+            count(&corpus.train).to_string(),
+            count(&corpus.test).to_string(),
+        ];
+        for model in models {
+            let f1 = model
+                .scores
+                .classes
+                .get(class)
+                .map_or(0.0, |scores| scores.f1);
+            cells.push(format!("{f1:.4}"));
+        }
+        table.rows.push(cells.into_iter().map(Into::into).collect());
+    }
+    document.table(table);
+}
+
+/// Calibration, and accuracy against coverage. Temperature and thresholds come from dev.
+fn add_confidence(document: &mut Document, corpus: &Corpus, student: &Tested) -> Result<()> {
+    document.heading("Can its probabilities be trusted?");
+    let dev = student.run.logits(crate::data::Split::Dev)?;
+    let temperature = fit_temperature(dev.logits.view(), &dev.labels);
+    let scaled = student.logits.mapv(|logit| logit / temperature as f32);
+    let labels: Vec<usize> = corpus.test.iter().map(|e| e.label).collect();
+    let error = |logits: &Array2<f32>| {
+        let bins = reliability_bins(logits.view(), &labels);
+        crate::evaluation::calibration::expected_calibration_error(&bins, labels.len())
+    };
+    document.paragraph(format!(
+        "Expected calibration error of the distilled student on test: {:.4}; with its logits divided \
+         by {temperature:.2}, which fits dev best: {:.4}.",
+        error(&student.logits),
+        error(&scaled)
+    ));
+    let confidences = |logits: &Array2<f32>| -> Vec<f64> {
+        let rows = probabilities(logits.view());
+        rows.outer_iter()
+            .map(|row| row.iter().copied().fold(0.0, f64::max))
+            .collect()
+    };
+    let mut of_dev = confidences(&dev.logits);
+    of_dev.sort_by(|a, b| b.total_cmp(a));
+    let of_test = confidences(&student.logits);
+    let mut table = Table::new(&[
+        "abstain below probability",
+        "answered on test",
+        "accuracy of the answers",
+    ]);
+    for coverage in COVERAGES {
+        let last = (of_dev.len() as f64 * coverage).ceil().max(1.0) as usize - 1;
+        let threshold = if coverage < 1.0 { of_dev[last] } else { 0.0 };
+        let answered = of_test
+            .iter()
+            .zip(&student.correct)
+            .filter(|(p, _)| **p >= threshold);
+        let answers: Vec<bool> = answered.map(|(_, correct)| *correct).collect();
+        let right = answers.iter().filter(|correct| **correct).count();
+        table.rows.push(vec![
+            format!("{threshold:.3}").into(),
+            format!(
+                "{:.1} %",
+                100.0 * answers.len() as f64 / of_test.len().max(1) as f64
+            )
+            .into(),
+            format!("{:.4}", right as f64 / answers.len().max(1) as f64).into(),
+        ]);
+    }
+    document.table(table);
+    Ok(())
+}
+
+/// The mistakes of which the student was most certain: errors of the labels are often among them.
+fn add_mistakes(document: &mut Document, corpus: &Corpus, student: &Tested) {
+    document.heading("Mistakes that the distilled student was most certain of");
+    let probabilities = probabilities(student.logits.view());
+    let mut mistakes: Vec<(usize, usize, f64)> = Vec::new();
+    for (row, correct) in student.correct.iter().enumerate() {
+        if !correct {
+            let predicted = argmax(student.logits.row(row));
+            mistakes.push((row, predicted, probabilities[[row, predicted]]));
+        }
+    }
+    mistakes.sort_by(|a, b| b.2.total_cmp(&a.2));
+    let mut table = Table::new(&["line", "text", "label", "predicted", "probability"]);
+    for (row, predicted, probability) in mistakes.into_iter().take(SHOWN_MISTAKES) {
+        let example = &corpus.test[row];
+        let text: Vec<&str> = example.input().texts().collect();
+        let text: String = text.join(" / ").chars().take(160).collect();
+        table.rows.push(vec![
+            example.line.to_string().into(),
+            text.into(),
+            corpus.labels[example.label].as_str().into(),
+            corpus.labels[predicted].as_str().into(),
+            format!("{probability:.3}").into(),
+        ]);
+    }
+    document.table(table);
+}
+
+fn add_use(document: &mut Document, student: &Run) {
+    document.heading("Use");
+    let id = &student.report.id;
+    document.blocks.push(Block::Code(format!(
+        "kd predict {id} \"a text\"\nkd predict {id} - < texts.txt > predictions.jsonl"
+    )));
+}
+
+fn add_provenance(document: &mut Document, outcome: &Outcome, notices: &[String], command: &str) {
+    document.heading("Provenance");
+    let plan = &outcome.plan;
+    let environment = &outcome.teacher.report.environment;
+    let mut table = Table::new(&["", ""]);
+    let mut row = |name: &str, value: String| table.rows.push(vec![name.into(), value.into()]);
+    row("command", command.to_owned());
+    row("program", format!("kd_lib {}", env!("CARGO_PKG_VERSION")));
+    row(
+        "commit",
+        outcome
+            .teacher
+            .report
+            .commit
+            .clone()
+            .unwrap_or_else(|| "unknown".into()),
+    );
+    row("processor", format!("{environment:?}"));
+    row("threads", plan.speed.threads.to_string());
+    row(
+        "corpus",
+        format!("{}, fingerprint {}", plan.corpus, plan.corpus_fingerprint),
+    );
+    row("budget", plan.settings.budget.to_string());
+    row("planned", duration(plan.seconds()));
+    row("taken", duration(outcome.seconds));
+    document.table(table);
+    for notice in notices.iter().chain(&outcome.teacher.report.notices) {
+        document.paragraph(notice.clone());
+    }
+}

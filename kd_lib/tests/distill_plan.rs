@@ -1,0 +1,186 @@
+//! The rule behind a plan: arithmetic that must hold for every corpus, speed and budget.
+
+mod common;
+
+use common::{lock_generator, root, sample};
+use kd_lib::data::Corpus;
+use kd_lib::distill::execute::{read_plan, write_plan};
+use kd_lib::distill::plan::plan;
+use kd_lib::distill::{Budget, CorpusFacts, DistillPlan, PlanSettings, Side, Speed};
+use kd_lib::distill::{execute, measure, write_report};
+use kd_lib::store::{Recipe, RunStore};
+use kd_lib::training::Progress;
+use kd_lib::training::progress::silent;
+use proptest::prelude::*;
+use std::ops::ControlFlow;
+
+fn settings(budget: &str) -> PlanSettings {
+    let teacher = Recipe::read(root().join("notebooks/recipes/teacher.toml"), "full", &[]);
+    PlanSettings {
+        budget: budget.parse().unwrap(),
+        max_megabytes: 15.0,
+        teacher: teacher.unwrap(),
+    }
+}
+
+fn facts(train_texts: usize, classes: usize) -> CorpusFacts {
+    CorpusFacts {
+        train_texts,
+        dev_texts: train_texts / 8 + 1,
+        test_texts: 100,
+        classes,
+        max_length: 32,
+        truncated: 0.0,
+        has_words: true,
+    }
+}
+
+/// Seconds a text, of two threads of an Intel Xeon on texts of some twenty tokens.
+fn speed(factor: f64) -> Speed {
+    Speed {
+        threads: 2,
+        teacher_update: 8e-3 * factor,
+        teacher_logits: 2.4e-3 * factor,
+        student_update: 4e-4 * factor,
+        baseline_update: 9e-4 * factor,
+    }
+}
+
+fn planned(seconds: f64, texts: usize, factor: f64) -> kd_lib::Result<DistillPlan> {
+    let settings = PlanSettings {
+        budget: Budget { seconds },
+        ..settings("1m")
+    };
+    plan("corpus", "0", settings, facts(texts, 6), speed(factor))
+}
+
+proptest! {
+    #[test]
+    fn a_plan_fits_into_its_budget_or_says_how_much_it_needs(
+        seconds in 20.0..40_000.0f64,
+        texts in 60usize..200_000,
+        factor in 0.2..5.0f64,
+    ) {
+        match planned(seconds, texts, factor) {
+            Ok(plan) => {
+                prop_assert!(plan.seconds() <= seconds, "{}", plan.describe());
+                let sides = |side| plan.stages.iter().filter(|s| s.side == side).count();
+                prop_assert_eq!(sides(Side::Teacher), 1);
+                prop_assert_eq!(sides(Side::Baseline), sides(Side::Distilled));
+                for stage in &plan.stages {
+                    stage.recipe.validate().unwrap();
+                    prop_assert!(stage.recipe.data.skip_test, "test is not read before the report");
+                }
+            }
+            Err(error) => prop_assert!(error.to_string().contains("allow"), "{error}"),
+        }
+    }
+
+    #[test]
+    fn more_time_never_shortens_the_first_student(seconds in 120.0..20_000.0f64, texts in 500usize..50_000) {
+        let updates = |seconds| {
+            let plan = planned(seconds, texts, 1.0).ok()?;
+            let first = plan.stages.iter().find(|s| s.side == Side::Baseline)?;
+            Some(first.recipe.train.epochs)
+        };
+        if let (Some(less), Some(more)) = (updates(seconds), updates(2.0 * seconds)) {
+            prop_assert!(more >= 0.999 * less, "{less} epochs, {more} with twice the time");
+        }
+    }
+}
+
+#[test]
+fn a_budget_that_is_too_short_names_one_that_is_enough() {
+    let error = planned(30.0, 60_000, 3.0).unwrap_err().to_string();
+    let enough = error.split("allow ").nth(1).unwrap();
+    let enough: Budget = enough
+        .split(" or more")
+        .next()
+        .unwrap()
+        .replace(" min", "m")
+        .replace(' ', "")
+        .parse()
+        .unwrap();
+    planned(enough.seconds, 60_000, 3.0).unwrap();
+}
+
+/// The same stages with trainings of a few updates.
+fn shortened(mut plan: DistillPlan) -> DistillPlan {
+    for stage in &mut plan.stages {
+        let recipe = &mut stage.recipe;
+        match stage.side {
+            Side::Teacher => shorten_teacher(recipe),
+            _ => recipe.train.epochs = 1.0,
+        }
+        if let Some(transfer) = &mut recipe.transfer {
+            transfer.augmentations_per_text = 1;
+        }
+        if let Some(teacher) = &mut recipe.teacher {
+            shorten_teacher(teacher);
+        }
+    }
+    plan
+}
+
+fn shorten_teacher(recipe: &mut Recipe) {
+    recipe.data.max_train_samples = Some(40);
+    recipe.train.epochs = 1.0;
+}
+
+#[test]
+fn a_stopped_distillation_continues_its_plan_and_a_copy_of_the_plan_gives_the_same_bytes() {
+    let _guard = lock_generator();
+    let corpus = Corpus::open(sample()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let pretrained = root().join("checkpoints");
+    let store = RunStore::new(folder.path()).with_pretrained(&pretrained);
+    let mut settings = settings("1m");
+    settings.teacher.device = "cpu".into();
+    let (facts, measured) = measure(&store, &corpus, &settings).unwrap();
+    assert_eq!((facts.train_texts, facts.classes), (300, 10));
+    assert!(!facts.has_words, "Chinese has no blanks");
+    assert!(measured.student_update < measured.teacher_update);
+    let plan = plan(
+        &corpus.name,
+        &corpus.fingerprint,
+        settings,
+        facts,
+        speed(1.0),
+    )
+    .unwrap();
+    let plan = shortened(plan);
+    let place = folder.path().join("distilled/sample");
+    write_plan(&plan, &place, 1.0).unwrap();
+    let mut updates = 0;
+    let mut stop_once = |progress: &Progress| {
+        updates += usize::from(progress.loss.is_some());
+        match updates == 5 {
+            true => ControlFlow::Break(()),
+            false => ControlFlow::Continue(()),
+        }
+    };
+    execute(&store, &corpus, plan.clone(), &place, &mut stop_once).unwrap_err();
+    let again = read_plan(&place).unwrap().unwrap();
+    assert_eq!(again, plan);
+    let outcome = execute(&store, &corpus, again, &place, &mut silent).unwrap();
+    assert!(outcome.seconds > 1.0, "the seconds of both sessions count");
+    let findings = write_report(&corpus, &outcome, &place, &[], "kd distill").unwrap();
+    let report = std::fs::read_to_string(place.join("report.md")).unwrap();
+    assert!(report.contains(&findings.verdict()) && report.contains("| distilled |"));
+    let page = std::fs::read_to_string(place.join("report.html")).unwrap();
+    assert!(
+        !page.contains("http://") && !page.contains("src="),
+        "the page is self-contained"
+    );
+
+    let other = tempfile::tempdir().unwrap();
+    let elsewhere = RunStore::new(other.path()).with_pretrained(&pretrained);
+    let copy = read_plan(&place.join("plan.json")).unwrap().unwrap();
+    let place = other.path().join("distilled/copy");
+    write_plan(&copy, &place, 0.0).unwrap();
+    let second = execute(&elsewhere, &corpus, copy, &place, &mut silent).unwrap();
+    let weights = |run: &kd_lib::store::Run| {
+        std::fs::read(run.folder().unwrap().join("model.safetensors")).unwrap()
+    };
+    assert!(weights(&outcome.distilled[0]) == weights(&second.distilled[0]));
+}
