@@ -1,6 +1,6 @@
 //! Which device computes, and what it is. The linker drops `libtorch_cuda` (`--as-needed`), so
 //! this module opens the library when an NVIDIA driver is present. It does not open it otherwise,
-//! because opening it costs start-up time. See [`crate::precision`] for number formats.
+//! because opening it costs start-up time. See [`crate::precision`] for dtypes.
 
 use crate::{Error, Result};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};

@@ -193,7 +193,7 @@ pub struct TensorFile {
     pub tensors: BTreeMap<String, Tensor>,
     /// The header's `__metadata__`.
     pub metadata: HashMap<String, String>,
-    /// Tensors of a number format that libtorch's bindings do not know, and the format.
+    /// Tensors of a dtype that libtorch's bindings do not know, and the dtype.
     unsupported: BTreeMap<String, String>,
 }
 

@@ -4,7 +4,7 @@
 //! Data flows one way. A module uses only modules that stand before it in this list:
 //!
 //! 1. [`files`], [`device`], [`threads`], [`precision`]: writing files, choosing a device, how many
-//!    threads compute, number formats
+//!    threads compute, dtypes
 //! 2. [`data`]: corpus files → examples → token ids → batches
 //! 3. [`models`]: batches → logits
 //! 4. [`objectives`]: logits of student and teacher → a loss

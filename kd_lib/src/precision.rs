@@ -1,4 +1,4 @@
-//! The number format of the encoder's matrix products: mixed-precision training
+//! The dtype of the encoder's matrix products: mixed-precision training
 //! (Micikevicius et al. 2018). Master weights, optimizer state, layer norms, the classification
 //! head, logits and losses stay in fp32 under every precision; the products read a rounded copy of
 //! the weights. Where a processor does not multiply the format in hardware, the products are
@@ -10,7 +10,7 @@ use crate::device;
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
 
-/// The number format of matrix products.
+/// The dtype of matrix products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {

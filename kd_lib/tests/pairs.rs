@@ -212,7 +212,7 @@ fn an_augmented_pair_keeps_one_text_and_recurs_nowhere() {
     let (mut first_kept, mut second_kept) = (0, 0);
     for augmented in set
         .iter()
-        .filter(|text| text.synthetic)
+        .filter(|text| text.augmented)
         .map(|text| text.input())
     {
         let keeps_first = sources.iter().any(|source| source.text == augmented.text);

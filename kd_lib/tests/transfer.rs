@@ -96,7 +96,7 @@ fn an_augmented_text_is_new_and_comes_from_its_source() {
             texts.is_disjoint(&of_corpus),
             "{kind:?}: no text of the corpus"
         );
-        let only_teacher_labels = set.iter().all(|t| t.synthetic && t.label.is_none());
+        let only_teacher_labels = set.iter().all(|t| t.augmented && t.label.is_none());
         assert!(only_teacher_labels, "the teacher alone labels them");
         assert_eq!(
             set,
@@ -195,7 +195,7 @@ fn unused_training_texts_and_a_file_join_the_transfer_set_without_labels() {
         set.iter()
             .all(|t| corpus.test.iter().all(|held_out| held_out.text != t.text))
     );
-    assert!(set.iter().all(|t| t.label.is_none() && !t.synthetic));
+    assert!(set.iter().all(|t| t.label.is_none() && !t.augmented));
     let distinct: HashSet<&str> = corpus.train.iter().map(|e| e.text.as_str()).collect();
     let quality = corpus.data_quality();
     let leaks = quality.train_in_dev + quality.train_in_test;

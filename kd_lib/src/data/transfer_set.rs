@@ -19,7 +19,7 @@ use std::collections::HashSet;
 use std::hash::Hash;
 use std::path::PathBuf;
 
-/// Stands for a masked character or word. It is rare in texts, so tokenizers read it as unknown.
+/// Stands for a masked character or word. It is rare in texts; most tokenizers read it as unknown.
 const MASK: char = '\u{25A1}';
 /// An augmented text whose bigram Jaccard similarity to its source exceeds this teaches little.
 const MAX_SIMILARITY: f64 = 0.9;
@@ -104,7 +104,7 @@ pub struct TransferText {
     /// Its class, if it has one.
     pub label: Option<usize>,
     /// Whether it is augmented, that is, made of another text.
-    pub synthetic: bool,
+    pub augmented: bool,
 }
 
 impl TransferText {
@@ -256,7 +256,7 @@ impl TransferConfig {
             text,
             text_pair,
             label: None,
-            synthetic: false,
+            augmented: false,
         };
         let mut texts = Vec::new();
         if let Some(path) = &self.unlabelled_file {
@@ -317,7 +317,7 @@ impl TransferConfig {
             text: texts.next()?,
             text_pair: texts.next(),
             label: source.label,
-            synthetic: true,
+            augmented: true,
         })
     }
 }

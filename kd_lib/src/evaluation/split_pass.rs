@@ -22,7 +22,7 @@ pub struct SplitPass<'a> {
     pub split: &'a TokenizedSplit,
     /// Indices of each batch's examples in the split: see [`crate::data::batch::eval_batches`].
     pub batches: &'a [Vec<usize>],
-    /// Mode, number format and hidden layers.
+    /// Mode, dtype and hidden layers.
     pub pass: ForwardPass<'a>,
 }
 

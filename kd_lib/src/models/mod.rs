@@ -44,7 +44,7 @@ pub struct ModelOutput {
 pub struct ForwardPass<'a> {
     /// Whether dropout acts.
     pub mode: Mode,
-    /// Number format of the encoder's products.
+    /// Dtype of the encoder's matrix products.
     pub precision: Precision,
     /// Layers whose pooled states are wanted: 0 is the embedding, 1 the first layer. No pooled
     /// state is computed if none is wanted.
@@ -65,7 +65,8 @@ impl ForwardPass<'_> {
 /// A text classifier in two halves: the embedding, and everything after it. Inputs are rounded to
 /// the precision between the halves, and an adversarial perturbation acts in the first.
 pub trait Classifier: Debug + Send {
-    /// What the first matrix product reads, before rounding: fp32 `[batch, seq, width]`. A
+    /// The embedded tokens, which the first matrix product reads after rounding: fp32
+    /// `[batch, seq, width]`. A
     /// perturbation is added to the word vectors.
     fn embed(&self, batch: &Batch, mode: Mode, perturbation: Option<&Perturbation>) -> Tensor;
 
@@ -193,9 +194,9 @@ pub trait Architecture: Debug + Send + Sync {
 pub enum ModelConfig {
     /// A BERT checkpoint with a new classification head.
     Bert(BertSettings),
-    /// Characters → embedding → bidirectional LSTM → max over time → linear.
+    /// Characters or subwords → embedding → bidirectional LSTM → max over time → linear.
     Bilstm(BiLstmSettings),
-    /// Characters → embedding → convolutions → max over time → linear.
+    /// Characters or subwords → embedding → convolutions → max over time → linear.
     Textcnn(TextCnnSettings),
     /// A network that a notebook or another crate defines.
     Custom(CustomModel),

@@ -1,6 +1,6 @@
 //! A convolutional student (Kim 2014, TextCNN): characters or subwords → embedding → convolutions of several
 //! widths → max over time → linear. Padding is exact: a filter sees zeros past a text's end, and
-//! windows without a character of the text do not count.
+//! windows without a token of the text do not count.
 
 use super::checkpoint::Checkpoint;
 use super::layers::{Linear, Mode, embed_tokens, mean_over_tokens, new_linear, uniform};
@@ -77,7 +77,7 @@ impl Architecture for TextCnnSettings {
         check_width("model.num_filters", self.num_filters)?;
         let widths = &self.filter_widths;
         if widths.is_empty() || widths.iter().any(|w| !(1..=MAX_FILTER).contains(w)) {
-            let fix = "give one width or more, each from 1 to 64 characters";
+            let fix = "give one width or more, each from 1 to 64 tokens";
             return Err(Error::recipe(
                 "model.filter_widths",
                 format!("{widths:?}"),
@@ -125,7 +125,7 @@ impl Architecture for TextCnnSettings {
 /// The filters of one width.
 #[derive(Debug)]
 struct Filters {
-    /// Characters that a filter sees.
+    /// Tokens that a filter sees.
     width: i64,
     /// `[filters, embedding · width]`: the embeddings of `width` neighbours, side by side.
     linear: Linear,
@@ -188,23 +188,23 @@ impl TextCnn {
         }
     }
 
-    /// The maximum over time of each filter's outputs, `[batch, filters]`, from embedded characters
+    /// The maximum over time of each filter's outputs, `[batch, filters]`, from embedded tokens
     /// `[batch, channels, seq]` that are zero past a text's end.
     fn max_over_time(
         &self,
         filters: &Filters,
-        characters: &Tensor,
+        tokens: &Tensor,
         batch: &Batch,
         precision: Precision,
     ) -> Tensor {
         let Filters { width, linear } = filters;
         // Inputs of two parts (see `Precision::round_inputs`) have twice the channels.
-        let parts = characters.size()[1] / linear.weight.size()[1];
+        let parts = tokens.size()[1] / linear.weight.size()[1];
         let weight = precision
             .cast(&linear.weight.repeat([1, parts, 1]))
-            .to_kind(characters.kind());
-        let bias = precision.cast(&linear.bias).to_kind(characters.kind());
-        let outputs = characters.conv1d(&weight, Some(&bias), 1, width - 1, 1, 1);
+            .to_kind(tokens.kind());
+        let bias = precision.cast(&linear.bias).to_kind(tokens.kind());
+        let outputs = tokens.conv1d(&weight, Some(&bias), 1, width - 1, 1, 1);
         let outputs = precision.cast(&outputs).to_kind(Kind::Float).relu();
         let windows = Tensor::arange(outputs.size()[2], (Kind::Int64, outputs.device()));
         let end = batch.lengths.unsqueeze(1) + (width - 1);
@@ -221,13 +221,13 @@ impl Classifier for TextCnn {
         mode.dropout(&words, self.dropout)
     }
 
-    /// Hidden layer 0 is the mean of the embedded characters, layer 1 the pooled features.
+    /// Hidden layer 0 is the mean of the embedded tokens, layer 1 the pooled features.
     fn forward(&self, inputs: &Tensor, batch: &Batch, pass: &ForwardPass) -> ModelOutput {
         let padding = batch.mask.logical_not().unsqueeze(2);
-        let characters = inputs.masked_fill(&padding, 0.0).transpose(1, 2);
+        let tokens = inputs.masked_fill(&padding, 0.0).transpose(1, 2);
         let mut pooled = Vec::new();
         for filters in &self.filters {
-            pooled.push(self.max_over_time(filters, &characters, batch, pass.precision));
+            pooled.push(self.max_over_time(filters, &tokens, batch, pass.precision));
         }
         let pooled = Tensor::cat(&pooled, 1);
         let features = pass.mode.dropout(&pooled, self.dropout);

@@ -328,13 +328,13 @@ pub fn check_weights(weights: &[(&str, f64)]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a loss that has no meaning for two classes.
+/// Refuses a loss that is partly undefined or constant for two classes.
 pub fn check_three_classes(kind: &str, classes: usize) -> Result<()> {
     if classes >= 3 {
         return Ok(());
     }
     let problem = format!("{kind} with {classes} classes");
-    let fix = "with two classes nothing is left beside the target class, and the correlation of \
-               two distributions is always 1 or -1: choose kd or logit_mse";
+    let fix = "with two classes no class is left beside the target (DKD), and the correlation of \
+               an example's two probabilities is always 1 or -1 (DIST): choose kd or logit_mse";
     Err(Error::recipe("objective.kind", problem, fix))
 }

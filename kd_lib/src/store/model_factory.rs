@@ -29,7 +29,7 @@ pub(crate) fn build_tokenizer(plan: &Plan) -> Result<Tokenizer> {
         .map(Example::input)
         .collect();
     let train: Vec<TextInput> = plan.corpus.train.iter().map(Example::input).collect();
-    let real = plan.transfer_set.iter().filter(|t| !t.synthetic);
+    let real = plan.transfer_set.iter().filter(|t| !t.augmented);
     let unlabelled: Vec<TextInput> = real.map(TransferText::input).collect();
     let texts = TokenizerTexts {
         train: &train,

@@ -30,7 +30,7 @@ pub struct Plan {
     pub recipe: Recipe,
     /// Where it is computed.
     pub device: Device,
-    /// Number format of matrix products.
+    /// Dtype of matrix products.
     pub precision: Precision,
     /// The checkpoint that the model begins from, if it begins from one.
     pub checkpoint: Option<Checkpoint>,
@@ -123,7 +123,7 @@ pub fn schedule(recipe: &Recipe, texts: usize) -> Schedule {
 pub struct IdKey<'a> {
     /// What was asked for.
     pub recipe: &'a Recipe,
-    /// The resolved number format.
+    /// The resolved dtype.
     pub precision: Precision,
     /// Hash of the corpus's files.
     pub corpus_fingerprint: &'a str,

@@ -73,7 +73,7 @@ pub struct RunReport {
     pub steps: usize,
     /// The update whose weights were kept: the best macro-F1 on dev.
     pub best_step: usize,
-    /// Number format of matrix products.
+    /// Dtype of matrix products.
     pub precision: Precision,
     /// What the run was computed on.
     pub environment: Environment,

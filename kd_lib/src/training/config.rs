@@ -18,7 +18,7 @@ pub struct TrainConfig {
     /// Micro-batches of one update.
     #[serde_inline_default(1)]
     pub gradient_accumulation_steps: usize,
-    /// Number format of matrix products.
+    /// Dtype of matrix products.
     #[serde(default)]
     pub precision: PrecisionSetting,
     /// Evaluate on dev each time this many more examples have been processed.

@@ -26,7 +26,7 @@ pub struct CurvePoint {
     /// Micro-batches of an update; the most since the previous point.
     #[serde(default)]
     pub micro_batches: usize,
-    /// The number format that matrix products were observed to have.
+    /// The dtype that matrix products were observed to have.
     pub compute_dtype: Option<Precision>,
     /// Loss under the last adversarial perturbation.
     pub adversarial_loss: Option<f64>,

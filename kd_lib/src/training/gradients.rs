@@ -23,7 +23,7 @@ pub struct StepConfig<'a> {
     pub objective: &'a dyn Objective,
     /// The objective's own parameters.
     pub objective_parameters: &'a [Tensor],
-    /// Number format of matrix products.
+    /// Dtype of matrix products.
     pub precision: Precision,
     /// Adversarial passes, if any.
     pub adversarial: Option<Adversarial>,
@@ -66,7 +66,7 @@ pub struct AdversarialMetrics {
 pub struct StepMetrics {
     /// Micro-batches of the group.
     pub micro_batches: usize,
-    /// The number format of the encoder's input, the first factor of the first matrix product.
+    /// The dtype of the encoder's input, the first factor of the first matrix product.
     pub compute_dtype: Option<Precision>,
     /// Loss of the clean passes.
     pub loss: f64,
@@ -231,7 +231,7 @@ struct MicroBatch<'a> {
 /// One forward pass.
 struct Pass {
     loss: Loss,
-    /// The number format that the first product was observed to have.
+    /// The dtype that the first product was observed to have.
     compute_dtype: Precision,
 }
 
@@ -266,7 +266,7 @@ impl<'a> MicroBatch<'a> {
     }
 
     /// The loss of pass `number`. Pass 0 is the clean pass. The later, adversarial passes read
-    /// their inputs in two parts, so that rounding does not remove the perturbation: see
+    /// each input as a rounded value and a rounded remainder, so that rounding does not remove the perturbation: see
     /// [`Parts::Two`].
     fn pass(&self, number: usize, perturbation: Option<&Perturbation>) -> Result<Pass> {
         let StepConfig {

@@ -20,7 +20,8 @@ use tch::{Kind, Tensor};
 
 /// Version of the state's file.
 const VERSION: u32 = 5;
-/// Versions that are resumed from. In version 4 no evaluation was ever due.
+/// Versions that are resumed from. A file of version 4 does not say whether an evaluation is due: none
+/// is.
 const READABLE: [u32; 2] = [4, VERSION];
 /// States kept.
 const KEPT: usize = 2;
@@ -92,7 +93,7 @@ impl TrainState {
             .map_err(|e| Error::file(path, format!("no training state in it ({e})"), fix))?;
         if !READABLE.iter().any(|version| stated["version"] == *version) {
             let problem = format!(
-                "state version {}, this program reads {VERSION}",
+                "state version {}, this program reads {READABLE:?}",
                 stated["version"]
             );
             return Err(Error::file(path, problem, fix));

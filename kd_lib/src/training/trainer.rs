@@ -52,7 +52,7 @@ pub struct Trainer<'a> {
     pub final_temperature: Option<f64>,
     /// Adversarial passes, if any.
     pub adversarial: Option<Adversarial>,
-    /// Number format of matrix products.
+    /// Dtype of matrix products.
     pub precision: Precision,
     /// Decides the order of examples and dropout.
     pub seed: u64,
@@ -277,8 +277,9 @@ impl Trainer<'_> {
         groups.nth(within_epoch).unwrap_or_default()
     }
 
-    /// Rounds the weights for the passes to come. Not under adversarial training, which reads
-    /// inputs in two parts ([`crate::precision::Parts::Two`]): each weight then has two gradients,
+    /// Copies the fp32 master weights, rounded to the run's precision, into the leaves that the
+    /// forward pass reads. Not under adversarial training, which splits each input into a rounded
+    /// value and a rounded remainder ([`crate::precision::Parts::Two`]): each weight then has two gradients,
     /// which must add up in fp32.
     pub(crate) fn refresh_rounded_weights(&self) {
         if self.adversarial.is_none() {
