@@ -6,7 +6,7 @@ use common::{lock_generator, root, sample};
 use kd_lib::data::Corpus;
 use kd_lib::distill::execute::{read_plan, write_plan};
 use kd_lib::distill::plan::plan;
-use kd_lib::distill::{Budget, CorpusFacts, DistillPlan, PlanSettings, Side, Speed};
+use kd_lib::distill::{Budget, CorpusFacts, DataReport, DistillPlan, PlanSettings, Side, Speed};
 use kd_lib::distill::{execute, measure, write_report};
 use kd_lib::store::{Recipe, RunStore};
 use kd_lib::training::Progress;
@@ -164,7 +164,8 @@ fn a_stopped_distillation_continues_its_plan_and_a_copy_of_the_plan_gives_the_sa
     assert_eq!(again, plan);
     let outcome = execute(&store, &corpus, again, &place, &mut silent).unwrap();
     assert!(outcome.seconds > 1.0, "the seconds of both sessions count");
-    let findings = write_report(&corpus, &outcome, &place, &[], "kd distill").unwrap();
+    let data = DataReport::of(&corpus, false).unwrap();
+    let findings = write_report(&corpus, &outcome, &place, &data, &[], "kd distill").unwrap();
     let report = std::fs::read_to_string(place.join("report.md")).unwrap();
     assert!(report.contains(&findings.verdict()) && report.contains("| distilled |"));
     let page = std::fs::read_to_string(place.join("report.html")).unwrap();

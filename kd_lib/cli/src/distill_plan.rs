@@ -9,7 +9,9 @@ use kd_lib::data::import::Imported;
 use kd_lib::distill::execute::{read_plan, write_plan};
 use kd_lib::distill::plan::plan;
 use kd_lib::distill::report::report_files;
-use kd_lib::distill::{Budget, DistillPlan, PlanSettings, execute, measure, write_report};
+use kd_lib::distill::{
+    Budget, DataReport, DistillPlan, PlanSettings, execute, measure, write_report,
+};
 use kd_lib::store::{Recipe, RunStore};
 use kd_lib::threads::{ThreadControl, ThreadPolicy};
 use std::path::{Path, PathBuf};
@@ -79,6 +81,8 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
         }
     };
     eprintln!("{}", plan.describe());
+    let data = DataReport::of(&corpus, plan.facts.has_words)?;
+    eprintln!("\n{}", data.table(&corpus, &plan.facts).text());
     if request.dry_run {
         return Ok(());
     }
@@ -89,7 +93,14 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
     let stop = StopSignals::catch()?;
     let outcome = execute(&store, &corpus, plan, &folder, &mut report_progress(&stop))?;
     let command: Vec<String> = std::env::args().collect();
-    let findings = write_report(&corpus, &outcome, &folder, &notices, &command.join(" "))?;
+    let findings = write_report(
+        &corpus,
+        &outcome,
+        &folder,
+        &data,
+        &notices,
+        &command.join(" "),
+    )?;
     eprintln!("{}", findings.verdict());
     for file in report_files(&folder) {
         eprintln!("{}", file.display());

@@ -336,7 +336,7 @@ fn an_invalid_recipe_is_refused() {
             "--data",
             "nowhere",
         ],
-        &["nowhere: no such folder", "make"],
+        &["nowhere: no such file or folder", "make"],
     );
     refused(
         &store,

@@ -1,17 +1,21 @@
 //! From labelled texts and a budget of time to a student, with the evidence that distillation
-//! helped: [`measure`] (this corpus, this machine) → [`plan`] (ordinary recipes with their seconds) →
+//! helped: [`data_report`] (what is in the texts) and [`measure`] (this corpus, this machine) → [`plan`] (ordinary recipes with their seconds) →
 //! [`execute`] (train, choose on dev) → [`report`] (test is read here, once). The recipes that the
 //! plan writes are trained by [`crate::store`]; nothing is trained here in another way.
 
 pub mod budget;
+pub mod data_report;
 pub mod document;
 pub mod execute;
 pub mod measure;
+pub mod ngram_model;
 pub mod plan;
 pub mod report;
 
 pub use budget::Budget;
+pub use data_report::DataReport;
 pub use execute::{Outcome, execute};
 pub use measure::{CorpusFacts, Speed, measure};
+pub use ngram_model::{NgramModel, NgramSettings, NgramUnit};
 pub use plan::{DistillPlan, PlanSettings, Side, Stage};
 pub use report::write_report;

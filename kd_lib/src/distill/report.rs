@@ -2,8 +2,10 @@
 //! for the first and only time. Everything that was chosen was chosen on dev.
 
 use super::budget::duration;
+use super::data_report::{DataReport, ngram_settings};
 use super::document::{Block, Document};
 use super::execute::Outcome;
+use super::ngram_model::NgramModel;
 use super::plan::Side;
 use crate::data::{Corpus, Example, TextInput};
 use crate::evaluation::significance::{Difference, GapShare, difference, share_of_gap};
@@ -50,6 +52,8 @@ pub struct Findings {
     pub recovered: Option<GapShare>,
     /// Accuracy of the most frequent training class.
     pub majority: f64,
+    /// Accuracy of a linear model over n-grams.
+    pub linear: f64,
 }
 
 impl Findings {
@@ -82,18 +86,27 @@ pub fn write_report(
     corpus: &Corpus,
     outcome: &Outcome,
     folder: &Path,
+    data: &DataReport,
     notices: &[String],
     command: &str,
 ) -> Result<Findings> {
     let teacher = vec![tested("teacher", &outcome.teacher, corpus)?];
     let baseline = tested_all("baseline", &outcome.baseline, corpus)?;
     let distilled = tested_all("distilled", &outcome.distilled, corpus)?;
-    let findings = findings(corpus, &teacher[0], &baseline, &distilled);
+    let linear = NgramModel::train(&corpus.train, ngram_settings(outcome.plan.facts.has_words))?;
+    let linear = linear.accuracy(&corpus.test);
+    let findings = findings(corpus, linear, [&teacher, &baseline, &distilled]);
     let mut document = Document {
         title: format!("Distillation on {}", corpus.name),
         blocks: Vec::new(),
     };
     document.paragraph(findings.verdict());
+    if data.linear_dev >= outcome.distilled[0].report.dev.accuracy {
+        document.paragraph(
+            "A linear model over n-grams is as good on dev: it trains in seconds and needs no \
+             distillation.",
+        );
+    }
     add_scores(
         &mut document,
         corpus,
@@ -110,6 +123,7 @@ pub fn write_report(
     add_confidence(&mut document, corpus, &distilled[0])?;
     add_mistakes(&mut document, corpus, &distilled[0]);
     add_use(&mut document, &distilled[0].run);
+    add_data(&mut document, corpus, outcome, data);
     add_provenance(&mut document, outcome, notices, command);
     files::write_text(&folder.join("report.md"), &document.markdown())?;
     files::write_text(&folder.join("report.html"), &document.html())?;
@@ -154,12 +168,9 @@ fn tested(name: &'static str, run: &Run, corpus: &Corpus) -> Result<Tested> {
     })
 }
 
-fn findings(
-    corpus: &Corpus,
-    teacher: &Tested,
-    baseline: &[Tested],
-    distilled: &[Tested],
-) -> Findings {
+fn findings(corpus: &Corpus, linear: f64, sides: [&[Tested]; 3]) -> Findings {
+    let [teacher, baseline, distilled] = sides;
+    let teacher = &teacher[0];
     let accuracy = |models: &[Tested]| {
         MeanSd::of(&models.iter().map(|m| m.scores.accuracy).collect::<Vec<_>>())
     };
@@ -178,6 +189,7 @@ fn findings(
         gain: difference(&ours, &other),
         recovered: share_of_gap(&ours, &other, &teacher.correct),
         majority: of_most as f64 / corpus.test.len().max(1) as f64,
+        linear,
     }
 }
 
@@ -199,12 +211,15 @@ fn add_scores(
         "ms for one text",
         "texts/s",
     ]);
-    let mut majority: Vec<String> = vec!["most frequent class".into(), "".into(), "".into()];
-    majority.push(format!("{:.4}", findings.majority));
-    majority.resize(table.head.len(), String::new());
-    table
-        .rows
-        .push(majority.into_iter().map(Into::into).collect());
+    for (name, accuracy) in [
+        ("most frequent class", findings.majority),
+        ("linear model over n-grams", findings.linear),
+    ] {
+        let mut cells = vec![name.to_owned(), String::new(), String::new()];
+        cells.push(format!("{accuracy:.4}"));
+        cells.resize(table.head.len(), String::new());
+        table.rows.push(cells.into_iter().map(Into::into).collect());
+    }
     for models in sides {
         let first = &models[0];
         let mean = |metric: fn(&Tested) -> f64| {
@@ -425,6 +440,18 @@ fn add_use(document: &mut Document, student: &Run) {
     document.blocks.push(Block::Code(format!(
         "kd predict {id} \"a text\"\nkd predict {id} - < texts.txt > predictions.jsonl"
     )));
+}
+
+fn add_data(document: &mut Document, corpus: &Corpus, outcome: &Outcome, data: &DataReport) {
+    document.heading("The texts");
+    document.table(data.table(corpus, &outcome.plan.facts));
+    if !data.suspicious.is_empty() {
+        document.paragraph(
+            "Training texts whose label is likely to be wrong: a linear model that was trained on \
+             other texts is certain of another class. Look at them first.",
+        );
+        document.table(data.suspicious_table(corpus));
+    }
 }
 
 fn add_provenance(document: &mut Document, outcome: &Outcome, notices: &[String], command: &str) {

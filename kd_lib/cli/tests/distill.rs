@@ -1,0 +1,105 @@
+//! `kd distill` within a budget, as a person types it: killed once and continued.
+
+#[path = "../../tests/common/mod.rs"]
+mod common;
+mod program;
+
+use common::{root, sample};
+use program::{kd, kd_output, text};
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn distill(checkpoints: &Path, more: &[&str]) -> Command {
+    let mut command = kd(checkpoints);
+    command.arg("distill").arg(sample()).args(more);
+    command
+}
+
+/// The one folder in a folder.
+fn only_entry(folder: &Path) -> PathBuf {
+    let mut entries = std::fs::read_dir(folder).unwrap();
+    let entry = entries.next().unwrap().unwrap().path();
+    assert!(
+        entries.next().is_none(),
+        "one folder in {}",
+        folder.display()
+    );
+    entry
+}
+
+#[test]
+fn a_minute_gives_a_plan_a_report_and_a_student_even_if_the_program_is_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = folder.path();
+    std::os::unix::fs::symlink(
+        root().join("checkpoints/e5-small"),
+        checkpoints.join("e5-small"),
+    )
+    .unwrap();
+    let budget = ["--budget", "1m"];
+    let dry = distill(checkpoints, &["--budget", "1m", "--dry-run"])
+        .output()
+        .unwrap();
+    assert!(dry.status.success(), "{}", text(&dry.stderr));
+    assert!(text(&dry.stderr).contains("baseline-subwords"));
+    assert!(
+        !checkpoints.join("distilled").exists(),
+        "a dry run writes nothing"
+    );
+
+    let mut child = distill(checkpoints, &budget).spawn().unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let seen = lines
+        .map(Result::unwrap)
+        .find(|line| line.contains("step "));
+    assert!(seen.is_some(), "a training begins");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let place = only_entry(&checkpoints.join("distilled"));
+    let plan = std::fs::read(place.join("plan.json")).unwrap();
+
+    let output = distill(checkpoints, &budget).output().unwrap();
+    let said = text(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    assert_eq!(only_entry(&checkpoints.join("distilled")), place);
+    assert_eq!(
+        std::fs::read(place.join("plan.json")).unwrap(),
+        plan,
+        "the plan is kept"
+    );
+    let report = std::fs::read_to_string(place.join("report.md")).unwrap();
+    for part in [
+        "Scores on test",
+        "linear model over n-grams",
+        "## The texts",
+        "kd predict",
+    ] {
+        assert!(report.contains(part), "{part} in {report}");
+    }
+    assert!(place.join("report.html").exists());
+    let elapsed: serde_json::Value = kd_lib::files::read_json(&place.join("elapsed.json")).unwrap();
+    println!("a budget of 60 s took {} s", elapsed["seconds"]);
+    let student = text(&output.stdout);
+    let student = student.lines().last().unwrap();
+    let predicted = kd_output(checkpoints, &["predict", student, "球队赢得冠军"], "");
+    let prediction: serde_json::Value = serde_json::from_slice(&predicted.stdout).unwrap();
+    assert!(prediction["label"].is_string());
+}
+
+#[test]
+fn a_budget_without_a_unit_and_a_setting_of_a_student_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for (more, fix) in [
+        (["--budget", "30"], "30m"),
+        (["--budget", "1s"], "allow"),
+        (["--set", "model.hidden_size=8"], "--profile"),
+    ] {
+        let output = distill(folder.path(), &more).output().unwrap();
+        let error = text(&output.stderr);
+        assert!(
+            !output.status.success() && error.contains(fix),
+            "{more:?}: {error}"
+        );
+    }
+}
