@@ -49,7 +49,7 @@ unexport MAKEFLAGS MFLAGS
 # Two at a time: the kernel compiles while Python packages are installed.
 MAKEFLAGS += --jobs=2
 
-.PHONY: reproduce test test-browser bench pack soak fuzz coverage check lab setup doctor corpus clean
+.PHONY: tools reproduce test test-browser bench pack soak fuzz coverage check lab setup doctor corpus clean
 
 reproduce: setup corpus
 	$(if $(SEEDS),KD_SEEDS=$(SEEDS)) $(BIN)/python notebooks/tools/run.py --profile $(PROFILE) --data data/default $(NOTEBOOKS)
@@ -91,6 +91,8 @@ bench: setup corpus
 
 pack: setup corpus
 	sh notebooks/tools/pack.sh data/default $(RUNS)
+
+tools: $(DENY)
 
 check: $(DENY)
 	cargo fmt --all --check

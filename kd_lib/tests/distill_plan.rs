@@ -20,12 +20,14 @@ fn settings(budget: &str) -> PlanSettings {
         budget: budget.parse().unwrap(),
         max_megabytes: 15.0,
         teacher: teacher.unwrap(),
+        unlabelled: None,
     }
 }
 
 fn facts(train_texts: usize, classes: usize) -> CorpusFacts {
     CorpusFacts {
         train_texts,
+        unlabelled_texts: 0,
         dev_texts: train_texts / 8 + 1,
         test_texts: 100,
         classes,
@@ -47,11 +49,25 @@ fn speed(factor: f64) -> Speed {
 }
 
 fn planned(seconds: f64, texts: usize, factor: f64) -> kd_lib::Result<DistillPlan> {
+    planned_with_unlabelled(seconds, texts, 0, factor)
+}
+
+fn planned_with_unlabelled(
+    seconds: f64,
+    texts: usize,
+    unlabelled_texts: usize,
+    factor: f64,
+) -> kd_lib::Result<DistillPlan> {
     let settings = PlanSettings {
         budget: Budget { seconds },
+        unlabelled: (unlabelled_texts > 0).then(|| "texts.txt".into()),
         ..settings("1m")
     };
-    plan("corpus", "0", settings, facts(texts, 6), speed(factor))
+    let facts = CorpusFacts {
+        unlabelled_texts,
+        ..facts(texts, 6)
+    };
+    plan("corpus", "0", settings, facts, speed(factor))
 }
 
 proptest! {
@@ -59,9 +75,10 @@ proptest! {
     fn a_plan_fits_into_its_budget_or_says_how_much_it_needs(
         seconds in 20.0..40_000.0f64,
         texts in 60usize..200_000,
+        unlabelled in prop_oneof![Just(0usize), 1usize..500_000],
         factor in 0.2..5.0f64,
     ) {
-        match planned(seconds, texts, factor) {
+        match planned_with_unlabelled(seconds, texts, unlabelled, factor) {
             Ok(plan) => {
                 prop_assert!(plan.seconds() <= seconds, "{}", plan.describe());
                 let sides = |side| plan.stages.iter().filter(|s| s.side == side).count();

@@ -237,7 +237,7 @@ fn files_of_a_folder_do_not_use_one_another_in_a_cycle() {
         }
         folders += 1;
     }
-    assert_eq!(folders, 6);
+    assert_eq!(folders, 7);
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn both_readmes_have_the_same_sections_code_tables_and_links() {
     assert_eq!(links(&english), links(&chinese));
     assert!(code_blocks(&english).len() >= 3 && links(&english).len() >= 5);
 
-    // The Chinese README has two tables more. Each row of the English one stands in both.
+    // Each row of the English README stands in the Chinese one too.
     let (rows, chinese_rows) = (table_rows(&english), table_rows(&chinese));
     for row in &rows {
         assert!(

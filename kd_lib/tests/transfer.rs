@@ -210,6 +210,40 @@ fn unused_training_texts_and_a_file_join_the_transfer_set_without_labels() {
 }
 
 /// A tiny student's recipe with a tiny teacher.
+#[test]
+fn every_unlabelled_line_is_used_or_counted() {
+    let corpus = Corpus::open(sample()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("more.txt");
+    let test = &corpus.test[0].text;
+    let lines = [
+        "新的一条",
+        "",
+        "新的一条",
+        test,
+        "另一条",
+        "第三条",
+        "第四条",
+    ];
+    std::fs::write(&file, lines.join("\n")).unwrap();
+    let config = TransferConfig {
+        unlabelled_file: Some(file),
+        max_unlabelled_samples: Some(3),
+        ..TransferConfig::default()
+    };
+    let set = config.build_with_notices(&corpus, &[]).unwrap();
+    assert_eq!(set.texts.len(), 3);
+    let notice = &set.notices[0];
+    for part in ["7 lines", "3 are empty, repeat", "1 are over", "3 are used"] {
+        assert!(notice.contains(part), "{notice}");
+    }
+    assert_eq!(
+        config.build(&corpus, &[]).unwrap(),
+        set.texts,
+        "drawn with a fixed seed"
+    );
+}
+
 fn pair(settings: &[&str]) -> Recipe {
     let teacher = [
         "model.checkpoint=tiny",

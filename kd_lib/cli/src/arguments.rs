@@ -76,11 +76,14 @@ pub enum Verb {
             conflicts_with = "profile"
         )]
         max_size: f64,
+        /// A file of texts without labels, one a line, for the teacher to label.
+        #[arg(long, value_name = "FILE", conflicts_with = "profile")]
+        unlabelled: Option<PathBuf>,
         /// Print the plan and train nothing.
         #[arg(long, conflicts_with = "profile")]
         dry_run: bool,
         /// Carry out this plan (`plan.json`) instead of a new one.
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "budget", "max_size"])]
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "budget", "max_size", "unlabelled"])]
         plan: Option<PathBuf>,
         /// Train the recipes teacher, student and distilled at this size instead of a plan.
         #[arg(long)]

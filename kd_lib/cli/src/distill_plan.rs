@@ -26,6 +26,7 @@ pub struct Request {
     pub teacher: Recipe,
     pub budget: Budget,
     pub max_megabytes: f64,
+    pub unlabelled: Option<PathBuf>,
     pub dry_run: bool,
     pub plan: Option<PathBuf>,
     pub policy: ThreadPolicy,
@@ -56,6 +57,7 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
         budget: request.budget,
         max_megabytes: request.max_megabytes,
         teacher: request.teacher,
+        unlabelled: request.unlabelled,
     };
     let key = serde_json::to_string(&(&settings, &corpus.fingerprint))?;
     let hash = blake3::hash(key.as_bytes()).to_hex();

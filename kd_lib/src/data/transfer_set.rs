@@ -12,6 +12,7 @@ use super::text_files::{Example, normalize, read_lines, split_pair};
 use super::text_input::{TextInput, TextKey};
 use crate::{Error, Result};
 use rand::seq::IndexedRandom;
+use rand::seq::index::sample;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -34,6 +35,9 @@ const ATTEMPTS: usize = 8;
 pub struct TransferConfig {
     /// A file of unlabelled texts, one a line; of pairs `text<TAB>text_pair`.
     pub unlabelled_file: Option<PathBuf>,
+    /// Take at most this many texts of the file, drawn with a fixed seed; all if absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_unlabelled_samples: Option<usize>,
     /// Add the training texts whose labels `data.label_fraction` leaves unused.
     #[serde(default)]
     pub unlabelled_train: bool,
@@ -92,6 +96,15 @@ fn default_augmentations() -> Vec<Augmentation> {
         Augmentation::Crossover,
         Augmentation::Rotation,
     ]
+}
+
+/// A transfer set, and what was left out of it.
+#[derive(Debug, Clone)]
+pub struct TransferSet {
+    /// The texts.
+    pub texts: Vec<TransferText>,
+    /// What became of the unlabelled lines, in sentences.
+    pub notices: Vec<String>,
 }
 
 /// A text of the transfer set.
@@ -164,6 +177,7 @@ impl Default for TransferConfig {
     fn default() -> TransferConfig {
         TransferConfig {
             unlabelled_file: None,
+            max_unlabelled_samples: None,
             unlabelled_train: false,
             augmentations_per_text: 0,
             augmentations: default_augmentations(),
@@ -177,6 +191,8 @@ impl TransferConfig {
     /// Refuses settings without a meaning.
     pub fn validate(&self, has_teacher: bool) -> Result<()> {
         check_count("transfer.augmentations", self.augmentations.len())?;
+        let most = self.max_unlabelled_samples.unwrap_or(1);
+        check_count("transfer.max_unlabelled_samples", most)?;
         let only_teacher_labels = self.unlabelled_file.is_some()
             || self.unlabelled_train
             || !self.augmentations_keep_label;
@@ -196,15 +212,28 @@ impl TransferConfig {
         corpus: &Corpus,
         unlabelled_train: &[Example],
     ) -> Result<Vec<TransferText>> {
+        Ok(self.build_with_notices(corpus, unlabelled_train)?.texts)
+    }
+
+    /// The same, and what became of the lines of the file of unlabelled texts.
+    pub fn build_with_notices(
+        &self,
+        corpus: &Corpus,
+        unlabelled_train: &[Example],
+    ) -> Result<TransferSet> {
         let examples = corpus.train.iter().chain(&corpus.dev).chain(&corpus.test);
         let mut seen: HashSet<TextKey> = examples.map(|e| e.input().key()).collect();
         let pairs = corpus.has_pairs();
-        let mut set = self.unlabelled_texts(unlabelled_train, pairs, &mut seen)?;
+        let mut notices = Vec::new();
+        let mut set = self.unlabelled_texts(unlabelled_train, pairs, &mut seen, &mut notices)?;
         match self.augmentation_unit {
             AugmentationUnit::Character => self.add_augmented::<char>(corpus, seen, &mut set),
             AugmentationUnit::Word => self.add_augmented::<String>(corpus, seen, &mut set),
         }
-        Ok(set)
+        Ok(TransferSet {
+            texts: set,
+            notices,
+        })
     }
 
     /// Adds augmented texts, of the training texts and of those of the set. None of them is among
@@ -251,6 +280,7 @@ impl TransferConfig {
         unlabelled_train: &[Example],
         pairs: bool,
         seen: &mut HashSet<TextKey>,
+        notices: &mut Vec<String>,
     ) -> Result<Vec<TransferText>> {
         let unlabelled = |text, text_pair| TransferText {
             text,
@@ -270,12 +300,44 @@ impl TransferConfig {
                 });
             }
         }
+        let mut is_new =
+            |text: &TransferText| !text.input().is_empty() && seen.insert(text.input().key());
+        let lines = texts.len();
+        texts.retain(&mut is_new);
+        let usable = texts.len();
+        self.draw_unlabelled(&mut texts);
+        if self.unlabelled_file.is_some() {
+            notices.push(format!(
+                "unlabelled texts: {lines} lines; {} are empty, repeat another or are in the labelled \
+                 texts, {} are over transfer.max_unlabelled_samples, {} are used",
+                lines - usable,
+                usable - texts.len(),
+                texts.len()
+            ));
+        }
         if self.unlabelled_train {
             let unused = unlabelled_train.iter();
-            texts.extend(unused.map(|e| unlabelled(e.text.clone(), e.text_pair.clone())));
+            let unused = unused.map(|e| unlabelled(e.text.clone(), e.text_pair.clone()));
+            texts.extend(unused.filter(&mut is_new));
         }
-        texts.retain(|text| !text.input().is_empty() && seen.insert(text.input().key()));
         Ok(texts)
+    }
+
+    /// Keeps `max_unlabelled_samples` texts in their order.
+    fn draw_unlabelled(&self, texts: &mut Vec<TransferText>) {
+        let Some(most) = self
+            .max_unlabelled_samples
+            .filter(|&most| most < texts.len())
+        else {
+            return;
+        };
+        let mut random = ChaCha8Rng::seed_from_u64(0);
+        let drawn: HashSet<usize> = sample(&mut random, texts.len(), most).into_iter().collect();
+        let mut row = 0;
+        texts.retain(|_| {
+            row += 1;
+            drawn.contains(&(row - 1))
+        });
     }
 
     /// An augmented text, unless it is empty or nearly equal to its source.

@@ -2,7 +2,7 @@
 //! labels that are likely to be wrong. Nothing is removed here. [`crate::data::data_quality`] counts
 //! equal texts; this module finds nearly equal ones too.
 
-use super::measure::CorpusFacts;
+use super::facts::CorpusFacts;
 use super::ngram_model::{NgramModel, NgramSettings, NgramUnit};
 use crate::Result;
 use crate::data::data_quality::DataQuality;

@@ -1,12 +1,13 @@
 //! What a plan depends on: the corpus in numbers, and how long this machine takes for a text. Nothing
 //! is written, and dev and test are not looked at beyond their size.
 
-use super::plan::{PlanSettings, StudentSize, Tokens, student, teacher};
+use super::facts::{CorpusFacts, FORWARD_SHARE, PlanSettings, Speed};
+use super::recipes::{StudentSize, Tokens, student, teacher};
+use crate::data::text_files::read_lines;
 use crate::data::{Corpus, Example, SubwordTokenizer, Truncation};
 use crate::models::{Checkpoint, ModelConfig};
 use crate::store::{Recipe, RunStore};
 use crate::{Error, Result};
-use serde::{Deserialize, Serialize};
 
 /// Updates that are timed, after one that warms up.
 const UPDATES: usize = 3;
@@ -20,43 +21,6 @@ const UNCUT_SHARE: f64 = 0.95;
 const LONGEST: usize = 256;
 /// A text with more blanks than one in this many characters is made of words.
 const CHARACTERS_PER_BLANK: usize = 12;
-/// A forward pass takes this share of an update of the same texts: measured on an Intel Xeon with
-/// AMX (`benches/RESULTS.md`: 0.27 for the teacher, 0.18 for the student).
-const FORWARD_SHARE: f64 = 0.3;
-
-/// A corpus in numbers.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct CorpusFacts {
-    /// Labelled training texts, leaks dropped.
-    pub train_texts: usize,
-    /// Development texts.
-    pub dev_texts: usize,
-    /// Test texts.
-    pub test_texts: usize,
-    /// Number of classes.
-    pub classes: usize,
-    /// Longest sequence in the teacher's tokens, special tokens included.
-    pub max_length: usize,
-    /// Share of the training texts that are longer.
-    pub truncated: f64,
-    /// Whether blanks separate words.
-    pub has_words: bool,
-}
-
-/// Seconds that this machine takes for a text of this corpus.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Speed {
-    /// Threads of the measurement, and of the plan.
-    pub threads: usize,
-    /// Update of the teacher.
-    pub teacher_update: f64,
-    /// The teacher's logits.
-    pub teacher_logits: f64,
-    /// Update of the distilled student.
-    pub student_update: f64,
-    /// Update of the baseline, which is trained with FGM.
-    pub baseline_update: f64,
-}
 
 /// Measures a corpus and this machine.
 pub fn measure(
@@ -79,13 +43,6 @@ pub fn measure(
         baseline_update: seconds_per_text(store, corpus, &baseline)?,
     };
     Ok((facts, speed))
-}
-
-impl Speed {
-    /// Seconds of a student's evaluation on a text.
-    pub fn student_forward(&self) -> f64 {
-        self.student_update * FORWARD_SHARE
-    }
 }
 
 /// The longest micro-batches come first in an epoch's pools at random, so a few updates are averaged.
@@ -140,6 +97,10 @@ fn corpus_facts(store: &RunStore, corpus: &Corpus, settings: &PlanSettings) -> R
     }
     Ok(CorpusFacts {
         train_texts: selected.train.len(),
+        unlabelled_texts: match &settings.unlabelled {
+            Some(path) => read_lines(path)?.len(),
+            None => 0,
+        },
         dev_texts: selected.dev.len(),
         test_texts: selected.test.len(),
         classes: corpus.labels.len(),

@@ -6,37 +6,30 @@
 //! |---|---|
 //! | a tenth | reading, tokenizing, the report, and what the measurement of speed did not see |
 //! | half at most | the teacher: 3 epochs below 10,000 texts, else 2; fewer, or fewer texts, if the share is too small |
-//! | of the rest | the teacher's logits of the training texts, and of as many augmented texts of each (20 at most) as the distilled student can read three times |
+//! | of the rest | the teacher's logits of the training texts, and of as many unlabelled texts, then augmented ones (20 of each text at most), as the distilled student can read three times |
 //! | of the rest | students: distilled and baseline, with as many candidates on either side |
 //!
 //! A student's training has a longest useful length ([`Lengths`]); time beyond that goes to further
 //! seeds of the two students that dev chooses.
 
-use super::budget::{Budget, duration};
-use super::measure::{CorpusFacts, Speed};
-use crate::data::{Augmentation, AugmentationUnit, DataConfig, TransferConfig};
-use crate::models::{BiLstmSettings, ModelConfig, NormOver};
-use crate::objectives::{CrossEntropy, LogitMse, ObjectiveConfig};
-use crate::precision::PrecisionSetting;
+use super::budget::duration;
+use super::facts::{CorpusFacts, PlanSettings, Speed};
+use super::recipes::{
+    BATCH_SIZE, SEEDS, StudentSize, TEACHER_EVALUATIONS, Tokens, TransferTexts, distilled, student,
+    teacher,
+};
 use crate::store::Recipe;
-use crate::training::{Adversarial, OptimizerConfig, TrainConfig};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 
 /// Version of the plan's file.
 pub const FORMAT: u32 = 1;
-/// Texts of a student's update.
-pub const BATCH_SIZE: usize = 64;
-/// The seeds of a plan; the first trains every candidate.
-const SEEDS: [u64; 3] = [123, 124, 125];
 /// Share of the budget that no stage gets.
 const RESERVE: f64 = 0.1;
 /// Seconds that no stage gets: loading, tokenizing and the report of a small corpus.
 const FIXED_SECONDS: f64 = 10.0;
 /// Largest share of the budget for the teacher.
 const TEACHER_SHARE: f64 = 0.5;
-/// Evaluations of the teacher on dev.
-const TEACHER_EVALUATIONS: f64 = 4.0;
 /// A teacher sees at least so many texts, or all.
 const LEAST_TEACHER_TEXTS: usize = 200;
 /// The distilled student's share of the time for students, of one candidate and of the first of two.
@@ -53,9 +46,6 @@ const LEAST_UPDATES: f64 = 50.0;
 /// Evaluations of a training on dev, at most, and their largest share of its time.
 const EVALUATIONS: f64 = 15.0;
 const EVALUATION_SHARE: f64 = 0.1;
-/// Bytes of an fp32 number.
-const BYTES: f64 = 4.0;
-
 /// The longest useful trainings, in passes over the texts.
 pub struct Lengths;
 
@@ -68,17 +58,6 @@ impl Lengths {
     pub const DISTILLED_LEAST: f64 = 20.0;
     /// Of the baseline, over the labelled texts.
     pub const BASELINE: f64 = 20.0;
-}
-
-/// What a person asks for.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct PlanSettings {
-    /// Seconds in all.
-    pub budget: Budget,
-    /// Largest student in megabytes of fp32 weights.
-    pub max_megabytes: f64,
-    /// The teacher's recipe; the plan sets its length.
-    pub teacher: Recipe,
 }
 
 /// What a stage's model is for.
@@ -125,192 +104,6 @@ pub struct DistillPlan {
     pub speed: Speed,
     /// The trainings, in order.
     pub stages: Vec<Stage>,
-}
-
-/// The sizes of a student that fits into its megabytes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StudentSize {
-    /// Width of a word vector.
-    pub embedding_dim: i64,
-    /// Hidden width of each direction.
-    pub hidden_size: i64,
-    /// Entries of the vocabulary, at most.
-    pub vocab_size: usize,
-}
-
-impl StudentSize {
-    /// The widest student whose embedding keeps room for eight thousand entries; if none does, the
-    /// narrowest one that fits.
-    pub fn within(megabytes: f64, classes: usize) -> Result<StudentSize> {
-        let mut narrowest = None;
-        for (embedding_dim, hidden_size) in [(300, 384), (300, 256), (200, 192), (128, 128)] {
-            let (width, hidden) = (embedding_dim as f64, hidden_size as f64);
-            let lstm = 8.0 * hidden * (width + hidden + 2.0);
-            let head = (2.0 * hidden + 1.0) * classes as f64;
-            let entries = (megabytes * 1e6 / BYTES - lstm - head) / width;
-            let size = StudentSize {
-                embedding_dim,
-                hidden_size,
-                vocab_size: entries.clamp(0.0, 30_000.0) as usize,
-            };
-            if size.vocab_size >= 8000 {
-                return Ok(size);
-            }
-            if size.vocab_size >= 500 {
-                narrowest = Some(size);
-            }
-        }
-        narrowest.ok_or_else(|| {
-            let fix = "allow at least 2 MB";
-            Error::recipe("max-size", format!("{megabytes} MB"), fix)
-        })
-    }
-}
-
-/// The teacher's recipe over so many epochs, on so many texts at most.
-pub fn teacher(
-    settings: &PlanSettings,
-    facts: &CorpusFacts,
-    epochs: f64,
-    max_train_samples: Option<usize>,
-) -> Recipe {
-    let mut recipe = settings.teacher.clone().with_seed(SEEDS[0]);
-    recipe.name = "teacher".into();
-    recipe.data.max_length = facts.max_length;
-    recipe.data.skip_test = true;
-    recipe.data.max_train_samples = max_train_samples;
-    recipe.train.epochs = epochs;
-    let texts = max_train_samples.unwrap_or(facts.train_texts);
-    recipe.train.eval_every_samples = (texts as f64 * epochs / TEACHER_EVALUATIONS)
-        .ceil()
-        .max(1.0) as usize;
-    recipe
-}
-
-/// A student without a teacher: subwords and word vectors of the teacher's checkpoint, FGM.
-pub fn student(
-    settings: &PlanSettings,
-    facts: &CorpusFacts,
-    size: &StudentSize,
-    tokens: Tokens,
-    epochs: f64,
-) -> Recipe {
-    let checkpoint = match &settings.teacher.model {
-        ModelConfig::Bert(bert) => Some(bert.checkpoint.clone()),
-        _ => None,
-    };
-    let tokenizer = checkpoint.clone().filter(|_| tokens == Tokens::Subwords);
-    Recipe {
-        name: format!("baseline-{}", tokens.name()),
-        seed: SEEDS[0],
-        device: settings.teacher.device.clone(),
-        data: DataConfig {
-            max_length: match tokens {
-                Tokens::Subwords => facts.max_length,
-                Tokens::Characters => facts.max_length * 2,
-            },
-            truncation: settings.teacher.data.truncation,
-            max_train_samples: None,
-            label_fraction: None,
-            max_dev_samples: None,
-            holdout_fold: None,
-            skip_test: true,
-            drop_leaks: settings.teacher.data.drop_leaks,
-        },
-        model: ModelConfig::Bilstm(BiLstmSettings {
-            embedding_dim: size.embedding_dim,
-            hidden_size: size.hidden_size,
-            dropout: 0.1,
-            vocab_size: size.vocab_size,
-            embedding_init_std: Some(0.1),
-            pretrained_embeddings: checkpoint,
-            tokenizer,
-            ..BiLstmSettings::default()
-        }),
-        objective: ObjectiveConfig::CrossEntropy(CrossEntropy {}),
-        adversarial: Some(Adversarial::Fgm {
-            epsilon: 3.0,
-            norm_over: NormOver::default(),
-        }),
-        teacher: None,
-        ensemble: None,
-        transfer: None,
-        train: TrainConfig {
-            epochs,
-            batch_size: BATCH_SIZE,
-            gradient_accumulation_steps: 1,
-            precision: PrecisionSetting::Auto,
-            eval_every_samples: facts.train_texts.max(1),
-            final_temperature: None,
-            group_by_length: true,
-        },
-        optimizer: OptimizerConfig {
-            learning_rate: 1e-3,
-            betas: [0.9, 0.98],
-            eps: 1e-8,
-            weight_decay: 0.01,
-            warmup_ratio: 0.1,
-            max_grad_norm: Some(1.0),
-        },
-    }
-}
-
-/// The same student with a teacher: it learns from the labels and from the teacher's logits, of
-/// training and augmented texts. Without the labels a student inherits what its teacher never learnt:
-/// a teacher of one epoch did not predict TREC's rarest class, and macro-F1 on dev was .74 without and
-/// .87 with them. With a good teacher the two differ by less than half a point.
-fn distilled(
-    baseline: Recipe,
-    facts: &CorpusFacts,
-    teacher: &Recipe,
-    augmentations: usize,
-) -> Recipe {
-    Recipe {
-        name: baseline.name.replace("baseline", "distilled"),
-        objective: ObjectiveConfig::LogitMse(LogitMse {
-            hard_weight: 1.0,
-            soft_weight: 1.0,
-        }),
-        adversarial: None,
-        teacher: Some(Box::new(teacher.clone())),
-        transfer: (augmentations > 0).then(|| TransferConfig {
-            augmentations_per_text: augmentations,
-            augmentations: vec![
-                Augmentation::Mask,
-                Augmentation::SpanCrop,
-                Augmentation::Crossover,
-                Augmentation::SpanReplacement,
-            ],
-            augmentation_unit: match facts.has_words {
-                true => AugmentationUnit::Word,
-                false => AugmentationUnit::Character,
-            },
-            ..TransferConfig::default()
-        }),
-        optimizer: OptimizerConfig {
-            learning_rate: 2e-3,
-            ..baseline.optimizer
-        },
-        ..baseline
-    }
-}
-
-/// How a student splits texts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tokens {
-    /// The teacher's subwords.
-    Subwords,
-    /// Characters.
-    Characters,
-}
-
-impl Tokens {
-    fn name(self) -> &'static str {
-        match self {
-            Tokens::Subwords => "subwords",
-            Tokens::Characters => "characters",
-        }
-    }
 }
 
 /// What a training of a student costs.
@@ -405,7 +198,7 @@ fn stages_within(
         speed,
         size: StudentSize::within(settings.max_megabytes, facts.classes)?,
         teacher: &teacher.recipe,
-        augmentations: augmentations(facts, speed, rest),
+        transfer: texts_that_fit(facts, speed, rest),
     };
     let for_students = rest - students.logits_seconds();
     let least = LEAST_UPDATES * BATCH_SIZE as f64;
@@ -428,7 +221,7 @@ struct Students<'a> {
     speed: &'a Speed,
     size: StudentSize,
     teacher: &'a Recipe,
-    augmentations: usize,
+    transfer: TransferTexts,
 }
 
 impl Students<'_> {
@@ -436,9 +229,9 @@ impl Students<'_> {
         self.facts.train_texts as f64
     }
 
-    /// Labelled and augmented texts.
+    /// Labelled, unlabelled and augmented texts.
     fn texts(&self) -> f64 {
-        self.labelled() * (1 + self.augmentations) as f64
+        self.transfer.texts(self.facts)
     }
 
     fn logits_seconds(&self) -> f64 {
@@ -481,9 +274,10 @@ impl Students<'_> {
             let mut baseline = student(self.settings, self.facts, &self.size, tokens, 1.0);
             let mut distilled = distilled(
                 baseline.clone(),
+                self.settings,
                 self.facts,
                 self.teacher,
-                self.augmentations,
+                self.transfer,
             );
             let first = stages.is_empty();
             let baseline_seconds = of_baseline.fit(&mut baseline, seconds * baseline_share);
@@ -551,11 +345,14 @@ impl Stage {
     }
 }
 
-/// Augmented texts of each text: as many as the distilled student can read three times, in the time
-/// that the teacher's logits leave.
-fn augmentations(facts: &CorpusFacts, speed: &Speed, rest: f64) -> usize {
-    let can_be_read = |augmentations: &usize| {
-        let texts = (facts.train_texts * (1 + augmentations)) as f64;
+/// As many as the distilled student can read three times, in the time that the teacher's logits
+/// leave: unlabelled texts first, since they are real, then augmented ones.
+
+/// As many texts as the distilled student can read three times, in the time that the teacher's logits
+/// leave: unlabelled texts first, since they are real, then augmented ones.
+fn texts_that_fit(facts: &CorpusFacts, speed: &Speed, rest: f64) -> TransferTexts {
+    let fits = |transfer: &TransferTexts| {
+        let texts = transfer.texts(facts);
         let for_students = rest - texts * speed.teacher_logits;
         let share = match for_students > SECOND_CANDIDATE {
             true => FIRST_SHARE,
@@ -564,10 +361,25 @@ fn augmentations(facts: &CorpusFacts, speed: &Speed, rest: f64) -> usize {
         let read = for_students * share * (1.0 - EVALUATION_SHARE) / speed.student_update;
         read >= Lengths::DISTILLED_PASSES * texts
     };
-    (1..=MOST_AUGMENTATIONS)
+    let with_augmentations = (0..=MOST_AUGMENTATIONS)
         .rev()
-        .find(can_be_read)
-        .unwrap_or(0)
+        .map(|augmentations| TransferTexts {
+            unlabelled: facts.unlabelled_texts,
+            augmentations,
+        });
+    // Twentieths: a plan needs no finer number.
+    let with_some = (0..20).rev().map(|part| TransferTexts {
+        unlabelled: facts.unlabelled_texts * part / 20,
+        augmentations: 0,
+    });
+    let none = TransferTexts {
+        unlabelled: 0,
+        augmentations: 0,
+    };
+    with_augmentations
+        .chain(with_some)
+        .find(fits)
+        .unwrap_or(none)
 }
 
 /// The teacher: with all texts as often as its share of the time allows, else once with some of them.
@@ -607,10 +419,11 @@ impl DistillPlan {
     pub fn describe(&self) -> String {
         let facts = &self.facts;
         let mut lines = vec![format!(
-            "{}: {} training texts, {} dev, {} test, {} classes; sequences of {} tokens ({:.1} % of \
-             the texts are longer)",
+            "{}: {} training texts, {} unlabelled, {} dev, {} test, {} classes; sequences of {} \
+             tokens ({:.1} % of the texts are longer)",
             self.corpus,
             facts.train_texts,
+            facts.unlabelled_texts,
             facts.dev_texts,
             facts.test_texts,
             facts.classes,
@@ -631,10 +444,14 @@ impl DistillPlan {
             };
             let transfer = recipe.transfer.as_ref();
             let augmented = transfer.map_or(String::new(), |transfer| {
-                format!(
-                    ", {} augmented texts a text",
-                    transfer.augmentations_per_text
-                )
+                let unlabelled = match transfer.unlabelled_file {
+                    Some(_) => transfer
+                        .max_unlabelled_samples
+                        .unwrap_or(facts.unlabelled_texts),
+                    None => 0,
+                };
+                let augmentations = transfer.augmentations_per_text;
+                format!(", {unlabelled} unlabelled texts, {augmentations} augmented texts of each")
             });
             let optional = if stage.optional {
                 " (left out if time is short)"

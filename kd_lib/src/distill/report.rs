@@ -68,15 +68,23 @@ impl Findings {
             100.0 * gain.interval.low,
             100.0 * gain.interval.high
         );
-        if gain.interval.low > 0.0 {
+        let verdict = if gain.interval.low > 0.0 {
             format!("Distillation helped: {points}.")
         } else if gain.interval.high < 0.0 {
             format!("Distillation did harm: {points}. Use the baseline.")
         } else {
             format!(
-                "No gain is statistically distinguishable: {points}. More unlabelled texts, or a \
-                 longer budget, may show one."
+                "No gain is statistically distinguishable: {points}. Texts without labels \
+                 (--unlabelled), or a longer budget, may show one."
             )
+        };
+        match gain.seeds {
+            1 => {
+                verdict
+                    + " Each side was trained once, so the interval covers the choice of test texts \
+                       and not the chance of training."
+            }
+            _ => verdict,
         }
     }
 }

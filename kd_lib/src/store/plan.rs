@@ -81,10 +81,14 @@ impl Plan {
         })?;
         let full_corpus = corpus.clone();
         let selection = recipe.data.select(corpus)?;
-        let transfer_set = match &recipe.transfer {
-            Some(transfer) => transfer.build(&selection.corpus, &selection.unlabelled_train)?,
-            None => Vec::new(),
-        };
+        let mut notices = selection.notices;
+        let mut transfer_set = Vec::new();
+        if let Some(transfer) = &recipe.transfer {
+            let set =
+                transfer.build_with_notices(&selection.corpus, &selection.unlabelled_train)?;
+            transfer_set = set.texts;
+            notices.extend(set.notices);
+        }
         let texts = selection.corpus.train.len() + transfer_set.len();
         Ok(Plan {
             id,
@@ -97,7 +101,7 @@ impl Plan {
             schedule: schedule(recipe, texts),
             transfer_set,
             teachers,
-            notices: selection.notices,
+            notices,
             threads: ThreadPolicy::Unchanged,
         })
     }

@@ -1,0 +1,69 @@
+//! What a plan is made from: what was asked for, the corpus in numbers, the speed of this machine.
+//! [`super::measure`] fills the last two in.
+
+use super::budget::Budget;
+use crate::store::Recipe;
+use serde::{Deserialize, Serialize};
+use std::path::PathBuf;
+
+/// A forward pass takes this share of an update of the same texts: measured on an Intel Xeon with
+/// AMX (`benches/RESULTS.md`: 0.27 for the teacher, 0.18 for the student).
+pub const FORWARD_SHARE: f64 = 0.3;
+
+/// What a person asks for.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PlanSettings {
+    /// Seconds in all.
+    pub budget: Budget,
+    /// Largest student in megabytes of fp32 weights.
+    pub max_megabytes: f64,
+    /// The teacher's recipe; the plan sets its length.
+    pub teacher: Recipe,
+    /// A file of texts without labels, one a line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unlabelled: Option<PathBuf>,
+}
+
+/// A corpus in numbers.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CorpusFacts {
+    /// Labelled training texts, leaks dropped.
+    pub train_texts: usize,
+    /// Lines of the file of unlabelled texts.
+    #[serde(default)]
+    pub unlabelled_texts: usize,
+    /// Development texts.
+    pub dev_texts: usize,
+    /// Test texts.
+    pub test_texts: usize,
+    /// Number of classes.
+    pub classes: usize,
+    /// Longest sequence in the teacher's tokens, special tokens included.
+    pub max_length: usize,
+    /// Share of the training texts that are longer.
+    pub truncated: f64,
+    /// Whether blanks separate words.
+    pub has_words: bool,
+}
+
+/// Seconds that this machine takes for a text of this corpus.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Speed {
+    /// Threads of the measurement, and of the plan.
+    pub threads: usize,
+    /// Update of the teacher.
+    pub teacher_update: f64,
+    /// The teacher's logits.
+    pub teacher_logits: f64,
+    /// Update of the distilled student.
+    pub student_update: f64,
+    /// Update of the baseline, which is trained with FGM.
+    pub baseline_update: f64,
+}
+
+impl Speed {
+    /// Seconds of a student's evaluation on a text.
+    pub fn student_forward(&self) -> f64 {
+        self.student_update * FORWARD_SHARE
+    }
+}

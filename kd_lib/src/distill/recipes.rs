@@ -1,0 +1,232 @@
+//! The recipes that a plan is made of: the teacher, a student without one, and the same student with
+//! one. [`super::plan`] decides their lengths.
+
+use super::facts::{CorpusFacts, PlanSettings};
+use crate::data::{Augmentation, AugmentationUnit, DataConfig, TransferConfig};
+use crate::models::{BiLstmSettings, ModelConfig, NormOver};
+use crate::objectives::{CrossEntropy, LogitMse, ObjectiveConfig};
+use crate::precision::PrecisionSetting;
+use crate::store::Recipe;
+use crate::training::{Adversarial, OptimizerConfig, TrainConfig};
+use crate::{Error, Result};
+
+/// Texts of a student's update.
+pub const BATCH_SIZE: usize = 64;
+/// The seeds of a plan; the first trains every candidate.
+pub const SEEDS: [u64; 3] = [123, 124, 125];
+/// Evaluations of the teacher on dev.
+pub const TEACHER_EVALUATIONS: f64 = 4.0;
+/// Bytes of an fp32 number.
+const BYTES: f64 = 4.0;
+
+/// The texts that only the teacher labels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TransferTexts {
+    /// Unlabelled texts.
+    pub unlabelled: usize,
+    /// Augmented texts of each labelled and unlabelled text.
+    pub augmentations: usize,
+}
+
+impl TransferTexts {
+    /// Labelled, unlabelled and augmented texts.
+    pub fn texts(self, facts: &CorpusFacts) -> f64 {
+        ((facts.train_texts + self.unlabelled) * (1 + self.augmentations)) as f64
+    }
+}
+
+/// The sizes of a student that fits into its megabytes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StudentSize {
+    /// Width of a word vector.
+    pub embedding_dim: i64,
+    /// Hidden width of each direction.
+    pub hidden_size: i64,
+    /// Entries of the vocabulary, at most.
+    pub vocab_size: usize,
+}
+
+impl StudentSize {
+    /// The widest student whose embedding keeps room for eight thousand entries; if none does, the
+    /// narrowest one that fits.
+    pub fn within(megabytes: f64, classes: usize) -> Result<StudentSize> {
+        let mut narrowest = None;
+        for (embedding_dim, hidden_size) in [(300, 384), (300, 256), (200, 192), (128, 128)] {
+            let (width, hidden) = (embedding_dim as f64, hidden_size as f64);
+            let lstm = 8.0 * hidden * (width + hidden + 2.0);
+            let head = (2.0 * hidden + 1.0) * classes as f64;
+            let entries = (megabytes * 1e6 / BYTES - lstm - head) / width;
+            let size = StudentSize {
+                embedding_dim,
+                hidden_size,
+                vocab_size: entries.clamp(0.0, 30_000.0) as usize,
+            };
+            if size.vocab_size >= 8000 {
+                return Ok(size);
+            }
+            if size.vocab_size >= 500 {
+                narrowest = Some(size);
+            }
+        }
+        narrowest.ok_or_else(|| {
+            let fix = "allow at least 2 MB";
+            Error::recipe("max-size", format!("{megabytes} MB"), fix)
+        })
+    }
+}
+
+/// The teacher's recipe over so many epochs, on so many texts at most.
+pub fn teacher(
+    settings: &PlanSettings,
+    facts: &CorpusFacts,
+    epochs: f64,
+    max_train_samples: Option<usize>,
+) -> Recipe {
+    let mut recipe = settings.teacher.clone().with_seed(SEEDS[0]);
+    recipe.name = "teacher".into();
+    recipe.data.max_length = facts.max_length;
+    recipe.data.skip_test = true;
+    recipe.data.max_train_samples = max_train_samples;
+    recipe.train.epochs = epochs;
+    let texts = max_train_samples.unwrap_or(facts.train_texts);
+    recipe.train.eval_every_samples = (texts as f64 * epochs / TEACHER_EVALUATIONS)
+        .ceil()
+        .max(1.0) as usize;
+    recipe
+}
+
+/// A student without a teacher: subwords and word vectors of the teacher's checkpoint, FGM.
+pub fn student(
+    settings: &PlanSettings,
+    facts: &CorpusFacts,
+    size: &StudentSize,
+    tokens: Tokens,
+    epochs: f64,
+) -> Recipe {
+    let checkpoint = match &settings.teacher.model {
+        ModelConfig::Bert(bert) => Some(bert.checkpoint.clone()),
+        _ => None,
+    };
+    let tokenizer = checkpoint.clone().filter(|_| tokens == Tokens::Subwords);
+    Recipe {
+        name: format!("baseline-{}", tokens.name()),
+        seed: SEEDS[0],
+        device: settings.teacher.device.clone(),
+        data: DataConfig {
+            max_length: match tokens {
+                Tokens::Subwords => facts.max_length,
+                Tokens::Characters => facts.max_length * 2,
+            },
+            truncation: settings.teacher.data.truncation,
+            max_train_samples: None,
+            label_fraction: None,
+            max_dev_samples: None,
+            holdout_fold: None,
+            skip_test: true,
+            drop_leaks: settings.teacher.data.drop_leaks,
+        },
+        model: ModelConfig::Bilstm(BiLstmSettings {
+            embedding_dim: size.embedding_dim,
+            hidden_size: size.hidden_size,
+            dropout: 0.1,
+            vocab_size: size.vocab_size,
+            embedding_init_std: Some(0.1),
+            pretrained_embeddings: checkpoint,
+            tokenizer,
+            ..BiLstmSettings::default()
+        }),
+        objective: ObjectiveConfig::CrossEntropy(CrossEntropy {}),
+        adversarial: Some(Adversarial::Fgm {
+            epsilon: 3.0,
+            norm_over: NormOver::default(),
+        }),
+        teacher: None,
+        ensemble: None,
+        transfer: None,
+        train: TrainConfig {
+            epochs,
+            batch_size: BATCH_SIZE,
+            gradient_accumulation_steps: 1,
+            precision: PrecisionSetting::Auto,
+            eval_every_samples: facts.train_texts.max(1),
+            final_temperature: None,
+            group_by_length: true,
+        },
+        optimizer: OptimizerConfig {
+            learning_rate: 1e-3,
+            betas: [0.9, 0.98],
+            eps: 1e-8,
+            weight_decay: 0.01,
+            warmup_ratio: 0.1,
+            max_grad_norm: Some(1.0),
+        },
+    }
+}
+
+/// The same student with a teacher: it learns from the labels and from the teacher's logits, of
+/// training, unlabelled and augmented texts. Without the labels a student inherits what its teacher never learnt:
+/// a teacher of one epoch did not predict TREC's rarest class, and macro-F1 on dev was .74 without and
+/// .87 with them. With a good teacher the two differ by less than half a point.
+pub fn distilled(
+    baseline: Recipe,
+    settings: &PlanSettings,
+    facts: &CorpusFacts,
+    teacher: &Recipe,
+    transfer: TransferTexts,
+) -> Recipe {
+    let TransferTexts {
+        unlabelled,
+        augmentations,
+    } = transfer;
+    let all_unlabelled = unlabelled == facts.unlabelled_texts;
+    let file = settings.unlabelled.clone();
+    Recipe {
+        name: baseline.name.replace("baseline", "distilled"),
+        objective: ObjectiveConfig::LogitMse(LogitMse {
+            hard_weight: 1.0,
+            soft_weight: 1.0,
+        }),
+        adversarial: None,
+        teacher: Some(Box::new(teacher.clone())),
+        transfer: (augmentations + unlabelled > 0).then(|| TransferConfig {
+            unlabelled_file: file.filter(|_| unlabelled > 0),
+            max_unlabelled_samples: Some(unlabelled).filter(|&n| n > 0 && !all_unlabelled),
+            augmentations_per_text: augmentations,
+            augmentations: vec![
+                Augmentation::Mask,
+                Augmentation::SpanCrop,
+                Augmentation::Crossover,
+                Augmentation::SpanReplacement,
+            ],
+            augmentation_unit: match facts.has_words {
+                true => AugmentationUnit::Word,
+                false => AugmentationUnit::Character,
+            },
+            ..TransferConfig::default()
+        }),
+        optimizer: OptimizerConfig {
+            learning_rate: 2e-3,
+            ..baseline.optimizer
+        },
+        ..baseline
+    }
+}
+
+/// How a student splits texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tokens {
+    /// The teacher's subwords.
+    Subwords,
+    /// Characters.
+    Characters,
+}
+
+impl Tokens {
+    /// Its name in a recipe's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tokens::Subwords => "subwords",
+            Tokens::Characters => "characters",
+        }
+    }
+}
