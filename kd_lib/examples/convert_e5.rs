@@ -110,6 +110,7 @@ fn config(cursor: &mut Cursor) -> Parsed<BertConfig> {
         num_attention_heads,
         intermediate_size,
         max_position_embeddings,
+        first_position: 0,
         type_vocab_size,
         layer_norm_eps,
         hidden_dropout_prob,

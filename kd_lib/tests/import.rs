@@ -6,8 +6,16 @@ use common::sample;
 use kd_lib::data::import::{Imported, import};
 use kd_lib::data::near_duplicates::groups;
 use kd_lib::data::{ColumnOptions, Corpus, Example, Split};
+use parquet::basic::Compression;
+use parquet::column::writer::ColumnWriter;
+use parquet::data_type::ByteArray;
+use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use std::collections::HashSet;
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 fn detected(path: &Path) -> kd_lib::Result<Imported> {
     import(path, &ColumnOptions::default())
@@ -119,6 +127,68 @@ fn each_layout_gives_the_examples_of_the_folder_form() {
             assert_eq!(labels, expected);
         }
     }
+}
+
+/// Writes a split as Parquet: a column of numbers, the labels as class indices, the texts.
+fn write_parquet(path: &Path, examples: &[Example]) -> parquet::errors::Result<()> {
+    let schema = "message split { REQUIRED DOUBLE weight; REQUIRED INT64 label; \
+                  REQUIRED BYTE_ARRAY text (UTF8); }";
+    let schema = Arc::new(parse_message_type(schema)?);
+    let properties = WriterProperties::builder().set_compression(Compression::SNAPPY);
+    let file = File::create(path).unwrap();
+    let mut writer = SerializedFileWriter::new(file, schema, Arc::new(properties.build()))?;
+    let mut group = writer.next_row_group()?;
+    while let Some(mut column) = group.next_column()? {
+        match column.untyped() {
+            ColumnWriter::DoubleColumnWriter(typed) => {
+                let values: Vec<f64> = examples.iter().map(|_| 0.5).collect();
+                typed.write_batch(&values, None, None)?;
+            }
+            ColumnWriter::Int64ColumnWriter(typed) => {
+                let values: Vec<i64> = examples.iter().map(|e| e.label as i64).collect();
+                typed.write_batch(&values, None, None)?;
+            }
+            ColumnWriter::ByteArrayColumnWriter(typed) => {
+                let values: Vec<ByteArray> =
+                    examples.iter().map(|e| e.text.as_str().into()).collect();
+                typed.write_batch(&values, None, None)?;
+            }
+            _ => unreachable!("the schema has three columns"),
+        }
+        column.close()?;
+    }
+    group.close()?;
+    writer.close()?;
+    Ok(())
+}
+
+#[test]
+fn parquet_gives_the_examples_of_the_folder_form() {
+    let mut corpus = Corpus::open(sample()).unwrap();
+    corpus.labels = (0..corpus.labels.len())
+        .map(|class| class.to_string())
+        .collect();
+    let folder = tempfile::tempdir().unwrap();
+    let names = [
+        ("train-00000-of-00001", Split::Train),
+        ("validation", Split::Dev),
+        ("test", Split::Test),
+    ];
+    for (name, split) in names {
+        let path = folder.path().join(format!("{name}.parquet"));
+        write_parquet(&path, corpus.split(split)).unwrap();
+    }
+    let read = detected(folder.path()).unwrap().corpus;
+    assert_eq!(read.labels, corpus.labels);
+    for (_, split) in names {
+        assert_eq!(named(&read, split), named(&corpus, split));
+    }
+    let damaged = write(folder.path(), "damaged.parquet", "PAR1 and no more");
+    let error = detected(&damaged).unwrap_err().to_string();
+    assert!(
+        error.contains("damaged.parquet") && error.contains("to_parquet"),
+        "{error}"
+    );
 }
 
 fn write(folder: &Path, name: &str, content: &str) -> PathBuf {

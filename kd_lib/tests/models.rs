@@ -79,7 +79,7 @@ fn a_checkpoint_of_another_architecture_is_refused() {
     let path = folder.path().join("config.json");
     let valid: serde_json::Value = kd_lib::files::read_json(&path).unwrap();
     for (key, value) in [
-        ("model_type", "xlm-roberta"),
+        ("model_type", "distilbert"),
         ("hidden_act", "gelu_new"),
         ("position_embedding_type", "relative_key"),
     ] {

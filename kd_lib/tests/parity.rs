@@ -16,12 +16,19 @@ use kd_lib::precision::Precision;
 use kd_lib::training::optimizer::learning_rate;
 use kd_lib::training::{AdamW, OptimizerConfig};
 use std::collections::HashMap;
+use std::path::Path;
 use tch::{Device, Tensor};
 
 #[test]
 fn bert_logits_are_those_of_transformers() {
+    for kind in ["bert", "roberta", "xlm-roberta"] {
+        logits_are_those_of_transformers(kind);
+    }
+}
+
+fn logits_are_those_of_transformers(kind: &str) {
     let folder = tempfile::tempdir().unwrap();
-    reference("bert.py", &[folder.path()]);
+    reference("bert.py", &[folder.path(), Path::new(kind)]);
     let config = BertConfig::read(&folder.path().join("config.json")).unwrap();
     let model = Bert::new(&config, Pooling::Cls, 5, Device::Cpu);
     model
@@ -49,7 +56,7 @@ fn bert_logits_are_those_of_transformers() {
         let batch = Batch::collate(&split, &[0, 1, 2, 3], Device::Cpu);
         let logits = model.logits(&batch, Mode::Eval, Precision::Fp32);
         let difference = distance(&logits, &inputs[expected]);
-        println!("BERT {expected}: max |Δ| {difference:.1e}");
+        println!("{kind} {expected}: max |Δ| {difference:.1e}");
         assert!(difference <= 1e-4);
     }
 }

@@ -21,7 +21,7 @@ const HELD_OUT: f64 = 0.1;
 /// Decides which texts these are.
 const SPLIT_SEED: u64 = 0;
 /// Endings of the files that are read.
-const ENDINGS: [&str; 6] = ["csv", "tsv", "jsonl", "ndjson", "json", "txt"];
+const ENDINGS: [&str; 7] = ["csv", "tsv", "jsonl", "ndjson", "json", "parquet", "txt"];
 /// Names of the splits in files and in a column `split`.
 const SPLIT_NAMES: [(&str, Split); 6] = [
     ("train", Split::Train),

@@ -1,10 +1,14 @@
-//! A file as rows of named or numbered columns: CSV, TSV and JSON lines. Nothing here knows which
+//! A file as rows of named or numbered columns: CSV, TSV, JSON lines and Parquet. Nothing here knows which
 //! column is a text and which is a label; [`super::columns`] decides that.
 
 use super::text_files::{check_quotes, read_lines};
 use crate::{Error, Result};
+use parquet::errors::ParquetError;
+use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::Field;
 use serde_json::Value;
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::path::Path;
 
 /// Rows of a file.
@@ -37,10 +41,13 @@ enum Layout {
 }
 
 impl TextTable {
-    /// Reads a file. Its ending decides the layout: `csv`, `tsv`, `jsonl`, `ndjson`, `json`; of
-    /// another ending, the first line decides. The first row counts as a row, unless the layout names
-    /// its columns itself; see [`TextTable::take_header`].
+    /// Reads a file. Its ending decides the layout: `csv`, `tsv`, `jsonl`, `ndjson`, `json`,
+    /// `parquet`; of another ending, the first line decides. The first row counts as a row, unless the
+    /// layout names its columns itself; see [`TextTable::take_header`].
     pub fn read(path: &Path) -> Result<TextTable> {
+        if path.extension().is_some_and(|ending| ending == "parquet") {
+            return read_parquet(path);
+        }
         let lines = read_lines(path)?;
         if lines.is_empty() {
             return Err(Error::file(path, "an empty file", "name a file with texts"));
@@ -149,6 +156,40 @@ fn read_csv(path: &Path, text: &str, separator: u8) -> Result<TextTable> {
         });
     }
     Ok(TextTable { header: None, rows })
+}
+
+/// A Parquet file. Numbers are written in digits; a row counts as a line.
+fn read_parquet(path: &Path) -> Result<TextTable> {
+    let fix =
+        "write it with Snappy or no compression (pandas: df.to_parquet(path)), or as JSON lines";
+    let bad = |e: ParquetError| Error::file(path, e.to_string(), fix);
+    let file = File::open(path).map_err(Error::io(path))?;
+    let reader = SerializedFileReader::new(file).map_err(bad)?;
+    let schema = reader.metadata().file_metadata().schema();
+    let header: Vec<String> = schema
+        .get_fields()
+        .iter()
+        .map(|f| f.name().to_owned())
+        .collect();
+    let mut rows = Vec::new();
+    for (line, row) in (1..).zip(reader.get_row_iter(None).map_err(bad)?) {
+        let mut fields = Vec::new();
+        for (_, field) in row.map_err(bad)?.get_column_iter() {
+            fields.push(match field {
+                Field::Null => String::new(),
+                Field::Str(text) => text.clone(),
+                other => other.to_string(),
+            });
+        }
+        rows.push(TableRow { line, fields });
+    }
+    if rows.is_empty() {
+        return Err(Error::file(path, "an empty file", "name a file with texts"));
+    }
+    Ok(TextTable {
+        header: Some(header),
+        rows,
+    })
 }
 
 fn read_json(path: &Path, lines: &[String]) -> Result<TextTable> {

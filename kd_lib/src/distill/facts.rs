@@ -1,5 +1,5 @@
 //! What a plan is made from: what was asked for, the corpus in numbers, the speed of this machine.
-//! [`super::measure`] fills the last two in.
+//! [`super::measure`](mod@super::measure) fills the last two in.
 
 use super::budget::Budget;
 use crate::store::Recipe;

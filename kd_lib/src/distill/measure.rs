@@ -64,7 +64,7 @@ fn corpus_facts(store: &RunStore, corpus: &Corpus, settings: &PlanSettings) -> R
         return Err(Error::recipe("teacher.model.kind", "not a BERT", fix));
     };
     let checkpoint: Checkpoint = store.checkpoint(&bert.checkpoint)?;
-    let longest = LONGEST.min(checkpoint.config.max_position_embeddings as usize);
+    let longest = LONGEST.min(checkpoint.config.longest_sequence() as usize);
     let tokenizer =
         SubwordTokenizer::open(&checkpoint.folder, &bert.prefix, longest, Truncation::Head)?;
     let selected = settings.teacher.data.select(corpus)?.corpus;

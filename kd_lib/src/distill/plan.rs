@@ -1,6 +1,6 @@
 //! The plan of a distillation: which recipes are trained, in which order, and how long each takes.
 //! The rule is arithmetic over [`CorpusFacts`], [`Speed`] and the budget; it never looks at a score.
-//! [`super::execute`] carries the plan out.
+//! [`super::execute`](mod@super::execute) carries the plan out.
 //!
 //! | share of the budget | for |
 //! |---|---|
@@ -344,9 +344,6 @@ impl Stage {
         }
     }
 }
-
-/// As many as the distilled student can read three times, in the time that the teacher's logits
-/// leave: unlabelled texts first, since they are real, then augmented ones.
 
 /// As many texts as the distilled student can read three times, in the time that the teacher's logits
 /// leave: unlabelled texts first, since they are real, then augmented ones.

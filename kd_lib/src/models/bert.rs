@@ -1,6 +1,8 @@
 //! The teacher: a BERT encoder (Devlin et al. 2019, post-layer-norm) with a classification head;
 //! also a student that keeps some of its teacher's layers (Sanh et al. 2019, section 3).
-//! Parameters have the reference implementation's names, so that any BERT checkpoint loads.
+//! Parameters have the reference implementation's names, so that any BERT checkpoint loads. RoBERTa
+//! (Liu et al. 2019) and XLM-R (Conneau et al. 2020) have the same encoder and begin their positions
+//! later.
 //! Dropout acts on embeddings, attention weights, both residual branches and the pooled vector.
 
 use super::checkpoint::{BertConfig, Checkpoint, EncoderWeights, WORD_EMBEDDINGS};
@@ -101,7 +103,7 @@ impl Architecture for BertSettings {
         checkpoint: Option<&Checkpoint>,
     ) -> Result<Tokenizer> {
         let checkpoint = required(checkpoint)?;
-        let longest = checkpoint.config.max_position_embeddings;
+        let longest = checkpoint.config.longest_sequence();
         if data.max_length as i64 > longest {
             let fix = format!("the checkpoint has {longest} positions: choose that or less");
             return Err(Error::recipe(
@@ -405,7 +407,8 @@ impl Bert {
 impl Classifier for Bert {
     fn embed(&self, batch: &Batch, mode: Mode, perturbation: Option<&Perturbation>) -> Tensor {
         let words = embed_tokens(&self.word, &batch.ids, perturbation);
-        let positions = self.position.narrow(0, 0, batch.ids.size()[1]);
+        let first = self.config.first_position;
+        let positions = self.position.narrow(0, first, batch.ids.size()[1]);
         let types = match &batch.token_types {
             Some(types) => Tensor::embedding(&self.token_type, types, -1, false, false),
             None => self.token_type.get(0),

@@ -1,5 +1,5 @@
-//! A pretrained checkpoint folder in BERT's layout: `config.json`, `model.safetensors` and a
-//! tokenizer. This module reads it; the networks decide what they take from it.
+//! A pretrained checkpoint folder of a BERT, RoBERTa or XLM-R: `config.json`, `model.safetensors` and
+//! a tokenizer. This module reads it; the networks decide what they take from it.
 
 use super::params::Params;
 use crate::data::{SubwordTokenizer, Tokenizer, Truncation};
@@ -50,7 +50,18 @@ pub struct BertConfig {
     pub attention_probs_dropout_prob: f64,
     #[serde_inline_default(0.02)]
     pub initializer_range: f64,
+    /// Row of the position embedding that the first token reads. BERT begins with row 0; RoBERTa and
+    /// XLM-R begin behind the row of the padding token.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub first_position: i64,
 }
+
+fn is_zero(number: &i64) -> bool {
+    *number == 0
+}
+
+/// Kinds of checkpoint whose encoder is BERT's with other positions.
+const ROBERTA: [&str; 2] = ["roberta", "xlm-roberta"];
 
 impl BertConfig {
     /// Reads and checks a checkpoint's `config.json`.
@@ -61,8 +72,13 @@ impl BertConfig {
         }
         // The encoder does not compute other values of these keys: such a checkpoint would load
         // and give wrong outputs.
+        let kind = stated["model_type"].as_str().unwrap_or("bert").to_owned();
+        if kind != "bert" && !ROBERTA.contains(&kind.as_str()) {
+            let fix =
+                "this encoder computes bert, roberta and xlm-roberta; choose another checkpoint";
+            return Err(Error::file(path, format!("model_type is {kind:?}"), fix));
+        }
         let supported = [
-            ("model_type", "bert"),
             ("hidden_act", "gelu"),
             ("position_embedding_type", "absolute"),
         ];
@@ -73,7 +89,11 @@ impl BertConfig {
             }
         }
         let not_a_config = Error::in_file(path, "use a BERT checkpoint's config.json");
-        let config: BertConfig = serde_json::from_value(stated).map_err(not_a_config)?;
+        let padding = stated["pad_token_id"].as_i64().unwrap_or(1);
+        let mut config: BertConfig = serde_json::from_value(stated).map_err(not_a_config)?;
+        if ROBERTA.contains(&kind.as_str()) {
+            config.first_position = padding + 1;
+        }
         let (width, heads) = (config.hidden_size, config.num_attention_heads);
         if heads < 1 || width % heads != 0 {
             let problem =
@@ -85,6 +105,11 @@ impl BertConfig {
             ));
         }
         Ok(config)
+    }
+
+    /// Longest sequence in tokens.
+    pub fn longest_sequence(&self) -> i64 {
+        self.max_position_embeddings - self.first_position
     }
 }
 
@@ -190,8 +215,8 @@ impl EncoderWeights {
         file.tensors = tensors
             .map(|(name, tensor)| (modern(name), tensor))
             .collect();
-        let prefixed = file.tensors.keys().any(|name| name.starts_with("bert."));
-        let prefix = if prefixed { "bert." } else { "" };
+        let begins = |prefix: &&str| file.tensors.keys().any(|name| name.starts_with(*prefix));
+        let prefix = ["bert.", "roberta."].into_iter().find(begins).unwrap_or("");
         Ok(EncoderWeights { path, file, prefix })
     }
 

@@ -172,6 +172,7 @@ pub fn tiny_checkpoint(folder: &Path) {
         num_attention_heads: 2,
         intermediate_size: 32,
         max_position_embeddings: 40,
+        first_position: 0,
         type_vocab_size: 2,
         layer_norm_eps: 1e-12,
         hidden_dropout_prob: 0.1,
