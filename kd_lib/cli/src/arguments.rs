@@ -61,7 +61,7 @@ pub enum Verb {
     /// distillation brought.
     Distill {
         /// Corpus: a folder with a file for each split, or one file with texts and labels (CSV, TSV,
-        /// JSON lines).
+        /// JSON lines, Parquet).
         data: PathBuf,
         #[command(flatten)]
         columns: ColumnArguments,
