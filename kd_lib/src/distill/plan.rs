@@ -7,7 +7,7 @@
 //! | a tenth | reading, tokenizing, the report, and what the measurement of speed did not see |
 //! | half at most | the teacher: 3 epochs below 10,000 texts, else 2; fewer, or fewer texts, if the share is too small |
 //! | of the rest | the teacher's logits of the training texts, and of as many unlabelled texts, then augmented ones (20 of each text at most), as the distilled student can read three times |
-//! | of the rest | students: distilled and baseline, with as many candidates on either side |
+//! | of the rest | students: distilled and baseline, with as many candidates and as much time on either side; what a baseline cannot use goes to the distilled student |
 //!
 //! A student's training has a longest useful length ([`Lengths`]); time beyond that goes to further
 //! seeds of the two students that dev chooses.
@@ -32,9 +32,8 @@ const FIXED_SECONDS: f64 = 10.0;
 const TEACHER_SHARE: f64 = 0.5;
 /// A teacher sees at least so many texts, or all.
 const LEAST_TEACHER_TEXTS: usize = 200;
-/// The distilled student's share of the time for students, of one candidate and of the first of two.
-const ONLY_SHARE: f64 = 0.65;
-const FIRST_SHARE: f64 = 0.5;
+/// The first candidates' share of the time for students, if there are two on either side.
+const FIRST_CANDIDATE: f64 = 0.7;
 /// Corpora below this size are read three times by the teacher.
 const SMALL_CORPUS: usize = 10_000;
 /// Most augmented texts of a text.
@@ -198,13 +197,10 @@ fn stages_within(
         speed,
         size: StudentSize::within(settings.max_megabytes, facts.classes)?,
         teacher: &teacher.recipe,
-        transfer: texts_that_fit(facts, speed, rest),
+        transfer: texts_that_fit(settings, facts, speed, &teacher.recipe, rest)?,
     };
     let for_students = rest - students.logits_seconds();
-    let least = LEAST_UPDATES * BATCH_SIZE as f64;
-    let of_least =
-        students.distilled_cost().seconds(least) + students.baseline_cost().seconds(least);
-    if for_students < of_least {
+    if for_students < students.least_seconds() {
         return Ok(None);
     }
     let mut stages = vec![teacher.clone()];
@@ -238,6 +234,17 @@ impl Students<'_> {
         self.texts() * self.speed.teacher_logits
     }
 
+    /// Whether the first distilled student reads each text three times if both sides have so many
+    /// seconds.
+    fn reads_all_often_enough(&self, seconds: f64) -> bool {
+        let (_, share) = self.shares(seconds)[0];
+        let of_pair = seconds * share;
+        let baseline = self.baseline_cost();
+        let of_baseline = baseline.seconds(baseline.texts_within(of_pair / 2.0));
+        let read = self.distilled_cost().texts_within(of_pair - of_baseline);
+        read >= Lengths::DISTILLED_PASSES * self.texts()
+    }
+
     fn distilled_cost(&self) -> StudentCost<'_> {
         let least = Lengths::DISTILLED_LEAST * self.labelled();
         StudentCost {
@@ -259,18 +266,30 @@ impl Students<'_> {
         }
     }
 
+    /// Seconds of one candidate of either side that makes the fewest useful updates, with as much time
+    /// on either side.
+    fn least_seconds(&self) -> f64 {
+        let least = LEAST_UPDATES * BATCH_SIZE as f64;
+        let (distilled, baseline) = (self.distilled_cost(), self.baseline_cost());
+        2.0 * distilled.seconds(least).max(baseline.seconds(least)) / (1.0 - EVALUATION_SHARE)
+    }
+
+    /// The candidates' shares of the time for students.
+    fn shares(&self, seconds: f64) -> Vec<(Tokens, f64)> {
+        let second = 1.0 - FIRST_CANDIDATE;
+        if seconds < SECOND_CANDIDATE || seconds * second < self.least_seconds() {
+            return vec![(Tokens::Subwords, 1.0)];
+        }
+        vec![
+            (Tokens::Subwords, FIRST_CANDIDATE),
+            (Tokens::Characters, second),
+        ]
+    }
+
     /// As many candidates of either side; the first distilled one computes the teacher's logits.
     fn candidates(&self, seconds: f64) -> Vec<Stage> {
-        let shares = match seconds > SECOND_CANDIDATE {
-            true => vec![
-                (Tokens::Subwords, FIRST_SHARE, 0.2),
-                (Tokens::Characters, 0.18, 0.12),
-            ],
-            false => vec![(Tokens::Subwords, ONLY_SHARE, 1.0 - ONLY_SHARE)],
-        };
-        let (of_distilled, of_baseline) = (self.distilled_cost(), self.baseline_cost());
         let mut stages = Vec::new();
-        for (tokens, distilled_share, baseline_share) in shares {
+        for (tokens, share) in self.shares(seconds) {
             let mut baseline = student(self.settings, self.facts, &self.size, tokens, 1.0);
             let mut distilled = distilled(
                 baseline.clone(),
@@ -280,21 +299,24 @@ impl Students<'_> {
                 self.transfer,
             );
             let first = stages.is_empty();
-            let baseline_seconds = of_baseline.fit(&mut baseline, seconds * baseline_share);
-            let mut distilled_seconds = of_distilled.fit(&mut distilled, seconds * distilled_share);
+            let of_pair = seconds * share;
+            let of_baseline = self.baseline_cost().fit(&mut baseline, of_pair / 2.0);
+            let mut of_distilled = self
+                .distilled_cost()
+                .fit(&mut distilled, of_pair - of_baseline);
             if first {
-                distilled_seconds += self.logits_seconds();
+                of_distilled += self.logits_seconds();
             }
             stages.push(Stage::candidate(
                 Side::Baseline,
                 baseline,
-                baseline_seconds,
+                of_baseline,
                 first,
             ));
             stages.push(Stage::candidate(
                 Side::Distilled,
                 distilled,
-                distilled_seconds,
+                of_distilled,
                 first,
             ));
         }
@@ -345,18 +367,26 @@ impl Stage {
     }
 }
 
-/// As many texts as the distilled student can read three times, in the time that the teacher's logits
-/// leave: unlabelled texts first, since they are real, then augmented ones.
-fn texts_that_fit(facts: &CorpusFacts, speed: &Speed, rest: f64) -> TransferTexts {
+/// As many texts as the first distilled student can read three times, in the time that the teacher's
+/// logits leave: unlabelled texts first, since they are real, then augmented ones.
+fn texts_that_fit(
+    settings: &PlanSettings,
+    facts: &CorpusFacts,
+    speed: &Speed,
+    teacher: &Recipe,
+    rest: f64,
+) -> Result<TransferTexts> {
+    let size = StudentSize::within(settings.max_megabytes, facts.classes)?;
     let fits = |transfer: &TransferTexts| {
-        let texts = transfer.texts(facts);
-        let for_students = rest - texts * speed.teacher_logits;
-        let share = match for_students > SECOND_CANDIDATE {
-            true => FIRST_SHARE,
-            false => ONLY_SHARE,
+        let students = Students {
+            settings,
+            facts,
+            speed,
+            size,
+            teacher,
+            transfer: *transfer,
         };
-        let read = for_students * share * (1.0 - EVALUATION_SHARE) / speed.student_update;
-        read >= Lengths::DISTILLED_PASSES * texts
+        students.reads_all_often_enough(rest - students.logits_seconds())
     };
     let with_augmentations = (0..=MOST_AUGMENTATIONS)
         .rev()
@@ -373,10 +403,10 @@ fn texts_that_fit(facts: &CorpusFacts, speed: &Speed, rest: f64) -> TransferText
         unlabelled: 0,
         augmentations: 0,
     };
-    with_augmentations
+    Ok(with_augmentations
         .chain(with_some)
         .find(fits)
-        .unwrap_or(none)
+        .unwrap_or(none))
 }
 
 /// The teacher: with all texts as often as its share of the time allows, else once with some of them.
