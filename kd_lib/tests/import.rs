@@ -298,6 +298,106 @@ fn a_single_file_is_split_by_class_with_near_duplicates_on_one_side() {
 }
 
 #[test]
+fn numbers_name_columns_of_files_whose_fields_are_numbers_too() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, shift) in [("train", 0), ("dev", 1), ("test", 1)] {
+        let content: String = (0..20)
+            .map(|n| format!("a film of number {},{}\n", n * 31, (n + shift) % 2))
+            .collect();
+        write(folder.path(), &format!("{name}.csv"), &content);
+    }
+    let options = ColumnOptions {
+        text: Some("1".into()),
+        label: Some("2".into()),
+        ..ColumnOptions::default()
+    };
+    let corpus = import(folder.path(), &options).unwrap().corpus;
+    for split in [Split::Train, Split::Dev, Split::Test] {
+        assert_eq!(corpus.split(split).len(), 20);
+        assert!(
+            corpus
+                .split(split)
+                .iter()
+                .all(|e| e.text.starts_with("a film"))
+        );
+    }
+}
+
+#[test]
+fn the_label_is_never_read_as_a_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = lines(40, |n, t, l| {
+        format!("is it {t},{l},a long passage of number {n}")
+    });
+    let path = write(
+        folder.path(),
+        "boolq.csv",
+        &format!("question,answer,passage\n{content}"),
+    );
+    let label = ColumnOptions {
+        label: Some("answer".into()),
+        ..ColumnOptions::default()
+    };
+    let corpus = import(&path, &label).unwrap().corpus;
+    assert!(!corpus.has_pairs() && corpus.train[0].text.starts_with("is it"));
+    let both = ColumnOptions {
+        text: Some("answer".into()),
+        ..label
+    };
+    let error = import(&path, &both).unwrap_err().to_string();
+    assert!(error.contains("two of text"), "{error}");
+}
+
+#[test]
+fn a_large_group_of_near_duplicates_stays_in_training_and_a_class_keeps_a_text() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut content = String::from("text,label\n");
+    for n in 0..60 {
+        content += &format!(
+            "your parcel has arrived today!{},sms\n",
+            ["", " ", "."][n % 3]
+        );
+        content += &format!(
+            "{} {} letters from home,mail\n",
+            n * 7919 % 997,
+            n * 104_729 % 991
+        );
+    }
+    content += "a message of its own,sms\nYour parcel has arrived today,rare\n";
+    for word in ["blue", "green", "yellow", "violet", "orange"] {
+        content += &format!("the {word} one was sent by a friend,sms\n");
+    }
+    let path = write(folder.path(), "sms.csv", &content);
+    let corpus = detected(&path).unwrap().corpus;
+    let parcels = |split| {
+        let texts = corpus.split(split).iter();
+        texts.filter(|e| e.text.contains("parcel")).count()
+    };
+    assert_eq!([parcels(Split::Dev), parcels(Split::Test)], [0, 0]);
+    assert!(
+        corpus
+            .train
+            .iter()
+            .any(|e| corpus.labels[e.label] == "rare")
+    );
+}
+
+#[test]
+fn an_array_of_a_megabyte_in_one_line_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let records = (0..9000u64).map(|n| {
+        let word = |k: u64| format!("{:x}", (n * 12 + k).wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        let text: Vec<String> = (0..8).map(word).collect();
+        serde_json::json!({"text": text.join(" "), "label": n % 2 == 0, "score": 1.5})
+    });
+    let array = serde_json::Value::Array(records.collect()).to_string();
+    assert!(array.len() > 1 << 20);
+    let path = write(folder.path(), "records.json", &array);
+    let corpus = detected(&path).unwrap().corpus;
+    assert_eq!(corpus.labels, ["false", "true"]);
+}
+
+#[test]
 fn a_split_column_and_pairs_are_read() {
     let folder = tempfile::tempdir().unwrap();
     let content = lines(40, |n, t, l| {

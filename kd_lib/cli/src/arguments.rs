@@ -83,7 +83,7 @@ pub enum Verb {
         #[arg(long, conflicts_with = "profile")]
         dry_run: bool,
         /// Carry out this plan (`plan.json`) instead of a new one.
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "budget", "max_size", "unlabelled"])]
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "budget", "max_size", "unlabelled", "set"])]
         plan: Option<PathBuf>,
         /// Train the recipes teacher, student and distilled at this size instead of a plan.
         #[arg(long)]

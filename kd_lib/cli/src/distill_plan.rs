@@ -12,11 +12,24 @@ use kd_lib::distill::report::report_files;
 use kd_lib::distill::{
     Budget, DataReport, DistillPlan, PlanSettings, execute, measure, write_report,
 };
+use kd_lib::files::hash_file;
 use kd_lib::store::{Recipe, RunStore};
 use kd_lib::threads::{ThreadControl, ThreadPolicy};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+/// Settings of the teacher that a plan chooses, and those that select texts, which would not reach the
+/// students.
+const PLANNED: [&str; 8] = [
+    "epochs",
+    "eval_every_samples",
+    "seed",
+    "max_length",
+    "max_train_samples",
+    "max_dev_samples",
+    "label_fraction",
+    "holdout_fold",
+];
 /// Digits of the hash in a plan's folder name.
 const HASH_DIGITS: usize = 12;
 
@@ -43,6 +56,15 @@ pub fn teacher(recipes: &Path, set: &[String]) -> Result<Recipe> {
              (teacher.…), or name a --profile"
         );
     }
+    for setting in set {
+        let key = setting.split('=').next().unwrap_or_default().trim();
+        if PLANNED
+            .iter()
+            .any(|planned| key.ends_with(&format!(".{planned}")))
+        {
+            bail!("--set {setting}: the plan chooses {key}; leave it out, or name a --profile");
+        }
+    }
     Ok(distill::recipes(recipes, "full", set, None)?.teacher)
 }
 
@@ -59,7 +81,8 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
         teacher: request.teacher,
         unlabelled: request.unlabelled,
     };
-    let key = serde_json::to_string(&(&settings, &corpus.fingerprint))?;
+    let unlabelled = settings.unlabelled.as_deref().map(hash_file).transpose()?;
+    let key = serde_json::to_string(&(&settings, &corpus.fingerprint, unlabelled))?;
     let hash = blake3::hash(key.as_bytes()).to_hex();
     let given = match &request.plan {
         Some(file) => {

@@ -111,7 +111,10 @@ impl ColumnOptions {
             return Ok(false);
         };
         let named = [&self.text, &self.text_pair, &self.label];
-        let asked: Vec<&str> = named.iter().filter_map(|name| name.as_deref()).collect();
+        // A number names a column whether there is a header or not.
+        let is_name = |name: &&str| column_numbered(table, name).is_none();
+        let asked = named.iter().filter_map(|name| name.as_deref());
+        let asked: Vec<&str> = asked.filter(is_name).collect();
         for (number, field) in first.fields.iter().enumerate() {
             let name = field.trim().to_lowercase();
             if asked.contains(&field.trim()) {
@@ -127,7 +130,12 @@ impl ColumnOptions {
         // the column's name.
         let alone = (0..table.columns()).find(|&number| {
             let rest: Vec<&str> = table.column(number).skip(1).collect();
-            is_label_like(&rest) && !rest.contains(&first.fields[number].as_str())
+            let label = self
+                .label
+                .as_deref()
+                .and_then(|name| column_numbered(table, name));
+            let may_be_label = is_label_like(&rest) || label == Some(number);
+            may_be_label && !rest.contains(&first.fields[number].as_str())
         });
         match alone {
             None => Ok(false),
@@ -148,10 +156,7 @@ impl ColumnOptions {
     pub fn find(&self, path: &Path, table: &TextTable) -> Result<Columns> {
         let named = |option: &Option<String>, flag: &str| -> Result<Option<usize>> {
             let Some(name) = option else { return Ok(None) };
-            let found = column_named(table, name).or_else(|| {
-                let number = name.parse::<usize>().ok()?.checked_sub(1)?;
-                (number < table.columns()).then_some(number)
-            });
+            let found = column_named(table, name).or_else(|| column_numbered(table, name));
             found.map(Some).ok_or_else(|| {
                 let problem = format!("no column {name:?}");
                 let fix = format!("name one by {flag}: {}", list_columns(table));
@@ -161,13 +166,14 @@ impl ColumnOptions {
         let mut text = named(&self.text, "--text")?;
         let mut text_pair = named(&self.text_pair, "--text-pair")?;
         let label = named(&self.label, "--label")?;
+        let split = column_named(table, SPLIT_NAME);
         if text.is_none() && text_pair.is_none() {
-            let both = |(a, b): &(&str, &str)| column_named(table, a).zip(column_named(table, b));
+            let free = |name: &str| column_named(table, name).filter(|&n| Some(n) != label);
+            let both = |(a, b): &(&str, &str)| free(a).zip(free(b));
             if let Some((first, second)) = PAIR_NAMES.iter().find_map(both) {
                 (text, text_pair) = (Some(first), Some(second));
             }
         }
-        let split = column_named(table, SPLIT_NAME);
         let taken = [text, text_pair, label, split];
         let label = match label {
             Some(label) => label,
@@ -177,16 +183,42 @@ impl ColumnOptions {
             Some(text) => text,
             None => find_text(path, table, &[text_pair, Some(label), split])?,
         };
-        Ok(Columns {
+        let columns = Columns {
             text,
             text_pair,
             label,
             split,
-        })
+        };
+        columns.refuse_equal(path, table)?;
+        Ok(columns)
     }
 }
 
 impl Columns {
+    /// Refuses a column that has two meanings.
+    fn refuse_equal(&self, path: &Path, table: &TextTable) -> Result<()> {
+        let all = [
+            Some(self.text),
+            self.text_pair,
+            Some(self.label),
+            self.split,
+        ];
+        let used: Vec<usize> = all.into_iter().flatten().collect();
+        let twice = used
+            .iter()
+            .enumerate()
+            .find(|(at, number)| used[..*at].contains(number));
+        let Some((_, &number)) = twice else {
+            return Ok(());
+        };
+        let problem = format!(
+            "{} is to be two of text, second text and label",
+            column_name(table, number)
+        );
+        let fix = "name different columns by --text, --text-pair and --label";
+        Err(Error::file(path, problem, fix))
+    }
+
     /// The columns in words, for a report.
     pub fn describe(&self, table: &TextTable) -> String {
         let name = |number: usize| column_name(table, number);
@@ -210,6 +242,12 @@ fn column_named(table: &TextTable, name: &str) -> Option<usize> {
             .iter()
             .position(|column| column.to_lowercase() == lower)
     })
+}
+
+/// The column with this number, counted from 1.
+fn column_numbered(table: &TextTable, name: &str) -> Option<usize> {
+    let number = name.parse::<usize>().ok()?.checked_sub(1)?;
+    (number < table.columns()).then_some(number)
 }
 
 fn column_name(table: &TextTable, number: usize) -> String {

@@ -67,8 +67,9 @@ pub fn import(path: &Path, options: &ColumnOptions) -> Result<Imported> {
     let mut notices = Vec::new();
     let mut hasher = blake3::Hasher::new();
     let mut rows = Vec::new();
-    for (file, split) in split_files(path)? {
+    for (file, split) in split_files(path, &mut notices)? {
         hasher.update(files::hash_file(&file)?.as_bytes());
+        hasher.update(format!("{split:?}").as_bytes());
         rows.extend(read_rows(&file, split, options, &mut notices)?);
     }
     hasher.update(format!("{options:?}").as_bytes());
@@ -101,7 +102,7 @@ pub fn import(path: &Path, options: &ColumnOptions) -> Result<Imported> {
 }
 
 /// The files to read, and the split that each name tells.
-fn split_files(path: &Path) -> Result<Vec<(PathBuf, Option<Split>)>> {
+fn split_files(path: &Path, notices: &mut Vec<String>) -> Result<Vec<(PathBuf, Option<Split>)>> {
     if path.is_file() {
         return Ok(vec![(path.to_path_buf(), None)]);
     }
@@ -111,8 +112,12 @@ fn split_files(path: &Path) -> Result<Vec<(PathBuf, Option<Split>)>> {
     };
     let mut found = Vec::new();
     for file in files::sorted_entries(path)?.into_iter().filter(is_table) {
-        if let Some(split) = split_of(&file) {
-            found.push((file, Some(split)));
+        match split_of(&file) {
+            Some(split) => found.push((file, Some(split))),
+            None => notices.push(format!(
+                "{}: not read, its name says neither train, dev nor test",
+                file.display()
+            )),
         }
     }
     let endings: BTreeSet<&OsStr> = found
@@ -240,12 +245,11 @@ fn hold_out(path: &Path, corpus: &mut Corpus, notices: &mut Vec<String>) -> Resu
     for split in missing {
         let texts = corpus.split(split).len();
         if texts == 0 {
-            let problem = format!("too few texts ({before}) to draw a {split:?} split from");
-            return Err(Error::file(
-                path,
-                problem,
-                "add texts, or give the splits as files",
-            ));
+            let problem = format!(
+                "no text for a {split:?} split: {before} texts are too few, or are nearly equal"
+            );
+            let fix = "add texts, or give the splits as files";
+            return Err(Error::file(path, problem, fix));
         }
         notices.push(format!(
             "{split:?}: {texts} of {before} texts, drawn by class with a fixed seed; near-duplicates \
@@ -269,6 +273,8 @@ fn draw_groups(examples: &[Example], classes: usize, parts: usize) -> Vec<Option
         members.entry(group).or_default().push(example);
     }
     let mut drawn = vec![None; examples.len()];
+    let mut left = TextsLeft(vec![0; classes]);
+    examples.iter().for_each(|e| left.0[e.label] += 1);
     let mut random = ChaCha8Rng::seed_from_u64(SPLIT_SEED);
     for class in 0..classes {
         let of_class = |group: &&Vec<usize>| examples[group[0]].label == class;
@@ -276,18 +282,37 @@ fn draw_groups(examples: &[Example], classes: usize, parts: usize) -> Vec<Option
         groups.shuffle(&mut random);
         let texts: usize = groups.iter().map(|group| group.len()).sum();
         let wanted = (texts as f64 * HELD_OUT).round().max(1.0) as usize;
-        let mut groups = groups.into_iter();
-        for part in 0..parts {
-            let mut count = 0;
-            // The last group stays in training.
-            while count < wanted && groups.len() > 1 {
-                let Some(group) = groups.next() else { break };
-                count += group.len();
-                for &example in group {
-                    drawn[example] = Some(part);
-                }
+        let mut counts = vec![0; parts];
+        for group in groups {
+            // A group that is too large for what is still wanted stays in training.
+            let part = counts
+                .iter()
+                .position(|count| count + group.len() <= wanted);
+            let Some(part) = part.filter(|_| left.can_spare(examples, group)) else {
+                continue;
+            };
+            counts[part] += group.len();
+            left.remove(examples, group);
+            for &example in group {
+                drawn[example] = Some(part);
             }
         }
     }
     drawn
+}
+
+/// Training texts of each class that are left.
+struct TextsLeft(Vec<usize>);
+
+impl TextsLeft {
+    /// Whether each class keeps a training text without these examples.
+    fn can_spare(&self, examples: &[Example], group: &[usize]) -> bool {
+        let mut left = self.0.clone();
+        group.iter().for_each(|&e| left[examples[e].label] -= 1);
+        group.iter().all(|&e| left[examples[e].label] > 0)
+    }
+
+    fn remove(&mut self, examples: &[Example], group: &[usize]) {
+        group.iter().for_each(|&e| self.0[examples[e].label] -= 1);
+    }
 }

@@ -1,7 +1,7 @@
 //! A file as rows of named or numbered columns: CSV, TSV, JSON lines and Parquet. Nothing here knows which
 //! column is a text and which is a label; [`super::columns`] decides that.
 
-use super::text_files::{check_quotes, read_lines};
+use super::text_files::{check_quotes, read_lines, without_mark};
 use crate::{Error, Result};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
@@ -45,8 +45,14 @@ impl TextTable {
     /// `parquet`; of another ending, the first line decides. The first row counts as a row, unless the
     /// layout names its columns itself; see [`TextTable::take_header`].
     pub fn read(path: &Path) -> Result<TextTable> {
-        if path.extension().is_some_and(|ending| ending == "parquet") {
+        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+        if ending == "parquet" {
             return read_parquet(path);
+        }
+        if ending == "json"
+            && let Some(objects) = json_array(path)?
+        {
+            return json_rows(path, objects);
         }
         let lines = read_lines(path)?;
         if lines.is_empty() {
@@ -178,6 +184,9 @@ fn read_parquet(path: &Path) -> Result<TextTable> {
             fields.push(match field {
                 Field::Null => String::new(),
                 Field::Str(text) => text.clone(),
+                Field::Double(number) => number.to_string(),
+                Field::Float(number) => number.to_string(),
+                Field::Bytes(bytes) => String::from_utf8_lossy(bytes.data()).into_owned(),
                 other => other.to_string(),
             });
         }
@@ -192,20 +201,34 @@ fn read_parquet(path: &Path) -> Result<TextTable> {
     })
 }
 
-fn read_json(path: &Path, lines: &[String]) -> Result<TextTable> {
-    let fix = "write one JSON object a line, or one array of objects, all with the same keys";
-    let mut objects: Vec<(usize, Value)> = Vec::new();
-    if lines[0].trim_start().starts_with('[') {
-        let list: Vec<Value> = serde_json::from_str(&lines.join("\n"))
-            .map_err(|e| Error::line(path, e.line(), e.to_string(), fix))?;
-        objects.extend((1..).zip(list));
-    } else {
-        for (line, text) in (1..).zip(lines).filter(|(_, text)| !text.trim().is_empty()) {
-            let object = serde_json::from_str(text)
-                .map_err(|e| Error::line(path, line, e.to_string(), fix))?;
-            objects.push((line, object));
-        }
+/// How to write JSON that is read.
+const JSON_FIX: &str = "write one JSON object a line, or one array of objects";
+
+/// The objects of a file that is one array, however long its lines are.
+fn json_array(path: &Path) -> Result<Option<Vec<(usize, Value)>>> {
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let text = String::from_utf8_lossy(&bytes);
+    let text = without_mark(&text);
+    if !text.trim_start().starts_with('[') {
+        return Ok(None);
     }
+    let list: Vec<Value> = serde_json::from_str(text)
+        .map_err(|e| Error::line(path, e.line(), e.to_string(), JSON_FIX))?;
+    Ok(Some((1..).zip(list).collect()))
+}
+
+fn read_json(path: &Path, lines: &[String]) -> Result<TextTable> {
+    let mut objects: Vec<(usize, Value)> = Vec::new();
+    for (line, text) in (1..).zip(lines).filter(|(_, text)| !text.trim().is_empty()) {
+        let object = serde_json::from_str(text)
+            .map_err(|e| Error::line(path, line, e.to_string(), JSON_FIX))?;
+        objects.push((line, object));
+    }
+    json_rows(path, objects)
+}
+
+/// JSON objects as rows; a key that an object lacks is an empty field.
+fn json_rows(path: &Path, objects: Vec<(usize, Value)>) -> Result<TextTable> {
     let keys: BTreeSet<&String> = objects
         .iter()
         .filter_map(|(_, object)| object.as_object())
@@ -215,7 +238,7 @@ fn read_json(path: &Path, lines: &[String]) -> Result<TextTable> {
     let mut rows = Vec::new();
     for (line, object) in &objects {
         let Some(object) = object.as_object() else {
-            return Err(Error::line(path, *line, "not a JSON object", fix));
+            return Err(Error::line(path, *line, "not a JSON object", JSON_FIX));
         };
         let mut fields = Vec::new();
         for key in &header {

@@ -79,7 +79,7 @@ impl DataReport {
         }
         let near = near_texts(corpus);
         let settings = ngram_settings(has_words);
-        let linear = NgramModel::train(&corpus.train, settings)?;
+        let linear = NgramModel::train(&corpus.clone().without_leaks().train, settings)?;
         Ok(DataReport {
             classes,
             quality: corpus.data_quality(),
@@ -227,12 +227,16 @@ fn suspicious_labels(corpus: &Corpus, settings: NgramSettings) -> Result<Vec<Sus
         if held_out.is_empty() || rest.is_empty() {
             continue;
         }
+        let mut known = vec![0; corpus.labels.len()];
+        rest.iter().for_each(|example| known[example.label] += 1);
         let model = NgramModel::train(&rest, settings)?;
         for example in held_out {
             let Some(prediction) = model.predict(&example) else {
                 continue;
             };
-            if prediction.class != example.label && prediction.probability >= CERTAIN {
+            let can_be_judged = known[example.label] >= LEAST_TEXTS;
+            let other = prediction.class != example.label;
+            if can_be_judged && other && prediction.probability >= CERTAIN {
                 found.push(SuspiciousLabel {
                     line: example.line,
                     label: example.label,

@@ -6,7 +6,7 @@ use super::budget::duration;
 use super::plan::{DistillPlan, Side, Stage};
 use crate::data::Corpus;
 use crate::store::{Recipe, Run, RunStore};
-use crate::training::{Progress, ProgressCallback};
+use crate::training::{Progress, ProgressCallback, state};
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -126,6 +126,11 @@ pub fn execute(
     let mut candidates: Vec<Candidate> = Vec::new();
     let (mut baseline, mut distilled) = (Vec::new(), Vec::new());
     let stages = plan.stages.clone();
+    // What cannot be done is refused before the first training.
+    for stage in stages.iter().filter(|stage| !stage.repeats_winner) {
+        store.plan(&stage.recipe, corpus)?;
+    }
+    let mut leave_out_pair = false;
     for (number, stage) in stages.iter().enumerate() {
         if stage.repeats_winner && baseline.is_empty() {
             choose(&mut candidates);
@@ -133,12 +138,15 @@ pub fn execute(
             distilled.extend(chosen(&candidates, Side::Distilled));
         }
         let recipe = recipe_of(stage, &candidates);
-        let left = plan.settings.budget.seconds - clock.elapsed.seconds;
-        if stage.optional
-            && needed(&stages[number..]) > left
-            && !is_finished(store, &recipe, corpus)?
-        {
-            clock.leave_out(stage, left)?;
+        // Both sides of a pair are trained, or neither: what is decided for the baseline, which comes
+        // first, holds for the distilled student.
+        if stage.side == Side::Baseline {
+            let left = plan.settings.budget.seconds - clock.elapsed.seconds;
+            let late = stage.optional && needed(&stages[number..]) > left;
+            leave_out_pair = late && !is_begun(store, &recipe, corpus)?;
+        }
+        if stage.optional && leave_out_pair {
+            clock.leave_out(stage)?;
             continue;
         }
         let mut timed = |progress: &Progress| {
@@ -176,14 +184,21 @@ pub fn execute(
     })
 }
 
-/// Seconds of a stage and of the stages behind it that may not be left out.
+/// Seconds of a pair, and of the stages behind it that may not be left out.
 fn needed(stages: &[Stage]) -> f64 {
-    let mandatory = stages[1..].iter().filter(|stage| !stage.optional);
-    stages[0].seconds + mandatory.map(|stage| stage.seconds).sum::<f64>()
+    let (pair, rest) = stages.split_at(stages.len().min(2));
+    let mandatory = rest.iter().filter(|stage| !stage.optional);
+    pair.iter()
+        .chain(mandatory)
+        .map(|stage| stage.seconds)
+        .sum()
 }
 
-fn is_finished(store: &RunStore, recipe: &Recipe, corpus: &Corpus) -> Result<bool> {
-    Ok(store.is_finished(&store.plan(recipe, corpus)?))
+/// Whether a stage is finished or was interrupted: its work would be lost.
+fn is_begun(store: &RunStore, recipe: &Recipe, corpus: &Corpus) -> Result<bool> {
+    let plan = store.plan(recipe, corpus)?;
+    let saved = files::content_addressed(&store.run_folder(&plan.id), state::PREFIX);
+    Ok(store.is_finished(&plan) || !saved.is_empty())
 }
 
 /// The recipe of a stage: of one that repeats the winner, the winner's with the stage's seed.
@@ -242,16 +257,19 @@ impl SessionClock {
         files::write_json(&self.path, &self.elapsed)
     }
 
-    fn leave_out(&mut self, stage: &Stage, left: f64) -> Result<()> {
-        let Stage {
-            recipe, seconds, ..
-        } = stage;
+    fn leave_out(&mut self, stage: &Stage) -> Result<()> {
+        let side = match stage.side {
+            Side::Baseline => "baseline",
+            _ => "distilled student",
+        };
+        let what = match stage.repeats_winner {
+            true => format!("a further seed of the {side}"),
+            false => stage.recipe.name.clone(),
+        };
         let sentence = format!(
-            "{}, seed {}: left out, it needs {} and {} were left",
-            recipe.name,
-            recipe.seed,
-            duration(*seconds),
-            duration(left.max(0.0))
+            "{what}, seed {}: left out, since its {} were no longer left",
+            stage.recipe.seed,
+            duration(stage.seconds)
         );
         if !self.elapsed.left_out.contains(&sentence) {
             self.elapsed.left_out.push(sentence);

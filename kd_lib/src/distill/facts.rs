@@ -46,6 +46,10 @@ pub struct CorpusFacts {
     pub has_words: bool,
 }
 
+fn one() -> f64 {
+    1.0
+}
+
 /// Seconds that this machine takes for a text of this corpus.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Speed {
@@ -59,6 +63,9 @@ pub struct Speed {
     pub student_update: f64,
     /// Update of the baseline, which is trained with FGM.
     pub baseline_update: f64,
+    /// How many times as long a student takes that reads characters instead of subwords.
+    #[serde(default = "one")]
+    pub characters_factor: f64,
 }
 
 impl Speed {

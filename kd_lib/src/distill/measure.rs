@@ -34,13 +34,17 @@ pub fn measure(
     let baseline = student(settings, &facts, &size, Tokens::Subwords, 1.0);
     let mut plain = baseline.clone();
     plain.adversarial = None;
+    let mut characters = student(settings, &facts, &size, Tokens::Characters, 1.0);
+    characters.adversarial = None;
     let teacher_update = seconds_per_text(store, corpus, &of_teacher)?;
+    let student_update = seconds_per_text(store, corpus, &plain)?;
     let speed = Speed {
         threads: tch::get_num_threads() as usize,
         teacher_update,
         teacher_logits: teacher_update * FORWARD_SHARE,
-        student_update: seconds_per_text(store, corpus, &plain)?,
+        student_update,
         baseline_update: seconds_per_text(store, corpus, &baseline)?,
+        characters_factor: seconds_per_text(store, corpus, &characters)? / student_update,
     };
     Ok((facts, speed))
 }

@@ -34,8 +34,10 @@ const TEACHER_SHARE: f64 = 0.5;
 const LEAST_TEACHER_TEXTS: usize = 200;
 /// The first candidates' share of the time for students, if there are two on either side.
 const FIRST_CANDIDATE: f64 = 0.7;
-/// Corpora below this size are read three times by the teacher.
+/// Corpora below this size are read three times by the teacher, and so often that it reads
+/// [`TEACHER_TEXTS`] texts, twenty times at most.
 const SMALL_CORPUS: usize = 10_000;
+const TEACHER_TEXTS: usize = 4000;
 /// Most augmented texts of a text.
 const MOST_AUGMENTATIONS: usize = 20;
 /// Seconds of students below which each side has one candidate.
@@ -55,6 +57,8 @@ impl Lengths {
     pub const DISTILLED_PASSES: f64 = 3.0;
     /// Of the distilled student, over the labelled texts at least.
     pub const DISTILLED_LEAST: f64 = 20.0;
+    /// Texts of a student's training: a small corpus is read more often.
+    pub const LEAST_TEXTS: f64 = 400.0 * BATCH_SIZE as f64;
     /// Of the baseline, over the labelled texts.
     pub const BASELINE: f64 = 20.0;
 }
@@ -113,11 +117,26 @@ struct StudentCost<'a> {
     update: f64,
     /// Texts of an epoch.
     texts: f64,
+    /// Seconds of a text in an evaluation.
+    forward: f64,
     /// Longest useful training in texts.
     longest: f64,
 }
 
 impl StudentCost<'_> {
+    /// The cost of a student that reads these tokens.
+    fn of(self, tokens: Tokens) -> Self {
+        let factor = match tokens {
+            Tokens::Subwords => 1.0,
+            Tokens::Characters => self.speed.characters_factor,
+        };
+        StudentCost {
+            update: self.update * factor,
+            forward: self.forward * factor,
+            ..self
+        }
+    }
+
     /// The training that fits into so many seconds: its texts.
     fn texts_within(&self, seconds: f64) -> f64 {
         let of_training = seconds * (1.0 - EVALUATION_SHARE);
@@ -125,12 +144,12 @@ impl StudentCost<'_> {
     }
 
     fn evaluations(&self, texts: f64) -> f64 {
-        let one = self.facts.dev_texts as f64 * self.speed.student_forward();
+        let one = self.facts.dev_texts as f64 * self.forward;
         (texts * self.update * EVALUATION_SHARE / one).clamp(2.0, EVALUATIONS)
     }
 
     fn seconds(&self, texts: f64) -> f64 {
-        let one = self.facts.dev_texts as f64 * self.speed.student_forward();
+        let one = self.facts.dev_texts as f64 * self.forward;
         texts * self.update + self.evaluations(texts) * one
     }
 
@@ -166,8 +185,7 @@ pub fn plan(
             enough *= 1.1;
         }
         let problem = format!("{} is too short for this corpus here", settings.budget);
-        // Rounded down, the number might not be enough.
-        let fix = format!("allow {} or more", duration(enough * 1.1));
+        let fix = format!("allow {} or more", budget_of(enough));
         return Err(Error::recipe("budget", problem, fix));
     };
     Ok(DistillPlan {
@@ -179,6 +197,14 @@ pub fn plan(
         speed,
         stages,
     })
+}
+
+/// A budget of so many seconds as a person writes it, rounded up.
+fn budget_of(seconds: f64) -> String {
+    match seconds < 100.0 {
+        true => format!("{}s", seconds.ceil()),
+        false => format!("{}m", (seconds / 60.0).ceil()),
+    }
 }
 
 /// The stages that fit into so many seconds; none if not even one candidate of either side fits.
@@ -246,12 +272,13 @@ impl Students<'_> {
     }
 
     fn distilled_cost(&self) -> StudentCost<'_> {
-        let least = Lengths::DISTILLED_LEAST * self.labelled();
+        let least = (Lengths::DISTILLED_LEAST * self.labelled()).max(Lengths::LEAST_TEXTS);
         StudentCost {
             facts: self.facts,
             speed: self.speed,
             update: self.speed.student_update,
             texts: self.texts(),
+            forward: self.speed.student_forward(),
             longest: (Lengths::DISTILLED * self.texts()).max(least),
         }
     }
@@ -262,7 +289,8 @@ impl Students<'_> {
             speed: self.speed,
             update: self.speed.baseline_update,
             texts: self.labelled(),
-            longest: Lengths::BASELINE * self.labelled(),
+            forward: self.speed.student_forward(),
+            longest: (Lengths::BASELINE * self.labelled()).max(Lengths::LEAST_TEXTS),
         }
     }
 
@@ -300,10 +328,10 @@ impl Students<'_> {
             );
             let first = stages.is_empty();
             let of_pair = seconds * share;
-            let of_baseline = self.baseline_cost().fit(&mut baseline, of_pair / 2.0);
-            let mut of_distilled = self
-                .distilled_cost()
-                .fit(&mut distilled, of_pair - of_baseline);
+            let baseline_cost = self.baseline_cost().of(tokens);
+            let of_baseline = baseline_cost.fit(&mut baseline, of_pair / 2.0);
+            let distilled_cost = self.distilled_cost().of(tokens);
+            let mut of_distilled = distilled_cost.fit(&mut distilled, of_pair - of_baseline);
             if first {
                 of_distilled += self.logits_seconds();
             }
@@ -417,10 +445,9 @@ fn plan_teacher(settings: &PlanSettings, facts: &CorpusFacts, speed: &Speed, usa
         texts * epochs * speed.teacher_update + TEACHER_EVALUATIONS * one_evaluation
     };
     let allowed = usable * TEACHER_SHARE;
-    let wanted = if facts.train_texts < SMALL_CORPUS {
-        3
-    } else {
-        2
+    let wanted = match facts.train_texts {
+        few if few < SMALL_CORPUS => (TEACHER_TEXTS / few.max(1)).clamp(3, 20) as u32,
+        _ => 2,
     };
     for epochs in (1..=wanted).rev().map(f64::from) {
         if seconds(texts, epochs) <= allowed {

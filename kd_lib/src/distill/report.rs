@@ -101,7 +101,10 @@ pub fn write_report(
     let teacher = vec![tested("teacher", &outcome.teacher, corpus)?];
     let baseline = tested_all("baseline", &outcome.baseline, corpus)?;
     let distilled = tested_all("distilled", &outcome.distilled, corpus)?;
-    let linear = NgramModel::train(&corpus.train, ngram_settings(outcome.plan.facts.has_words))?;
+    let linear = NgramModel::train(
+        &corpus.clone().without_leaks().train,
+        ngram_settings(outcome.plan.facts.has_words),
+    )?;
     let linear = linear.accuracy(&corpus.test);
     let findings = findings(corpus, linear, [&teacher, &baseline, &distilled]);
     let mut document = Document {
