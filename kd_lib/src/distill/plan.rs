@@ -7,7 +7,7 @@
 //! | a tenth | reading, tokenizing, the report, and what the measurement of speed did not see |
 //! | half at most | the teacher: 3 epochs below 10,000 texts, else 2; fewer, or fewer texts, if the share is too small |
 //! | of the rest | the teacher's logits of the training texts, and of as many unlabelled texts, then augmented ones (20 of each text at most), as the distilled student can read three times |
-//! | of the rest | students: distilled and baseline, with as many candidates and as much time on either side; what a baseline cannot use goes to the distilled student |
+//! | of the rest | students: distilled and baseline, with as many candidates and updates on either side; what a baseline cannot use goes to the distilled student |
 //!
 //! A student's training has a longest useful length ([`Lengths`]); time beyond that goes to further
 //! seeds of the two students that dev chooses.
@@ -143,6 +143,12 @@ impl StudentCost<'_> {
         (of_training / self.update).min(self.longest)
     }
 
+    /// The seconds of a pair that this side gets, so that both read as many texts as long as this side
+    /// can use them.
+    fn share_beside(&self, other: &StudentCost, seconds: f64) -> f64 {
+        seconds * self.update / (self.update + other.update)
+    }
+
     fn evaluations(&self, texts: f64) -> f64 {
         let one = self.facts.dev_texts as f64 * self.forward;
         (texts * self.update * EVALUATION_SHARE / one).clamp(2.0, EVALUATIONS)
@@ -265,9 +271,10 @@ impl Students<'_> {
     fn reads_all_often_enough(&self, seconds: f64) -> bool {
         let (_, share) = self.shares(seconds)[0];
         let of_pair = seconds * share;
-        let baseline = self.baseline_cost();
-        let of_baseline = baseline.seconds(baseline.texts_within(of_pair / 2.0));
-        let read = self.distilled_cost().texts_within(of_pair - of_baseline);
+        let (baseline, distilled) = (self.baseline_cost(), self.distilled_cost());
+        let for_baseline = baseline.share_beside(&distilled, of_pair);
+        let of_baseline = baseline.seconds(baseline.texts_within(for_baseline));
+        let read = distilled.texts_within(of_pair - of_baseline);
         read >= Lengths::DISTILLED_PASSES * self.texts()
     }
 
@@ -294,12 +301,11 @@ impl Students<'_> {
         }
     }
 
-    /// Seconds of one candidate of either side that makes the fewest useful updates, with as much time
-    /// on either side.
+    /// Seconds of one candidate of either side that makes the fewest useful updates.
     fn least_seconds(&self) -> f64 {
         let least = LEAST_UPDATES * BATCH_SIZE as f64;
         let (distilled, baseline) = (self.distilled_cost(), self.baseline_cost());
-        2.0 * distilled.seconds(least).max(baseline.seconds(least)) / (1.0 - EVALUATION_SHARE)
+        (distilled.seconds(least) + baseline.seconds(least)) / (1.0 - EVALUATION_SHARE)
     }
 
     /// The candidates' shares of the time for students.
@@ -328,9 +334,12 @@ impl Students<'_> {
             );
             let first = stages.is_empty();
             let of_pair = seconds * share;
-            let baseline_cost = self.baseline_cost().of(tokens);
-            let of_baseline = baseline_cost.fit(&mut baseline, of_pair / 2.0);
-            let distilled_cost = self.distilled_cost().of(tokens);
+            let (baseline_cost, distilled_cost) = (
+                self.baseline_cost().of(tokens),
+                self.distilled_cost().of(tokens),
+            );
+            let for_baseline = baseline_cost.share_beside(&distilled_cost, of_pair);
+            let of_baseline = baseline_cost.fit(&mut baseline, for_baseline);
             let mut of_distilled = distilled_cost.fit(&mut distilled, of_pair - of_baseline);
             if first {
                 of_distilled += self.logits_seconds();
