@@ -25,6 +25,15 @@ use std::path::Path;
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
+/// Every augmentation.
+const ALL_KINDS: [Augmentation; 5] = [
+    Augmentation::Mask,
+    Augmentation::SpanCrop,
+    Augmentation::Crossover,
+    Augmentation::Rotation,
+    Augmentation::SpanReplacement,
+];
+
 /// The transfer set of a corpus: `per_text` augmented texts of each, of these kinds.
 fn augmented(corpus: &Corpus, per_text: usize, kinds: &[Augmentation]) -> Vec<TransferText> {
     let config = TransferConfig {
@@ -47,13 +56,7 @@ fn words_are_augmented_as_whole_words() {
         example.text = text.to_owned();
     }
     let words: HashSet<&str> = texts.iter().flat_map(|text| text.split(' ')).collect();
-    for kind in [
-        Augmentation::Mask,
-        Augmentation::SpanCrop,
-        Augmentation::Crossover,
-        Augmentation::Rotation,
-        Augmentation::SpanReplacement,
-    ] {
+    for kind in ALL_KINDS {
         let config = TransferConfig {
             augmentations_per_text: 10,
             augmentations: vec![kind],
@@ -77,13 +80,7 @@ fn an_augmented_text_is_new_and_comes_from_its_source() {
         .flat_map(|&s| corpus.split(s))
         .map(|e| e.text.as_str())
         .collect();
-    for kind in [
-        Augmentation::Mask,
-        Augmentation::SpanCrop,
-        Augmentation::Crossover,
-        Augmentation::Rotation,
-        Augmentation::SpanReplacement,
-    ] {
+    for kind in ALL_KINDS {
         let set = augmented(&corpus, 3, &[kind]);
         let texts: HashSet<&str> = set.iter().map(|t| t.text.as_str()).collect();
         assert!(

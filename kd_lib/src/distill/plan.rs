@@ -2,12 +2,14 @@
 //! The rule is arithmetic over [`CorpusFacts`], [`Speed`] and the budget; it never looks at a score.
 //! [`super::execute`](mod@super::execute) carries the plan out.
 //!
-//! | share of the budget | for |
-//! |---|---|
-//! | a tenth | reading, tokenizing, the report, and what the measurement of speed did not see |
-//! | half at most | the teacher: 3 epochs below 10,000 texts, else 2; fewer, or fewer texts, if the share is too small |
-//! | of the rest | the teacher's logits of the training texts, and of as many unlabelled texts, then augmented ones (20 of each text at most), as the distilled student can read three times |
-//! | of the rest | students: distilled and baseline, with as many candidates and updates on either side; what a baseline cannot use goes to the distilled student |
+//! 1. A tenth of the budget is for reading, tokenizing, the report, and what the measurement of speed
+//!    did not see.
+//! 2. Half of the rest at most is for the teacher: three passes below 10,000 texts, more over a very
+//!    small corpus, else two; fewer, or fewer texts, if the share is too small.
+//! 3. Then come the teacher's logits: of the training texts, and of as many unlabelled and then
+//!    augmented texts (20 of each text at most) as the distilled student can read three times.
+//! 4. What is left is for the students, with as many candidates and updates on either side. What a
+//!    baseline cannot use goes to the distilled student.
 //!
 //! A student's training has a longest useful length ([`Lengths`]); time beyond that goes to further
 //! seeds of the two students that dev chooses.
