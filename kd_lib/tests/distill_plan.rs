@@ -177,7 +177,7 @@ fn a_stopped_distillation_continues_its_plan_and_a_copy_of_the_plan_gives_the_sa
     let again = read_plan(&place).unwrap().unwrap();
     assert_eq!(again, plan);
     let outcome = execute(&store, &corpus, again, &place, &mut silent).unwrap();
-    assert!(outcome.seconds > 1.0, "the seconds of both sessions count");
+    assert!(outcome.seconds > 1.0, "the seconds of both starts count");
     let data = DataReport::of(&corpus, false).unwrap();
     let findings = write_report(&corpus, &outcome, &place, &data, &[], "kd distill").unwrap();
     let report = std::fs::read_to_string(place.join("report.md")).unwrap();

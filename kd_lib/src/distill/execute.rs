@@ -1,6 +1,6 @@
 //! Carries a plan out: trains its stages in order, leaves optional ones out if the time is short, and
 //! chooses on dev. Test is not read here. A plan's folder holds `plan.json`, the recipes, and
-//! `elapsed.json`: the seconds of all its sessions, so that a continued distillation keeps its budget.
+//! `elapsed.json`: the seconds of all its starts, so that a continued distillation keeps its budget.
 
 use super::budget::duration;
 use super::plan::{DistillPlan, Side, Stage};
@@ -32,7 +32,7 @@ pub struct Outcome {
     pub distilled: Vec<Run>,
     /// Stages that were left out, in sentences.
     pub left_out: Vec<String>,
-    /// Seconds in all, over all sessions.
+    /// Seconds in all, over all starts.
     pub seconds: f64,
 }
 
@@ -117,7 +117,7 @@ pub fn execute(
         true => files::read_json(&path)?,
         false => Elapsed::default(),
     };
-    let mut clock = SessionClock {
+    let mut clock = PlanClock {
         path,
         elapsed: before,
         last: Instant::now(),
@@ -236,14 +236,14 @@ fn chosen(candidates: &[Candidate], side: Side) -> Option<Run> {
     winner.map(|candidate| candidate.run.clone())
 }
 
-/// Counts the seconds of a plan over its sessions.
-struct SessionClock {
+/// Counts the seconds of a plan over its starts.
+struct PlanClock {
     path: PathBuf,
     elapsed: Elapsed,
     last: Instant,
 }
 
-impl SessionClock {
+impl PlanClock {
     fn write_if_due(&mut self) -> Result<()> {
         match self.last.elapsed() < WRITE_INTERVAL {
             true => Ok(()),

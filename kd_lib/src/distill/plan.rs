@@ -1,11 +1,12 @@
 //! The plan of a distillation: which recipes are trained, in which order, and how long each takes.
-//! The rule is arithmetic over [`CorpusFacts`], [`Speed`] and the budget; it never looks at a score.
+//! The rule is arithmetic over [`CorpusFacts`], [`Speed`] and the budget; it never looks at a
+//! score.
 //! [`super::execute`](mod@super::execute) carries the plan out.
 //!
-//! 1. A tenth of the budget is for reading, tokenizing, the report, and what the measurement of speed
-//!    did not see.
-//! 2. Half of the rest at most is for the teacher: three passes below 10,000 texts, more over a very
-//!    small corpus, else two; fewer, or fewer texts, if the share is too small.
+//! 1. A tenth of the budget is for reading, tokenizing, the report, and what the measurement of
+//!    speed did not see.
+//! 2. Half of the rest at most is for the teacher: three passes below 10,000 texts, more over a
+//!    very small corpus, else two; fewer, or fewer texts, if the share is too small.
 //! 3. Then come the teacher's logits: of the training texts, and of as many unlabelled and then
 //!    augmented texts (20 of each text at most) as the distilled student can read three times.
 //! 4. What is left is for the students, with as many candidates and updates on either side. What a
