@@ -49,6 +49,7 @@ const SECOND_CANDIDATE: f64 = 300.0;
 const LEAST_UPDATES: f64 = 50.0;
 /// Evaluations of a training on dev, at most, and their largest share of its time.
 const EVALUATIONS: f64 = 15.0;
+const LEAST_EVALUATIONS: f64 = 2.0;
 const EVALUATION_SHARE: f64 = 0.1;
 /// The longest useful trainings, in passes over the texts.
 pub struct Lengths;
@@ -140,26 +141,36 @@ impl StudentCost<'_> {
         }
     }
 
-    /// The training that fits into so many seconds: its texts.
+    /// The training that fits into so many seconds, with its evaluations: its texts.
     fn texts_within(&self, seconds: f64) -> f64 {
-        let of_training = seconds * (1.0 - EVALUATION_SHARE);
-        (of_training / self.update).min(self.longest)
+        let beside_evaluations =
+            (seconds * (1.0 - EVALUATION_SHARE)).min(seconds - self.least_evaluations());
+        (beside_evaluations.max(0.0) / self.update).min(self.longest)
     }
 
     /// The seconds of a pair that this side gets, so that both read as many texts as long as this side
     /// can use them.
     fn share_beside(&self, other: &StudentCost, seconds: f64) -> f64 {
-        seconds * self.update / (self.update + other.update)
+        let evaluations = self.least_evaluations() + other.least_evaluations();
+        let of_training = (seconds - evaluations).max(0.0);
+        self.least_evaluations() + of_training * self.update / (self.update + other.update)
+    }
+
+    fn one_evaluation(&self) -> f64 {
+        self.facts.dev_texts as f64 * self.forward
+    }
+
+    fn least_evaluations(&self) -> f64 {
+        LEAST_EVALUATIONS * self.one_evaluation()
     }
 
     fn evaluations(&self, texts: f64) -> f64 {
-        let one = self.facts.dev_texts as f64 * self.forward;
-        (texts * self.update * EVALUATION_SHARE / one).clamp(2.0, EVALUATIONS)
+        let affordable = texts * self.update * EVALUATION_SHARE / self.one_evaluation();
+        affordable.clamp(LEAST_EVALUATIONS, EVALUATIONS)
     }
 
     fn seconds(&self, texts: f64) -> f64 {
-        let one = self.facts.dev_texts as f64 * self.forward;
-        texts * self.update + self.evaluations(texts) * one
+        texts * self.update + self.evaluations(texts) * self.one_evaluation()
     }
 
     /// Gives a recipe the length that fits into so many seconds; returns its seconds.
@@ -235,7 +246,7 @@ fn stages_within(
         transfer: texts_that_fit(settings, facts, speed, &teacher.recipe, rest)?,
     };
     let for_students = rest - students.logits_seconds();
-    if for_students < students.least_seconds() {
+    if for_students < students.least_seconds(Tokens::Subwords) {
         return Ok(None);
     }
     let mut stages = vec![teacher.clone()];
@@ -305,16 +316,19 @@ impl Students<'_> {
     }
 
     /// Seconds of one candidate of either side that makes the fewest useful updates.
-    fn least_seconds(&self) -> f64 {
+    fn least_seconds(&self, tokens: Tokens) -> f64 {
         let least = LEAST_UPDATES * BATCH_SIZE as f64;
-        let (distilled, baseline) = (self.distilled_cost(), self.baseline_cost());
+        let (distilled, baseline) = (
+            self.distilled_cost().of(tokens),
+            self.baseline_cost().of(tokens),
+        );
         (distilled.seconds(least) + baseline.seconds(least)) / (1.0 - EVALUATION_SHARE)
     }
 
     /// The candidates' shares of the time for students.
     fn shares(&self, seconds: f64) -> Vec<(Tokens, f64)> {
         let second = 1.0 - FIRST_CANDIDATE;
-        if seconds < SECOND_CANDIDATE || seconds * second < self.least_seconds() {
+        if seconds < SECOND_CANDIDATE || seconds * second < self.least_seconds(Tokens::Characters) {
             return vec![(Tokens::Subwords, 1.0)];
         }
         vec![
