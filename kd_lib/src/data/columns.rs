@@ -262,8 +262,7 @@ fn list_columns(table: &TextTable) -> String {
     names.collect::<Vec<_>>().join(", ")
 }
 
-/// The one column that this list names: its first name if a column has it, else the only name that a
-/// column has.
+/// The columns that this list names. If one has the list's first name, it is that one alone.
 fn by_name(table: &TextTable, names: &[&str], taken: &[Option<usize>]) -> Vec<usize> {
     let free = |number: &usize| !taken.contains(&Some(*number));
     let mut found = Vec::new();

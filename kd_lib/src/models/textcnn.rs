@@ -1,6 +1,6 @@
-//! A convolutional student (Kim 2014, TextCNN): characters or subwords → embedding → convolutions of several
-//! widths → max over time → linear. Padding is exact: a filter sees zeros past a text's end, and
-//! windows without a token of the text do not count.
+//! A convolutional student (Kim 2014, TextCNN): characters or subwords → embedding → convolutions of
+//! several widths → max over time → linear. Padding is exact: a filter sees zeros past a text's end,
+//! and windows without a token of the text do not count.
 
 use super::checkpoint::Checkpoint;
 use super::layers::{Linear, Mode, embed_tokens, mean_over_tokens, new_linear, uniform};
