@@ -72,7 +72,7 @@ test-browser: setup
 # Fifty kills at random moments instead of twelve, and one at every point of saving; 200 signals
 # instead of twenty.
 soak: setup
-	KD_KILLS=50 KD_MOMENTS=200 cargo test --locked -p kd --test trust --test disk --test soak -- --nocapture
+	KD_KILLS=50 KD_MOMENTS=200 cargo test --locked -p kd --test main -- --nocapture trust:: disk:: soak::
 
 # Nightly's flags on the pinned compiler. The fuzzed code is safe Rust, so no sanitizer is needed.
 fuzz: setup $(FUZZ)

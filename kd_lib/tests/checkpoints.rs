@@ -1,9 +1,7 @@
 //! Checkpoint folders as other programs write them: standard defaults apply, and what would change
 //! the result if it were ignored is refused.
 
-mod common;
-
-use common::{lock_generator, root, tiny_checkpoint};
+use crate::common::{lock_generator, root, tiny_checkpoint};
 use kd_lib::data::{SubwordTokenizer, Truncation};
 use kd_lib::files::{TensorFile, write_json, write_tensors};
 use kd_lib::models::{Architecture, BertConfig, BertSettings, Checkpoint, InitialWeights};

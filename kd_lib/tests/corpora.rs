@@ -6,8 +6,6 @@ use kd_lib::data::data_quality::SplitCounts;
 use kd_lib::data::{Corpus, TokenizedSplit, Vocabulary};
 use std::path::Path;
 
-mod common;
-
 fn write(folder: &Path, files: &[(&str, &[u8])]) {
     for (name, bytes) in files {
         std::fs::write(folder.join(name), bytes).unwrap();

@@ -1,9 +1,7 @@
 //! A model and an objective that this file defines, not the library: they train, they enter the
 //! run's id by name, version and settings, and a program without them refuses the run.
 
-mod common;
-
-use common::{recipe, sample};
+use crate::common::{lock_generator, recipe, sample};
 use kd_lib::Result;
 use kd_lib::data::{Batch, CharTokenizer, Corpus, DataConfig, Split, Tokenizer, Vocabulary};
 use kd_lib::models::layers::{Linear, mean_over_tokens, new_linear, uniform};
@@ -156,6 +154,7 @@ fn custom_recipe(model: ModelConfig, objective: ObjectiveConfig) -> Recipe {
 
 #[test]
 fn a_custom_model_and_a_custom_objective_train_and_predict() {
+    let _turn = lock_generator();
     let (folder, corpus) = (
         tempfile::tempdir().unwrap(),
         Corpus::open(sample()).unwrap(),
@@ -187,13 +186,14 @@ fn a_custom_model_and_a_custom_objective_train_and_predict() {
 
 #[test]
 fn a_custom_model_can_teach() {
+    let _turn = lock_generator();
     let (folder, corpus) = (
         tempfile::tempdir().unwrap(),
         Corpus::open(sample()).unwrap(),
     );
     let store = RunStore::new(folder.path());
     let teacher = custom_recipe(model(1, 16), objective(1, 0.1));
-    let settings = [&common::TINY_STUDENT[..], &["train.epochs=1"]].concat();
+    let settings = [&crate::common::TINY_STUDENT[..], &["train.epochs=1"]].concat();
     let student = Recipe {
         teacher: Some(Box::new(teacher)),
         ..recipe("distilled", &settings)
@@ -234,6 +234,7 @@ fn name_version_and_settings_of_custom_parts_enter_the_id() {
 
 #[test]
 fn a_program_without_the_model_refuses_to_predict_and_names_it() {
+    let _turn = lock_generator();
     let (folder, corpus) = (
         tempfile::tempdir().unwrap(),
         Corpus::open(sample()).unwrap(),

@@ -1,8 +1,6 @@
 //! The rule behind a plan: arithmetic that must hold for every corpus, speed and budget.
 
-mod common;
-
-use common::{lock_generator, root, sample};
+use crate::common::{lock_generator, root, sample};
 use kd_lib::data::Corpus;
 use kd_lib::distill::execute::{read_plan, write_plan};
 use kd_lib::distill::plan::plan;

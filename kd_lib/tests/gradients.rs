@@ -2,9 +2,7 @@
 //! accumulation, precision, objective and adversarial training trains, and the curve shows that
 //! each part acted.
 
-mod common;
-
-use common::{
+use crate::common::{
     TINY_STUDENT, batch, bilstm_settings, distance, lock_generator, recipe, sample, tiny_checkpoint,
 };
 use kd_lib::data::{Batch, Corpus, TokenizedSplit};
@@ -323,7 +321,7 @@ fn two_steps(store: &RunStore, model: &str, settings: &[String]) -> Run {
                 "train.precision=fp32",
                 "seed=9",
             ];
-            Box::new(common::recipe(
+            Box::new(crate::common::recipe(
                 "teacher",
                 &[&tiny_teacher[..], &more].concat(),
             ))

@@ -1,9 +1,7 @@
 //! Hidden-state distillation: the loss by hand, and a run whose projection is learned, saved and
 //! resumed.
 
-mod common;
-
-use common::{lock_generator, recipe, sample, tiny_checkpoint};
+use crate::common::{lock_generator, recipe, sample, tiny_checkpoint};
 use kd_lib::data::{Corpus, Example, TextInput};
 use kd_lib::files::TensorFile;
 use kd_lib::models::ModelOutput;
@@ -91,7 +89,7 @@ fn tiny(teacher_layer: usize) -> Recipe {
         ],
     );
     let layer = format!("objective.teacher_layers=[{teacher_layer}]");
-    let settings = [&common::TINY_STUDENT[..], &[layer.as_str()]].concat();
+    let settings = [&crate::common::TINY_STUDENT[..], &[layer.as_str()]].concat();
     Recipe {
         teacher: Some(Box::new(teacher)),
         ..recipe("bilstm+kd-hidden", &settings)

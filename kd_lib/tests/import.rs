@@ -1,8 +1,6 @@
 //! Corpora from single files and from folders without a file of class names.
 
-mod common;
-
-use common::sample;
+use crate::common::sample;
 use kd_lib::data::import::{Imported, import};
 use kd_lib::data::near_duplicates::groups;
 use kd_lib::data::{ColumnOptions, Corpus, Example, Split};

@@ -2,9 +2,7 @@
 //! final scoring, the wait for a lock. It continues there, and ends with the bytes of an
 //! undisturbed run.
 
-mod common;
-
-use common::{TINY_STUDENT, lock_generator, recipe, sample, tiny_checkpoint};
+use crate::common::{TINY_STUDENT, lock_generator, recipe, sample, tiny_checkpoint};
 use kd_lib::data::Corpus;
 use kd_lib::store::{Recipe, Run, RunStore};
 use kd_lib::training::progress::silent;

@@ -1,9 +1,7 @@
 //! What the networks do beyond matching a reference: dropout acts in training alone, bf16 is close
 //! to fp32 and trains, and checkpoints of other architectures are refused.
 
-mod common;
-
-use common::{
+use crate::common::{
     batch, bilstm_settings, distance, lock_generator, pretrained_bert, sample, tiny_checkpoint,
 };
 use kd_lib::data::{

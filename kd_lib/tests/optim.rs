@@ -1,6 +1,7 @@
 //! The parts of the optimizer against manual computation, and the loss scale. The comparison of
 //! fifty steps with PyTorch is in `parity.rs`.
 
+use crate::common::lock_generator;
 use kd_lib::models::Params;
 use kd_lib::precision::Precision;
 use kd_lib::training::optimizer::{
@@ -77,6 +78,7 @@ fn gradients_are_multiplied_by_the_clip_factor_before_the_step() {
 
 #[test]
 fn the_one_pass_kernel_computes_what_the_tensor_operations_compute() {
+    let _turn = lock_generator();
     // fp32 on a CPU takes the kernel, f64 the operations. 1,003 values do not fill whole vectors.
     tch::manual_seed(1);
     let first = Tensor::randn([17, 59], (Kind::Double, Device::Cpu));

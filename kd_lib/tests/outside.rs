@@ -1,9 +1,7 @@
 //! A crate outside the workspace that depends on `kd_lib` alone brings a model and an objective of
 //! its own; and whoever depends on the library does not build what only the command line needs.
 
-mod common;
-
-use common::root;
+use crate::common::root;
 use std::path::Path;
 use std::process::Command;
 

@@ -1,10 +1,8 @@
 //! Text pairs: tokens beside transformers, characters with a separator, corpora, augmentation,
 //! whole runs and predictions.
 
-mod common;
-
-use common::{TINY_STUDENT, distance, lock_generator, pair_corpus, recipe, reference, root};
-use common::{teacher_weights, tiny_checkpoint};
+use crate::common::{TINY_STUDENT, distance, lock_generator, pair_corpus, recipe, reference, root};
+use crate::common::{teacher_weights, tiny_checkpoint};
 use kd_lib::Error;
 use kd_lib::data::truncation::longest_first;
 use kd_lib::data::{

@@ -2,10 +2,9 @@
 //! transformers, torch.nn, torch.optim, scikit-learn, tokenizers and the package that the default
 //! teacher's weights come from.
 
-mod common;
-
-use common::{
-    batch, bilstm_settings, distance, pretrained_bert, reference, root, sample, teacher_weights,
+use crate::common::{
+    batch, bilstm_settings, distance, lock_generator, pretrained_bert, reference, root, sample,
+    teacher_weights,
 };
 use kd_lib::data::{Batch, Corpus, SubwordTokenizer, TokenizedSplit, Truncation};
 use kd_lib::evaluation::Scores;
@@ -21,6 +20,7 @@ use tch::{Device, Tensor};
 
 #[test]
 fn bert_logits_are_those_of_transformers() {
+    let _turn = lock_generator();
     for kind in ["bert", "roberta", "xlm-roberta"] {
         logits_are_those_of_transformers(kind);
     }
@@ -63,6 +63,7 @@ fn logits_are_those_of_transformers(kind: &str) {
 
 #[test]
 fn the_default_teacher_matches_its_package_and_transformers() {
+    let _turn = lock_generator();
     let (folder, weights) = (tempfile::tempdir().unwrap(), teacher_weights());
     let corpus = Corpus::open(sample()).unwrap();
     let texts: Vec<&str> = corpus
@@ -115,6 +116,7 @@ fn student() -> (BiLstm, Vec<Vec<i64>>) {
 
 #[test]
 fn the_student_loads_strictly_into_torch_nn_and_matches_its_logits_and_gradients() {
+    let _turn = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     let (model, ids) = student();
     let batch = batch(&ids);
@@ -152,6 +154,7 @@ fn the_student_loads_strictly_into_torch_nn_and_matches_its_logits_and_gradients
 
 #[test]
 fn the_students_logits_of_a_text_do_not_depend_on_its_batch() {
+    let _turn = lock_generator();
     let (model, ids) = student();
     let together = model.logits(&batch(&ids), Mode::Eval, Precision::Fp32);
     for (row, text) in ids.iter().enumerate() {
@@ -166,6 +169,7 @@ fn the_students_logits_of_a_text_do_not_depend_on_its_batch() {
 
 #[test]
 fn the_kd_loss_its_gradient_and_adamw_match_pytorch() {
+    let _turn = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     reference("losses.py", &[folder.path()]);
     let data = TensorFile::read(&folder.path().join("losses.safetensors"))
@@ -382,8 +386,9 @@ fn a_pruned_tokenizer_maps_other_subwords_to_unknown() {
 
 #[test]
 fn tensorboard_reads_a_run_s_curve() {
+    let _turn = lock_generator();
     let folder = tempfile::tempdir().unwrap();
-    let recipe = common::recipe("student", &common::TINY_STUDENT);
+    let recipe = crate::common::recipe("student", &crate::common::TINY_STUDENT);
     let store = kd_lib::store::RunStore::new(folder.path());
     let run = store
         .run(

@@ -1,9 +1,7 @@
 //! What holds for the project as a whole: one version of everything, dependencies that point one
 //! way, READMEs that state the same, and a search that did not see the test split.
 
-mod common;
-
-use common::root;
+use crate::common::root;
 use kd_lib::store::StoredResults;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};

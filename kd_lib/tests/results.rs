@@ -1,9 +1,7 @@
 //! The stored results: each run is found by the id of its recipe, its scores are those of its
 //! predictions, and an added run is read back unchanged.
 
-mod common;
-
-use common::{TINY_STUDENT, lock_generator, recipe, root, sample, teacher_weights};
+use crate::common::{TINY_STUDENT, lock_generator, recipe, root, sample, teacher_weights};
 use kd_lib::data::{Corpus, Split};
 use kd_lib::models::Checkpoint;
 use kd_lib::precision::Precision;

@@ -1,8 +1,6 @@
 //! Names of version 0.1 in a recipe are refused, and the error names the replacement.
 
-mod common;
-
-use common::root;
+use crate::common::root;
 use kd_lib::store::Recipe;
 use kd_lib::store::retired::{AUGMENTATIONS, KEYS, OBJECTIVES, Retired};
 

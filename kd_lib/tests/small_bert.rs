@@ -1,9 +1,7 @@
 //! A small BERT that begins from its teacher's layers: its initial weights, whole runs of it, and
 //! settings that are refused.
 
-mod common;
-
-use common::{distance, lock_generator, recipe, sample, tiny_checkpoint};
+use crate::common::{distance, lock_generator, recipe, sample, tiny_checkpoint};
 use kd_lib::data::{Corpus, Split};
 use kd_lib::evaluation::to_array;
 use kd_lib::files::TensorFile;

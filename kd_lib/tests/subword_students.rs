@@ -1,8 +1,6 @@
 //! Students that read subwords: the pruned vocabulary of each kind of tokenizer, and a training.
 
-mod common;
-
-use common::{TINY_STUDENT, lock_generator, reference, root, sample, teacher_weights};
+use crate::common::{TINY_STUDENT, lock_generator, reference, root, sample, teacher_weights};
 use kd_lib::data::{Corpus, SubwordTokenizer, TextInput, Truncation};
 use kd_lib::store::{Predictor, Recipe, RunStore};
 use kd_lib::training::progress::silent;
@@ -136,7 +134,7 @@ fn a_student_reads_its_teachers_subwords_from_training_to_prediction() {
         let logits = predictor.logits(&texts).unwrap();
         let stored = run.logits(kd_lib::data::Split::Test).unwrap().logits;
         let stored = kd_lib::tch::Tensor::try_from(stored).unwrap();
-        assert!(common::distance(&logits, &stored) < 1e-5);
+        assert!(crate::common::distance(&logits, &stored) < 1e-5);
     }
 }
 

@@ -1,8 +1,6 @@
 //! TextCNN as a student: its logits, and whole runs of it.
 
-mod common;
-
-use common::{batch, distance, lock_generator, recipe, sample, tiny_checkpoint};
+use crate::common::{batch, distance, lock_generator, recipe, sample, tiny_checkpoint};
 use kd_lib::data::{Corpus, Split};
 use kd_lib::evaluation::to_array;
 use kd_lib::models::textcnn::{TextCnn, TextCnnSettings};

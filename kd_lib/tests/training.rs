@@ -1,9 +1,7 @@
 //! Complete runs, small enough for a test: found again, resumed to the same bytes, distilled from
 //! cached logits of a teacher.
 
-mod common;
-
-use common::{TINY_STUDENT, lock_generator, recipe, sample, tiny_checkpoint};
+use crate::common::{TINY_STUDENT, lock_generator, recipe, sample, tiny_checkpoint};
 use kd_lib::data::{Corpus, Split};
 use kd_lib::files::TensorFile;
 use kd_lib::objectives::{Kd, Objective};
@@ -244,15 +242,17 @@ fn initial_word_vectors_have_the_requested_standard_deviation() {
         vectors("model.embedding_init_std=0.1"),
     );
     assert!((wide.std(false).double_value(&[]) - 1.0).abs() < 0.02);
-    assert!(common::distance(&(&wide * 0.1), &narrow) < 1e-6);
+    assert!(crate::common::distance(&(&wide * 0.1), &narrow) < 1e-6);
     // A checkpoint's vectors: other values, and another run for each checkpoint.
     let checkpoint = folder.path().join("tiny");
-    common::tiny_checkpoint(&checkpoint);
+    crate::common::tiny_checkpoint(&checkpoint);
     let pretrained = vectors("model.pretrained_embeddings=tiny");
-    assert!(common::distance(&pretrained, &wide) > 0.5);
+    assert!(crate::common::distance(&pretrained, &wide) > 0.5);
     tch::manual_seed(99);
-    common::tiny_checkpoint(&checkpoint); // other random weights
-    assert!(common::distance(&pretrained, &vectors("model.pretrained_embeddings=tiny")) > 0.5);
+    crate::common::tiny_checkpoint(&checkpoint); // other random weights
+    assert!(
+        crate::common::distance(&pretrained, &vectors("model.pretrained_embeddings=tiny")) > 0.5
+    );
     let nowhere = tiny_student(&["model.pretrained_embeddings=nowhere"]);
     let message = RunStore::new(folder.path())
         .plan(&nowhere, &corpus())

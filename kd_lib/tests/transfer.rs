@@ -1,9 +1,7 @@
 //! The transfer set, and the cached logits of teachers: a text is augmented once, its logits are
 //! computed once, and nothing is lost.
 
-mod common;
-
-use common::{
+use crate::common::{
     TINY_STUDENT, bilstm_settings, distance, lock_generator, recipe, sample, tiny_checkpoint,
 };
 use kd_lib::data::{
@@ -674,7 +672,7 @@ fn a_run_has_one_id_however_its_files_are_named() {
                 "device=cpu",
                 &of_teacher,
             ];
-            recipe.teacher = Some(Box::new(common::recipe("teacher", &settings)));
+            recipe.teacher = Some(Box::new(crate::common::recipe("teacher", &settings)));
             let plan = store.plan(&recipe, &corpus).unwrap();
             teachers.push(plan.teachers[0].clone());
             students.push(plan.id);

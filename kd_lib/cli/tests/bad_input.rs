@@ -1,12 +1,8 @@
 //! Mistakes of a user, one at a time: `kd` exits with an error that names the file, the line, the
 //! value and the fix, and writes nothing.
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
-mod program;
-
-use common::{sample, tiny_checkpoint};
-use program::{kd_output, text as utf8};
+use crate::common::{sample, tiny_checkpoint};
+use crate::program::{kd_output, text as utf8};
 use std::path::Path;
 
 /// A file of a corpus, and its contents.

@@ -1,12 +1,8 @@
 //! `kd` as a user meets it: runs from the shell, predictions in order, errors with a fix and a
 //! non-zero exit code.
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
-mod program;
-
-use common::{TINY_STUDENT, pair_corpus, root, sample, tiny_checkpoint};
-use program::{finish, kd_output, kd_train, text, train_student};
+use crate::common::{TINY_STUDENT, pair_corpus, root, sample, tiny_checkpoint};
+use crate::program::{finish, kd_output, kd_train, text, train_student};
 use std::path::Path;
 use std::process::Command;
 

@@ -1,11 +1,7 @@
 //! `kd convert`: recipes of version 0.1 get this version's names and keep their comments.
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
-mod program;
-
+use crate::program::{kd_output, text};
 use kd_lib::store::Recipe;
-use program::{kd_output, text};
 
 /// `student.toml` of version 0.1, with a comment behind a renamed key.
 const STUDENT: &str = r#"# The student without distillation: a BiLSTM over characters, trained on the labels.

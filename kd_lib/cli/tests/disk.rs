@@ -3,12 +3,8 @@
 //! simulates the disk. Some points are tried, spread over the run; with `KD_KILLS` set (`make
 //! soak`) all of them.
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
-mod program;
-
-use common::{TINY_STUDENT, tiny_checkpoint};
-use program::{TINY_TEACHER, finish, kd_train, result};
+use crate::common::{TINY_STUDENT, tiny_checkpoint};
+use crate::program::{TINY_TEACHER, finish, kd_train, result};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 

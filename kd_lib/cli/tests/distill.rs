@@ -1,11 +1,7 @@
 //! `kd distill` within a budget, as a person types it: killed once and continued.
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
-mod program;
-
-use common::{root, sample};
-use program::{kd, kd_output, text};
+use crate::common::{root, sample};
+use crate::program::{kd, kd_output, text};
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -50,10 +46,14 @@ fn a_minute_gives_a_plan_a_report_and_a_student_even_if_the_program_is_killed() 
 
     let mut child = distill(checkpoints, &budget).spawn().unwrap();
     let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let seen = lines
-        .map(Result::unwrap)
-        .find(|line| line.contains("step "));
-    assert!(seen.is_some(), "a training begins");
+    let mut said = String::new();
+    for line in lines.map(Result::unwrap) {
+        said += &format!("{line}\n");
+        if line.contains("step ") {
+            break;
+        }
+    }
+    assert!(said.contains("step "), "a training begins: {said}");
     child.kill().unwrap();
     child.wait().unwrap();
     let place = only_entry(&checkpoints.join("distilled"));

@@ -1,10 +1,6 @@
 //! `kd download` from a mocked hub: a server of one thread on the local machine.
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
-mod program;
-
-use program::{kd, text};
+use crate::program::{kd, text};
 use std::collections::HashMap;
 use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};

@@ -1,12 +1,8 @@
 //! Input as it comes out of editors, spreadsheets and pipes, and runs from other folders: what a
 //! user would expect happens, or one sentence says what to do.
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
-mod program;
-
-use common::{TINY_STUDENT, root, sample};
-use program::{finish, kd, kd_output, text, train_student};
+use crate::common::{TINY_STUDENT, root, sample};
+use crate::program::{finish, kd, kd_output, text, train_student};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;

@@ -4,12 +4,8 @@
 //! number of moments (`make soak`: 200, at least 30 of each kind, on passes of over ten seconds);
 //! they are drawn with a fixed seed.
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
-mod program;
-
-use common::{sample, teacher_weights};
-use program::{kd, result, text};
+use crate::common::{sample, teacher_weights};
+use crate::program::{kd, result, text};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::collections::BTreeMap;

@@ -2,16 +2,12 @@
 //! started several times at once. `KD_KILLS` sets the number of kills (`make soak`: 50); their
 //! moments are drawn with a fixed seed.
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
-mod program;
-
-use common::{TINY_STUDENT, lock_generator, recipe, sample, tiny_checkpoint};
+use crate::common::{TINY_STUDENT, lock_generator, recipe, sample, tiny_checkpoint};
+use crate::program::{TINY_TEACHER, finish, kd, kd_train, result};
 use kd_lib::data::{Corpus, TextInput};
 use kd_lib::store::teacher_logits::teacher_logits;
 use kd_lib::store::{Run, RunStore};
 use kd_lib::training::progress::{Progress, silent};
-use program::{TINY_TEACHER, finish, kd, kd_train, result};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::io::{BufRead, BufReader};

@@ -49,17 +49,18 @@ pub fn measure(
     Ok((facts, speed))
 }
 
-/// The longest micro-batches come first in an epoch's pools at random, so a few updates are averaged.
+/// Lengths differ from update to update, and another program may hold the processor during one: the
+/// median of a few.
 fn seconds_per_text(store: &RunStore, corpus: &Corpus, recipe: &Recipe) -> Result<f64> {
     let mut timer = store.step_timer(recipe, corpus)?;
     timer.time_step()?;
-    let (mut seconds, mut texts) = (0.0, 0);
+    let mut seconds = Vec::new();
     for _ in 0..UPDATES {
         let step = timer.time_step()?;
-        seconds += step.seconds;
-        texts += step.texts;
+        seconds.push(step.seconds / step.texts.max(1) as f64);
     }
-    Ok(seconds / texts.max(1) as f64)
+    seconds.sort_unstable_by(f64::total_cmp);
+    Ok(seconds[UPDATES / 2])
 }
 
 fn corpus_facts(store: &RunStore, corpus: &Corpus, settings: &PlanSettings) -> Result<CorpusFacts> {

@@ -1,6 +1,6 @@
 //! What several test files need: the project's folders, small recipes and models, and Python
 //! references.
-#![allow(dead_code)] // each test file uses its own part
+#![allow(dead_code)] // cuda.rs and golden.rs use a part
 
 use kd_lib::data::{Batch, SubwordTokenizer, TokenizedSplit, Tokenizer};
 use kd_lib::models::{

@@ -1,12 +1,11 @@
 //! The program `kd` as tests start it, and the files of a run that must not differ.
-#![allow(dead_code)] // each test file uses its own part
 
-use super::common::{TINY_STUDENT, root, sample};
+use crate::common::{TINY_STUDENT, root, sample};
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-/// Settings of a teacher on the tiny checkpoint of [`super::common::tiny_checkpoint`].
+/// Settings of a teacher on the tiny checkpoint of [`crate::common::tiny_checkpoint`].
 pub const TINY_TEACHER: [&str; 6] = [
     "model.checkpoint=tiny",
     "model.pooling=cls",
