@@ -1,11 +1,16 @@
 //! Checkpoint folders as other programs write them: standard defaults apply, and what would change
 //! the result if it were ignored is refused.
 
-use crate::common::{lock_generator, root, tiny_checkpoint};
-use kd_lib::data::{SubwordTokenizer, Truncation};
+use crate::common::{
+    distance, lock_generator, recipe, root, sample, teacher_weights, tiny_checkpoint,
+};
+use kd_lib::data::{Batch, Corpus, Example, SubwordTokenizer, TextInput, Tokenizer, Truncation};
 use kd_lib::files::{TensorFile, write_json, write_tensors};
-use kd_lib::models::{Architecture, BertConfig, BertSettings, Checkpoint, InitialWeights};
-use kd_lib::models::{ModelSizes, Pooling};
+use kd_lib::models::{
+    Architecture, BertConfig, BertSettings, Checkpoint, ForwardPass, InitialWeights, Mode,
+    ModelSizes, Pooling, TokenizerTexts,
+};
+use kd_lib::precision::Precision;
 use kd_lib::{Result, files};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -44,6 +49,8 @@ fn initialize(folder: &Path, pooling: Pooling) -> Result<()> {
         pooling,
         prefix: String::new(),
         prune_vocab: false,
+        vocab_size: None,
+        vocab_texts: None,
         pretrained: true,
         keep_layers: None,
         init_from_teacher: false,
@@ -207,4 +214,65 @@ fn a_tensor_of_an_unknown_format_matters_only_if_it_is_needed() {
     assert_eq!(file.take(&path, "a").unwrap().size(), [1]);
     let error = file.take(&path, "b").unwrap_err().to_string();
     assert!(error.contains("\"b\" has the format I16"), "{error}");
+}
+
+#[test]
+fn a_vocabulary_of_the_training_texts_keeps_their_logits_and_splits_other_texts() {
+    let _turn = lock_generator();
+    let recipe = recipe(
+        "teacher",
+        &["model.prune_vocab=false", "model.vocab_size=5000"],
+    );
+    let architecture = recipe.model.architecture().unwrap();
+    let folder = teacher_weights();
+    let checkpoint = Checkpoint::open(&root().join("checkpoints"), "e5-small").unwrap();
+    let corpus = Corpus::open(sample()).unwrap();
+    let train: Vec<TextInput> = corpus.train.iter().map(Example::input).collect();
+    let texts = TokenizerTexts {
+        train: &train,
+        unlabelled: &[],
+        full_corpus: &train,
+    };
+    let whole = SubwordTokenizer::open(&folder, "query: ", 64, Truncation::Head).unwrap();
+    let whole = Tokenizer::Subword(Box::new(whole));
+    let tokenizer = architecture.tokenizer(&recipe.data, &texts, Some(&checkpoint));
+    let tokenizer = tokenizer.unwrap();
+    let logits = |tokenizer: &Tokenizer, texts: &[TextInput]| {
+        let sizes = ModelSizes {
+            vocab_size: tokenizer
+                .vocab_size()
+                .unwrap_or(checkpoint.config.vocab_size),
+            num_labels: 3,
+            checkpoint: Some(checkpoint.config.clone()),
+        };
+        let model = architecture.build(&sizes, Device::Cpu).unwrap();
+        let sources = InitialWeights {
+            checkpoint: Some(&checkpoint),
+            teacher: None,
+        };
+        architecture
+            .initialize(model.as_ref(), tokenizer, &sources)
+            .unwrap();
+        // The head is random: the encoder's output is compared.
+        let split = tokenizer.encode(texts).unwrap();
+        let batch = Batch::collate(&split, &(0..texts.len()).collect::<Vec<_>>(), Device::Cpu);
+        let inputs = model.embed(&batch, Mode::Eval, None);
+        let pass = ForwardPass {
+            mode: Mode::Eval,
+            precision: Precision::Fp32,
+            hidden_layers: &[12],
+        };
+        model.forward(&inputs, &batch, &pass).hidden.remove(0)
+    };
+    let seen = &train[..8];
+    assert!(distance(&logits(&tokenizer, seen), &logits(&whole, seen)) < 1e-5);
+
+    // Zebras are in no headline of the sample: smaller pieces, none unknown.
+    let Tokenizer::Subword(pruned) = &tokenizer else {
+        panic!("subwords");
+    };
+    let other = pruned.tokenizer_encodings(&["zebras"]).unwrap();
+    let pieces: Vec<String> = other[0].ids.iter().map(|&id| pruned.piece(id)).collect();
+    assert!(!pieces.contains(&"<unk>".to_owned()), "{pieces:?}");
+    assert!(pieces.len() > 4, "{pieces:?}");
 }

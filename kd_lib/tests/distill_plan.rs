@@ -4,7 +4,9 @@ use crate::common::{lock_generator, root, sample};
 use kd_lib::data::Corpus;
 use kd_lib::distill::execute::{read_plan, write_plan};
 use kd_lib::distill::plan::plan;
-use kd_lib::distill::{Budget, CorpusFacts, DataReport, DistillPlan, PlanSettings, Side, Speed};
+use kd_lib::distill::{
+    Budget, CorpusFacts, DataReport, DistillPlan, PlanSettings, SecondsPerText, Side,
+};
 use kd_lib::distill::{execute, measure, write_report};
 use kd_lib::store::{Recipe, RunStore};
 use kd_lib::training::Progress;
@@ -36,8 +38,8 @@ fn facts(train_texts: usize, classes: usize) -> CorpusFacts {
 }
 
 /// Seconds a text, of two threads of an Intel Xeon on texts of some twenty tokens.
-fn speed(factor: f64) -> Speed {
-    Speed {
+fn speed(factor: f64) -> SecondsPerText {
+    SecondsPerText {
         threads: 2,
         teacher_update: 8e-3 * factor,
         teacher_logits: 2.4e-3 * factor,

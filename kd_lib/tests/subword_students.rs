@@ -36,7 +36,7 @@ fn pieces(tokenizer: &SubwordTokenizer, text: &str) -> Vec<String> {
 
 /// Texts whose pieces are kept are split as before; others into smaller pieces, none unknown.
 fn check_pruning(whole: &SubwordTokenizer, seen: &[&str], unseen: &[&str]) {
-    let pruned = whole.prune(seen, ANY_SIZE).unwrap();
+    let pruned = whole.prune(seen, ANY_SIZE, false).unwrap();
     let size = pruned.vocab_size().unwrap();
     assert_eq!(size as usize, pruned.pieces().len());
     for text in seen {
@@ -84,7 +84,7 @@ fn the_size_bounds_the_vocabulary_and_an_empty_text_is_one_unknown_piece() {
     let corpus = Corpus::open(sample()).unwrap();
     let train: Vec<&str> = corpus.train.iter().map(|e| e.text.as_str()).collect();
     let whole = open(&teacher_weights());
-    let pruned = whole.prune(&train, 60).unwrap();
+    let pruned = whole.prune(&train, 60, false).unwrap();
     assert_eq!(pruned.vocab_size(), Some(60));
     let unknown = pruned.id_of_piece("<unk>").unwrap();
     assert_eq!(pruned.encode(&[""]).unwrap().ids, [[i64::from(unknown)]]);
@@ -101,12 +101,12 @@ fn special_tokens_separate_the_two_texts_of_a_pair_alone() {
         let separator = i64::from(tokenizer.id_of_piece("</s>").unwrap());
         ids.iter().filter(|&&id| id == separator).count()
     };
-    let of_pairs = whole.prune(&[pair], ANY_SIZE).unwrap();
+    let of_pairs = whole.prune(&[pair], ANY_SIZE, true).unwrap();
     assert_eq!(
         ends(&of_pairs, &of_pairs.encode(&[pair]).unwrap().ids[0]),
         3
     );
-    let of_texts = whole.prune(&["足球"], ANY_SIZE).unwrap();
+    let of_texts = whole.prune(&["足球"], ANY_SIZE, false).unwrap();
     assert_eq!(
         ends(&of_texts, &of_texts.encode(&["足球"]).unwrap().ids[0]),
         0

@@ -390,7 +390,7 @@ fn a_teacher_that_was_trained_again_is_not_taken_for_the_former_one() {
     );
     for recipe in [&student, &longer] {
         let run = store.run(recipe, &corpus, &mut silent).map(Some);
-        for refused in [run, store.recall(recipe, &corpus)] {
+        for refused in [run, store.find_finished(recipe, &corpus)] {
             let error = refused.unwrap_err().to_string();
             assert!(
                 error.contains("trained again") && error.contains(&first.report.id),

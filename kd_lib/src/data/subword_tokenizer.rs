@@ -239,13 +239,14 @@ impl SubwordTokenizer {
         )
     }
 
-    /// A student's tokenizer: at most `size` pieces, those that `texts` use most among them. Texts
-    /// whose pieces are all kept are split as before, other pieces into smaller ones. Special tokens
-    /// separate the two texts of a pair; a single text has none.
+    /// A tokenizer with at most `size` pieces, those that `texts` use most among them. Texts whose
+    /// pieces are all kept are split as before, other pieces into smaller ones. `special_tokens` says
+    /// whether special tokens stand around a text.
     pub fn prune<'a, T: Into<TextInput<'a>> + Copy>(
         &self,
         texts: &[T],
         size: usize,
+        special_tokens: bool,
     ) -> Result<SubwordTokenizer> {
         let whole = SubwordTokenizer::assemble(
             Path::new("tokenizer.json"),
@@ -276,7 +277,7 @@ impl SubwordTokenizer {
             pad_id: new_id(self.settings.pad_id).ok_or_else(missing)?,
             unk_id: new_id(self.settings.unk_id).ok_or_else(missing)?,
             pruned: true,
-            special_tokens: texts.iter().any(|&text| text.into().text_pair.is_some()),
+            special_tokens,
             ..self.settings.clone()
         };
         SubwordTokenizer::assemble(path, tokenizer, settings)
@@ -305,6 +306,18 @@ impl SubwordTokenizer {
     /// The piece with this id of the tokenizer.
     pub fn piece(&self, id: u32) -> String {
         self.tokenizer.id_to_token(id).unwrap_or_default()
+    }
+
+    /// Whether the vocabulary was pruned: then its ids are not those of its checkpoint.
+    pub fn is_pruned(&self) -> bool {
+        self.settings.pruned
+    }
+
+    /// Whether another tokenizer needs the same rows of a checkpoint's embedding, in the same order.
+    pub fn has_rows_of(&self, other: &SubwordTokenizer) -> bool {
+        self.is_pruned() == other.is_pruned()
+            && self.kept_ids() == other.kept_ids()
+            && (!self.is_pruned() || self.pieces() == other.pieces())
     }
 
     /// Tokenizer ids of the kept rows, if rows were dropped.

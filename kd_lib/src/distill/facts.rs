@@ -10,7 +10,7 @@ use std::path::PathBuf;
 /// AMX (`benches/RESULTS.md`: 0.27 for the teacher, 0.18 for the student).
 pub const FORWARD_SHARE: f64 = 0.3;
 
-/// What a person asks for.
+/// The request of a user.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanSettings {
     /// Seconds in all.
@@ -52,23 +52,23 @@ fn one() -> f64 {
 
 /// Seconds that this machine takes for a text of this corpus.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Speed {
+pub struct SecondsPerText {
     /// Threads of the measurement, and of the plan.
     pub threads: usize,
-    /// Update of the teacher.
+    /// Of an update of the teacher.
     pub teacher_update: f64,
-    /// The teacher's logits.
+    /// Of the teacher's logits.
     pub teacher_logits: f64,
-    /// Update of the distilled student.
+    /// Of an update of the distilled student.
     pub student_update: f64,
-    /// Update of the baseline, which is trained with FGM.
+    /// Of an update of the baseline, which is trained with FGM.
     pub baseline_update: f64,
     /// How many times as long a student takes that reads characters instead of subwords.
     #[serde(default = "one")]
     pub characters_factor: f64,
 }
 
-impl Speed {
+impl SecondsPerText {
     /// Seconds of a student's evaluation on a text.
     pub fn student_forward(&self) -> f64 {
         self.student_update * FORWARD_SHARE

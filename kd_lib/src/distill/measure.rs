@@ -1,7 +1,7 @@
 //! What a plan depends on: the corpus in numbers, and how long this machine takes for a text. Nothing
 //! is written, and dev and test are not looked at beyond their size.
 
-use super::facts::{CorpusFacts, FORWARD_SHARE, PlanSettings, Speed};
+use super::facts::{CorpusFacts, FORWARD_SHARE, PlanSettings, SecondsPerText};
 use super::recipes::{StudentSize, Tokens, student, teacher};
 use crate::data::text_files::read_lines;
 use crate::data::{Corpus, Example, SubwordTokenizer, Truncation};
@@ -27,7 +27,7 @@ pub fn measure(
     store: &RunStore,
     corpus: &Corpus,
     settings: &PlanSettings,
-) -> Result<(CorpusFacts, Speed)> {
+) -> Result<(CorpusFacts, SecondsPerText)> {
     let facts = corpus_facts(store, corpus, settings)?;
     let of_teacher = teacher(settings, &facts, 1.0, None);
     let size = StudentSize::within(settings.max_megabytes, facts.classes)?;
@@ -38,7 +38,7 @@ pub fn measure(
     characters.adversarial = None;
     let teacher_update = seconds_per_text(store, corpus, &of_teacher)?;
     let student_update = seconds_per_text(store, corpus, &plain)?;
-    let speed = Speed {
+    let speed = SecondsPerText {
         threads: tch::get_num_threads() as usize,
         teacher_update,
         teacher_logits: teacher_update * FORWARD_SHARE,
@@ -88,7 +88,7 @@ fn corpus_facts(store: &RunStore, corpus: &Corpus, settings: &PlanSettings) -> R
     let longer = lengths
         .iter()
         .filter(|&&length| length > max_length || length == longest);
-    let whole = |text: &str| {
+    let count_characters_and_whitespace = |text: &str| {
         (
             text.chars().count(),
             text.matches(char::is_whitespace).count(),
@@ -96,7 +96,7 @@ fn corpus_facts(store: &RunStore, corpus: &Corpus, settings: &PlanSettings) -> R
     };
     let (mut characters, mut blanks) = (0, 0);
     for text in texts.iter().flat_map(|input| input.texts()) {
-        let of_text = whole(text);
+        let of_text = count_characters_and_whitespace(text);
         characters += of_text.0;
         blanks += of_text.1;
     }

@@ -18,7 +18,7 @@ pub mod report;
 pub use budget::Budget;
 pub use data_report::DataReport;
 pub use execute::{Outcome, execute};
-pub use facts::{CorpusFacts, PlanSettings, Speed};
+pub use facts::{CorpusFacts, PlanSettings, SecondsPerText};
 pub use measure::measure;
 pub use ngram_model::{NgramModel, NgramSettings, NgramUnit};
 pub use plan::{DistillPlan, Side, Stage};

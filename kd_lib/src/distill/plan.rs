@@ -1,5 +1,5 @@
 //! The plan of a distillation: which recipes are trained, in which order, and how long each takes.
-//! The rule is arithmetic over [`CorpusFacts`], [`Speed`] and the budget; it never looks at a
+//! The rule is arithmetic over [`CorpusFacts`], [`SecondsPerText`] and the budget; it never looks at a
 //! score.
 //! [`super::execute`](mod@super::execute) carries the plan out.
 //!
@@ -16,7 +16,7 @@
 //! seeds of the two students that dev chooses.
 
 use super::budget::duration;
-use super::facts::{CorpusFacts, PlanSettings, Speed};
+use super::facts::{CorpusFacts, PlanSettings, SecondsPerText};
 use super::recipes::{
     BATCH_SIZE, SEEDS, StudentSize, TEACHER_EVALUATIONS, Tokens, TransferTexts, distilled, student,
     teacher,
@@ -31,41 +31,34 @@ pub const FORMAT: u32 = 1;
 const RESERVE: f64 = 0.1;
 /// Seconds that no stage gets: loading, tokenizing and the report of a small corpus.
 const FIXED_SECONDS: f64 = 10.0;
-/// Largest share of the budget for the teacher.
+/// Largest share of the usable time for the teacher.
 const TEACHER_SHARE: f64 = 0.5;
 /// A teacher sees at least so many texts, or all.
 const LEAST_TEACHER_TEXTS: usize = 200;
-/// The first candidates' share of the time for students, if there are two on either side.
-const FIRST_CANDIDATE: f64 = 0.7;
-/// Corpora below this size are read three times by the teacher, and so often that it reads
-/// [`TEACHER_TEXTS`] texts, twenty times at most.
+/// Share of the students' time for the first pair of candidates, if there are two pairs.
+const FIRST_PAIR_SHARE: f64 = 0.7;
+/// Below this size the teacher trains 3 to 20 epochs, aiming at [`TEACHER_TEXTS`] examples.
 const SMALL_CORPUS: usize = 10_000;
 const TEACHER_TEXTS: usize = 4000;
 /// Most augmented texts of a text.
 const MOST_AUGMENTATIONS: usize = 20;
-/// Seconds of students below which each side has one candidate.
-const SECOND_CANDIDATE: f64 = 300.0;
+/// Seconds for students below which there is one pair of candidates.
+const SECOND_PAIR_MIN_SECONDS: f64 = 300.0;
 /// Fewer updates teach a student nothing.
 const LEAST_UPDATES: f64 = 50.0;
 /// Evaluations of a training on dev, at most, and their largest share of its time.
 const EVALUATIONS: f64 = 15.0;
 const LEAST_EVALUATIONS: f64 = 2.0;
 const EVALUATION_SHARE: f64 = 0.1;
-/// The longest useful trainings, in passes over the texts.
-pub struct Lengths;
-
-impl Lengths {
-    /// Of the distilled student, over labelled and augmented texts.
-    pub const DISTILLED: f64 = 6.0;
-    /// Fewer passes than this leave augmented texts unused, that the teacher could have spared.
-    pub const DISTILLED_PASSES: f64 = 3.0;
-    /// Of the distilled student, over the labelled texts at least.
-    pub const DISTILLED_LEAST: f64 = 20.0;
-    /// Texts of a student's training: a small corpus is read more often.
-    pub const LEAST_TEXTS: f64 = 400.0 * BATCH_SIZE as f64;
-    /// Of the baseline, over the labelled texts.
-    pub const BASELINE: f64 = 20.0;
-}
+/// Most epochs of the distilled student, over labelled, unlabelled and augmented texts.
+const MAX_DISTILLED_EPOCHS: f64 = 6.0;
+/// With fewer epochs over a text the teacher's logits of it are computed for little training.
+const MIN_TRANSFER_EPOCHS: f64 = 3.0;
+/// Most epochs of the baseline, over the labelled texts. The cap of the distilled student is not
+/// below so many epochs of them.
+const MAX_BASELINE_EPOCHS: f64 = 20.0;
+/// No cap is below so many examples, which are 400 updates.
+const MIN_CAP_EXAMPLES: f64 = 400.0 * BATCH_SIZE as f64;
 
 /// What a stage's model is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -108,7 +101,7 @@ pub struct DistillPlan {
     /// The corpus in numbers.
     pub facts: CorpusFacts,
     /// This machine's speed.
-    pub speed: Speed,
+    pub speed: SecondsPerText,
     /// The trainings, in order.
     pub stages: Vec<Stage>,
 }
@@ -116,14 +109,14 @@ pub struct DistillPlan {
 /// What a training of a student costs.
 struct StudentCost<'a> {
     facts: &'a CorpusFacts,
-    speed: &'a Speed,
+    speed: &'a SecondsPerText,
     /// Seconds of a text in an update.
     update: f64,
     /// Texts of an epoch.
     texts: f64,
     /// Seconds of a text in an evaluation.
     forward: f64,
-    /// Longest useful training in texts.
+    /// The cap of the training, in texts.
     longest: f64,
 }
 
@@ -141,16 +134,16 @@ impl StudentCost<'_> {
         }
     }
 
-    /// The training that fits into so many seconds, with its evaluations: its texts.
+    /// The examples that can be trained on in so many seconds, evaluations included.
     fn texts_within(&self, seconds: f64) -> f64 {
         let beside_evaluations =
             (seconds * (1.0 - EVALUATION_SHARE)).min(seconds - self.least_evaluations());
         (beside_evaluations.max(0.0) / self.update).min(self.longest)
     }
 
-    /// The seconds of a pair that this side gets, so that both read as many texts as long as this side
-    /// can use them.
-    fn share_beside(&self, other: &StudentCost, seconds: f64) -> f64 {
+    /// This side's part of a pair's time, such that both sides train on the same number of texts until
+    /// this side reaches its cap.
+    fn seconds_for_equal_texts(&self, other: &StudentCost, seconds: f64) -> f64 {
         let evaluations = self.least_evaluations() + other.least_evaluations();
         let of_training = (seconds - evaluations).max(0.0);
         self.least_evaluations() + of_training * self.update / (self.update + other.update)
@@ -196,7 +189,7 @@ pub fn plan(
     corpus_fingerprint: &str,
     settings: PlanSettings,
     facts: CorpusFacts,
-    speed: Speed,
+    speed: SecondsPerText,
 ) -> Result<DistillPlan> {
     let stages = stages_within(settings.budget.seconds, &settings, &facts, &speed)?;
     let Some(stages) = stages else {
@@ -232,7 +225,7 @@ fn stages_within(
     seconds: f64,
     settings: &PlanSettings,
     facts: &CorpusFacts,
-    speed: &Speed,
+    speed: &SecondsPerText,
 ) -> Result<Option<Vec<Stage>>> {
     let usable = seconds * (1.0 - RESERVE) - FIXED_SECONDS;
     let teacher = plan_teacher(settings, facts, speed, usable);
@@ -260,7 +253,7 @@ fn stages_within(
 struct Students<'a> {
     settings: &'a PlanSettings,
     facts: &'a CorpusFacts,
-    speed: &'a Speed,
+    speed: &'a SecondsPerText,
     size: StudentSize,
     teacher: &'a Recipe,
     transfer: TransferTexts,
@@ -286,21 +279,21 @@ impl Students<'_> {
         let (_, share) = self.shares(seconds)[0];
         let of_pair = seconds * share;
         let (baseline, distilled) = (self.baseline_cost(), self.distilled_cost());
-        let for_baseline = baseline.share_beside(&distilled, of_pair);
+        let for_baseline = baseline.seconds_for_equal_texts(&distilled, of_pair);
         let of_baseline = baseline.seconds(baseline.texts_within(for_baseline));
         let read = distilled.texts_within(of_pair - of_baseline);
-        read >= Lengths::DISTILLED_PASSES * self.texts()
+        read >= MIN_TRANSFER_EPOCHS * self.texts()
     }
 
     fn distilled_cost(&self) -> StudentCost<'_> {
-        let least = (Lengths::DISTILLED_LEAST * self.labelled()).max(Lengths::LEAST_TEXTS);
+        let least = (MAX_BASELINE_EPOCHS * self.labelled()).max(MIN_CAP_EXAMPLES);
         StudentCost {
             facts: self.facts,
             speed: self.speed,
             update: self.speed.student_update,
             texts: self.texts(),
             forward: self.speed.student_forward(),
-            longest: (Lengths::DISTILLED * self.texts()).max(least),
+            longest: (MAX_DISTILLED_EPOCHS * self.texts()).max(least),
         }
     }
 
@@ -311,7 +304,7 @@ impl Students<'_> {
             update: self.speed.baseline_update,
             texts: self.labelled(),
             forward: self.speed.student_forward(),
-            longest: (Lengths::BASELINE * self.labelled()).max(Lengths::LEAST_TEXTS),
+            longest: (MAX_BASELINE_EPOCHS * self.labelled()).max(MIN_CAP_EXAMPLES),
         }
     }
 
@@ -327,12 +320,14 @@ impl Students<'_> {
 
     /// The candidates' shares of the time for students.
     fn shares(&self, seconds: f64) -> Vec<(Tokens, f64)> {
-        let second = 1.0 - FIRST_CANDIDATE;
-        if seconds < SECOND_CANDIDATE || seconds * second < self.least_seconds(Tokens::Characters) {
+        let second = 1.0 - FIRST_PAIR_SHARE;
+        if seconds < SECOND_PAIR_MIN_SECONDS
+            || seconds * second < self.least_seconds(Tokens::Characters)
+        {
             return vec![(Tokens::Subwords, 1.0)];
         }
         vec![
-            (Tokens::Subwords, FIRST_CANDIDATE),
+            (Tokens::Subwords, FIRST_PAIR_SHARE),
             (Tokens::Characters, second),
         ]
     }
@@ -355,7 +350,7 @@ impl Students<'_> {
                 self.baseline_cost().of(tokens),
                 self.distilled_cost().of(tokens),
             );
-            let for_baseline = baseline_cost.share_beside(&distilled_cost, of_pair);
+            let for_baseline = baseline_cost.seconds_for_equal_texts(&distilled_cost, of_pair);
             let of_baseline = baseline_cost.fit(&mut baseline, for_baseline);
             let mut of_distilled = distilled_cost.fit(&mut distilled, of_pair - of_baseline);
             if first {
@@ -426,7 +421,7 @@ impl Stage {
 fn texts_that_fit(
     settings: &PlanSettings,
     facts: &CorpusFacts,
-    speed: &Speed,
+    speed: &SecondsPerText,
     teacher: &Recipe,
     rest: f64,
 ) -> Result<TransferTexts> {
@@ -464,7 +459,12 @@ fn texts_that_fit(
 }
 
 /// The teacher: with all texts as often as its share of the time allows, else once with some of them.
-fn plan_teacher(settings: &PlanSettings, facts: &CorpusFacts, speed: &Speed, usable: f64) -> Stage {
+fn plan_teacher(
+    settings: &PlanSettings,
+    facts: &CorpusFacts,
+    speed: &SecondsPerText,
+    usable: f64,
+) -> Stage {
     let texts = facts.train_texts as f64;
     let one_evaluation = facts.dev_texts as f64 * speed.teacher_logits;
     let seconds = |texts: f64, epochs: f64| {
@@ -489,7 +489,7 @@ fn plan_teacher(settings: &PlanSettings, facts: &CorpusFacts, speed: &Speed, usa
 }
 
 impl DistillPlan {
-    /// Expected seconds in all, what no stage gets included.
+    /// Expected seconds: those of the stages and [`FIXED_SECONDS`], without the reserve.
     pub fn seconds(&self) -> f64 {
         let stages: f64 = self.stages.iter().map(|stage| stage.seconds).sum();
         stages + FIXED_SECONDS

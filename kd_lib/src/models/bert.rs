@@ -9,13 +9,14 @@ use super::checkpoint::{BertConfig, Checkpoint, EncoderWeights, WORD_EMBEDDINGS}
 use super::layers::{LayerNorm, Linear, Mode, embed_tokens, mean_over_tokens};
 use super::{
     Architecture, Classifier, ForwardPass, InitialWeights, ModelOutput, ModelSizes, Params,
-    Perturbation, TokenizerTexts,
+    Perturbation, TokenizerTexts, check_vocab_size,
 };
-use crate::data::{Batch, DataConfig, SubwordTokenizer, Tokenizer};
+use crate::data::text_files::read_lines;
+use crate::data::{Batch, DataConfig, SubwordTokenizer, TextInput, Tokenizer};
 use crate::precision::{self, Precision};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 /// A BERT's `[model]` settings.
@@ -30,9 +31,18 @@ pub struct BertSettings {
     /// text.
     #[serde(default)]
     pub prefix: String,
-    /// Keep only the embedding rows that the corpus uses.
+    /// Keep only the embedding rows that the corpus uses, dev and test included, as the published
+    /// rows do; other pieces become unknown.
     #[serde(default = "yes")]
     pub prune_vocab: bool,
+    /// Instead of `prune_vocab`: entries of the vocabulary, at most. The tokenizer keeps the pieces
+    /// that training texts use most; others are split into smaller ones.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocab_size: Option<usize>,
+    /// With `vocab_size`: a file of texts, one a line, whose pieces count like those of training
+    /// texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vocab_texts: Option<PathBuf>,
     /// Begin from the checkpoint's weights. `false` takes only its sizes, as the published teacher
     /// did.
     #[serde(default = "yes", skip_serializing_if = "bool::clone")]
@@ -80,6 +90,15 @@ impl Architecture for BertSettings {
                 ));
             }
         }
+        self.vocab_size.map_or(Ok(()), check_vocab_size)?;
+        if self.vocab_size.is_some() && self.prune_vocab {
+            let fix = "set prune_vocab = false, or leave vocab_size out";
+            return Err(Error::recipe("model.vocab_size", "with prune_vocab", fix));
+        }
+        if self.vocab_texts.is_some() && self.vocab_size.is_none() {
+            let fix = "set vocab_size too, or leave vocab_texts out";
+            return Err(Error::recipe("model.vocab_texts", "no vocab_size", fix));
+        }
         if self.init_from_teacher && !self.pretrained {
             let problem = "true, with pretrained = false";
             let fix = "set one of the two: a student begins from its teacher or at random";
@@ -94,6 +113,10 @@ impl Architecture for BertSettings {
 
     fn checkpoint(&self) -> Option<&str> {
         Some(&self.checkpoint)
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        self.vocab_texts.iter().cloned().collect()
     }
 
     fn tokenizer(
@@ -114,9 +137,10 @@ impl Architecture for BertSettings {
         }
         let (folder, prefix) = (&checkpoint.folder, &self.prefix);
         let tokenizer = SubwordTokenizer::open(folder, prefix, data.max_length, data.truncation)?;
-        let tokenizer = match self.prune_vocab {
-            true => tokenizer.keep_only(texts.full_corpus)?,
-            false => tokenizer,
+        let tokenizer = match (self.vocab_size, self.prune_vocab) {
+            (Some(size), _) => self.pruned(&tokenizer, texts, size)?,
+            (None, true) => tokenizer.keep_only(texts.full_corpus)?,
+            (None, false) => tokenizer,
         };
         let first = texts.full_corpus.first().copied();
         let encoded = tokenizer.encode(&Vec::from_iter(first))?;
@@ -161,17 +185,22 @@ impl Architecture for BertSettings {
         if !self.pretrained {
             return Ok(());
         }
-        let kept_ids = match tokenizer {
-            Tokenizer::Subword(tokenizer) => tokenizer.kept_ids(),
-            Tokenizer::Char(_) => None,
+        let Tokenizer::Subword(tokenizer) = tokenizer else {
+            let problem = "a tokenizer of characters";
+            return Err(Error::recipe(
+                "model.checkpoint",
+                problem,
+                crate::error::BUG,
+            ));
         };
         let (mut weights, except) = match self.init_from_teacher {
-            true => (teacher_weights(sources.teacher, kept_ids)?, &[][..]),
+            true => (teacher_weights(sources.teacher, tokenizer)?, &[][..]),
             // A checkpoint's pooler, if there is one, is taken too; its head is for another task.
-            false => (
-                required(sources.checkpoint)?.weights(kept_ids)?,
-                &["classifier."][..],
-            ),
+            false => {
+                let checkpoint = required(sources.checkpoint)?;
+                let rows = checkpoint.rows_of(tokenizer)?;
+                (checkpoint.weights(rows.as_deref())?, &["classifier."][..])
+            }
         };
         if let Some(layers) = &self.keep_layers {
             weights.keep_layers(layers)?;
@@ -180,8 +209,27 @@ impl Architecture for BertSettings {
     }
 }
 
+impl BertSettings {
+    /// The tokenizer for training texts and those of `vocab_texts`.
+    fn pruned(
+        &self,
+        tokenizer: &SubwordTokenizer,
+        texts: &TokenizerTexts,
+        size: usize,
+    ) -> Result<SubwordTokenizer> {
+        let more = match &self.vocab_texts {
+            Some(path) => read_lines(path)?,
+            None => Vec::new(),
+        };
+        let more = more.iter().map(|line| TextInput::from(line.as_str()));
+        let training = texts.train.iter().chain(texts.unlabelled).copied();
+        let texts: Vec<TextInput> = training.chain(more).collect();
+        tokenizer.prune(&texts, size, true)
+    }
+}
+
 /// The weights of the teacher's run. Both models must have the same rows of the word embedding.
-fn teacher_weights(folder: Option<&Path>, kept_ids: Option<&[u32]>) -> Result<EncoderWeights> {
+fn teacher_weights(folder: Option<&Path>, tokenizer: &SubwordTokenizer) -> Result<EncoderWeights> {
     let key = "model.init_from_teacher";
     let Some(folder) = folder else {
         return Err(Error::recipe(key, "no teacher", "name a BERT as teacher"));
@@ -190,7 +238,7 @@ fn teacher_weights(folder: Option<&Path>, kept_ids: Option<&[u32]>) -> Result<En
         let problem = format!("{} is no BERT", folder.display());
         return Err(Error::recipe(key, problem, "name a BERT as teacher"));
     }
-    if SubwordTokenizer::read(folder)?.kept_ids() != kept_ids {
+    if !SubwordTokenizer::read(folder)?.has_rows_of(tokenizer) {
         let problem = "the teacher's word embedding has other rows";
         let fix = "give both the same data.max_length, checkpoint, prefix and prune_vocab";
         return Err(Error::recipe(key, problem, fix));

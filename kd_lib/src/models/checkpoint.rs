@@ -164,6 +164,30 @@ impl Checkpoint {
         Ok(weights)
     }
 
+    /// The rows of the word embedding that a tokenizer of this checkpoint needs, in the order of its
+    /// ids; none if it needs all.
+    ///
+    /// # Errors
+    /// If the tokenizer has a piece that this checkpoint does not know.
+    pub fn rows_of(&self, tokenizer: &SubwordTokenizer) -> Result<Option<Vec<u32>>> {
+        if !tokenizer.is_pruned() {
+            return Ok(tokenizer.kept_ids().map(<[u32]>::to_vec));
+        }
+        let own = SubwordTokenizer::open(&self.folder, "", 8, Truncation::Head)?;
+        let mut rows = Vec::new();
+        for piece in tokenizer.pieces() {
+            rows.push(own.id_of_piece(&piece).ok_or_else(|| {
+                let problem = format!("its tokenizer has no piece {piece:?}");
+                Error::file(
+                    &self.folder,
+                    problem,
+                    "name the checkpoint of the tokenizer",
+                )
+            })?);
+        }
+        Ok(Some(rows))
+    }
+
     /// The word vectors of the characters or pieces of a student's tokenizer that the checkpoint's
     /// tokenizer knows.
     pub fn pretrained_rows(&self, tokenizer: &Tokenizer) -> Result<PretrainedRows> {

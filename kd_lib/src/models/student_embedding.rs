@@ -75,7 +75,9 @@ impl<'a> StudentEmbedding<'a> {
         if let (Some(_), Some(checkpoint)) = (self.tokenizer, checkpoint) {
             let folder = &checkpoint.folder;
             let whole = SubwordTokenizer::open(folder, "", data.max_length, data.truncation)?;
-            let pruned = whole.prune(&texts, self.vocab_size)?;
+            // Special tokens separate the two texts of a pair; a single text needs none.
+            let pairs = texts.iter().any(|text| text.text_pair.is_some());
+            let pruned = whole.prune(&texts, self.vocab_size, pairs)?;
             return Ok(Tokenizer::Subword(Box::new(pruned)));
         }
         let vocabulary = match self.vocab_file {

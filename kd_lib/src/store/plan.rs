@@ -155,6 +155,7 @@ pub fn run_id(key: &IdKey) -> Result<String> {
         "train.precision",
         "model.checkpoint",
         "model.vocab_file",
+        "model.vocab_texts",
         "model.pretrained_embeddings",
         "transfer.unlabelled_file",
     ] {

@@ -156,7 +156,7 @@ impl RunStore {
 
     /// The finished run of a recipe on a corpus, if there is one in this store or among the stored
     /// results.
-    pub fn recall(&self, recipe: &Recipe, corpus: &Corpus) -> Result<Option<Run>> {
+    pub fn find_finished(&self, recipe: &Recipe, corpus: &Corpus) -> Result<Option<Run>> {
         let plan = self.plan(recipe, corpus)?;
         let folder = self.run_folder(&plan.id);
         self.check_teacher_weights(&plan, &folder)?;

@@ -180,15 +180,20 @@ pub(crate) fn interruptible_gradients(
         metrics.add_clean(&pass.loss, share);
         let inputs: Vec<&Tensor> = params.iter().copied().chain([&zero.values]).collect();
         let mut clean = differentiate(&pass.loss, weight, &inputs)?;
-        let direction = clean.split_off(params.len()).remove(0);
+        let perturbation_gradient = clean.split_off(params.len()).remove(0);
         accumulate(&mut gradients, clean);
 
         let mut pass_under = |perturbation: &Perturbation, number| {
             between_passes()?;
             micro_batch.pass(number, Some(perturbation))
         };
-        let (perturbation, pass) =
-            adversarial_passes(adversarial, &zero, &direction, weight, &mut pass_under)?;
+        let (perturbation, pass) = adversarial_passes(
+            adversarial,
+            &zero,
+            &perturbation_gradient,
+            weight,
+            &mut pass_under,
+        )?;
         metrics.compute_dtype = Some(pass.compute_dtype);
         accumulate(&mut gradients, differentiate(&pass.loss, weight, &params)?);
         let seen = micro_batch.perturbation_stats(&perturbation);
@@ -204,11 +209,11 @@ pub(crate) fn interruptible_gradients(
 fn adversarial_passes(
     adversarial: Adversarial,
     zero: &Perturbation,
-    direction: &Tensor,
+    perturbation_gradient: &Tensor,
     weight: f64,
     pass_under: &mut dyn FnMut(&Perturbation, usize) -> Result<Pass>,
 ) -> Result<(Perturbation, Pass)> {
-    let mut perturbation = adversarial.next_perturbation(zero, direction);
+    let mut perturbation = adversarial.next_perturbation(zero, perturbation_gradient);
     for number in 1..adversarial.passes() {
         let pass = pass_under(&perturbation, number)?;
         let gradient = differentiate(&pass.loss, weight, &[&perturbation.values])?.remove(0);

@@ -239,8 +239,8 @@ impl AdamW {
 /// The scalars of one update. With m and v the moments and b₁, b₂ their bias corrections,
 /// `lr · (m / b₁) / (√(v / b₂) + ε) = −m / ((√v + ε·√b₂) · scale)`: one pass over memory fewer.
 struct UpdateRule {
-    new_mean: f64,
-    new_square: f64,
+    one_minus_beta1: f64,
+    one_minus_beta2: f64,
     eps: f64,
     scale: f64,
     decay: f64,
@@ -252,8 +252,8 @@ impl UpdateRule {
         let bias1 = 1.0 - beta1.powi(step as i32);
         let bias2 = 1.0 - beta2.powi(step as i32);
         UpdateRule {
-            new_mean: 1.0 - beta1,
-            new_square: 1.0 - beta2,
+            one_minus_beta1: 1.0 - beta1,
+            one_minus_beta2: 1.0 - beta2,
             eps: config.eps * bias2.sqrt(),
             // At lr = 0 this is −∞, and the quotient is 0.
             scale: -(bias1 / (lr * bias2.sqrt())),
@@ -279,8 +279,8 @@ impl UpdateRule {
         let decay = 1.0 - self.decay * group.decays.double_value(&[]);
         let scalars = Scalars {
             clip_factor: clip_factor as f32,
-            new_mean: self.new_mean as f32,
-            new_square: self.new_square as f32,
+            one_minus_beta1: self.one_minus_beta1 as f32,
+            one_minus_beta2: self.one_minus_beta2 as f32,
             eps: self.eps as f32,
             scale: self.scale as f32,
             decay: decay as f32,
@@ -298,8 +298,8 @@ impl UpdateRule {
             mut mean,
             mut square,
         } = group.moments.shallow_clone();
-        let _ = mean.lerp_(&gradient, self.new_mean);
-        let _ = square.lerp_(&gradient.square(), self.new_square);
+        let _ = mean.lerp_(&gradient, self.one_minus_beta1);
+        let _ = square.lerp_(&gradient.square(), self.one_minus_beta2);
         let denominator = square
             .sqrt()
             .g_add_scalar_(self.eps)
@@ -324,8 +324,8 @@ fn cpu_values(tensor: &Tensor) -> Option<*mut [f32]> {
 #[derive(Clone, Copy)]
 struct Scalars {
     clip_factor: f32,
-    new_mean: f32,
-    new_square: f32,
+    one_minus_beta1: f32,
+    one_minus_beta2: f32,
     eps: f32,
     scale: f32,
     decay: f32,
@@ -346,8 +346,8 @@ fn one_pass(
         .zip(mean.iter_mut().zip(square))
     {
         let g = g * s.clip_factor;
-        *m = (g - *m).mul_add(s.new_mean, *m);
-        *v = (g * g - *v).mul_add(s.new_square, *v);
+        *m = (g - *m).mul_add(s.one_minus_beta1, *m);
+        *v = (g * g - *v).mul_add(s.one_minus_beta2, *v);
         *w = *w * s.decay + *m / ((v.sqrt() + s.eps) * s.scale);
     }
 }

@@ -127,6 +127,8 @@ pub fn pretrained_bert(
         pooling,
         prefix: String::new(),
         prune_vocab: tokenizer.kept_ids().is_some(),
+        vocab_size: None,
+        vocab_texts: None,
         pretrained: true,
         keep_layers: None,
         init_from_teacher: false,

@@ -55,7 +55,9 @@ impl Session {
                 continue;
             }
             let recipe = self.search_recipe(&line)?;
-            let run = self.recall(&recipe)?.unwrap_or_else(|| self.run(&recipe));
+            let run = self
+                .find_finished(&recipe)?
+                .unwrap_or_else(|| self.run(&recipe));
             let (dev, texts) = (run.report.dev.accuracy, run.report.dev.examples as f64);
             found.push(Candidate {
                 choice: line.choice,

@@ -130,7 +130,7 @@ impl Session {
         let mut runs = Vec::new();
         for &seed in seeds {
             let recipe = self.recipe(name).with_seed(seed);
-            let found = self.recall(&recipe).or_end_cell();
+            let found = self.find_finished(&recipe).or_end_cell();
             runs.push(found.unwrap_or_else(|| self.run(&recipe)));
         }
         runs
@@ -142,14 +142,14 @@ impl Session {
     }
 
     /// A finished or stored run, if there is one.
-    pub(crate) fn recall(&self, recipe: &Recipe) -> Result<Option<Run>> {
+    pub(crate) fn find_finished(&self, recipe: &Recipe) -> Result<Option<Run>> {
         if self.stored_first {
             let id = self.store.plan(recipe, &self.corpus)?.id;
             if let Some(run) = self.stored_results()?.find(MAIN_SET, &id) {
                 return Ok(Some(run));
             }
         }
-        self.store.recall(recipe, &self.corpus)
+        self.store.find_finished(recipe, &self.corpus)
     }
 
     /// The project's stored results.
