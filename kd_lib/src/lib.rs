@@ -45,7 +45,7 @@ pub mod threads;
 pub mod training;
 
 pub use error::{Error, Result};
-// A notebook cell or another crate takes these, and so the versions that this crate was built with.
+// Re-exported so that callers use the same versions.
 pub use {ndarray, tch};
 
 /// The README's example, compiled as a test.

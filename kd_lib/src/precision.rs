@@ -1,10 +1,10 @@
 //! The dtype of the encoder's matrix products: mixed-precision training
 //! (Micikevicius et al. 2018). Master weights, optimizer state, layer norms, the classification
-//! head, logits and losses stay in fp32 under every precision; the products read a rounded copy of
-//! the weights. Where a processor does not multiply the format in hardware, the products are
-//! emulated: factors and results are rounded to the format and multiplied in fp32. Emulation gives
-//! nearly the same accuracy (the state inside an LSTM stays fp32) and no speed. See
-//! [`crate::training::GradScaler`] for loss scaling.
+//! head, logits and losses stay in fp32 under every precision; matmuls read a rounded copy of the
+//! weights. Where a processor does not multiply the format in hardware, matmuls are emulated: the
+//! operands are rounded to the format and multiplied in fp32, and the result is rounded to the
+//! format. Emulation gives nearly the same accuracy (the state inside an LSTM stays fp32) and no
+//! speed. See [`crate::training::GradScaler`] for loss scaling.
 
 use crate::device;
 use serde::{Deserialize, Serialize};
@@ -16,9 +16,9 @@ use tch::{Device, Kind, Tensor};
 pub enum Precision {
     /// 32-bit floats throughout.
     Fp32,
-    /// bfloat16 products over fp32 weights. bfloat16 has fp32's range: no loss scaling.
+    /// bfloat16 matmuls over fp32 weights. bfloat16 has fp32's range: no loss scaling.
     Bf16,
-    /// IEEE half-precision products with loss scaling. Made for GPUs, slow elsewhere.
+    /// IEEE half-precision matmuls with loss scaling. Made for GPUs, slow elsewhere.
     Fp16,
 }
 
@@ -31,9 +31,9 @@ pub enum PrecisionSetting {
     Auto,
     /// 32-bit floats.
     Fp32,
-    /// bfloat16 products.
+    /// bfloat16 matmuls.
     Bf16,
-    /// IEEE half-precision products with loss scaling.
+    /// IEEE half-precision matmuls with loss scaling.
     Fp16,
 }
 
@@ -95,7 +95,7 @@ impl Precision {
         }
     }
 
-    /// The format that a product's factor is observed to have: this one, or fp32 if any of its
+    /// The format that an operand of a matmul is observed to have: this one, or fp32 if any of its
     /// values does not fit this format.
     pub fn observed(self, factor: &Tensor) -> Precision {
         let fits = || factor.equal(&factor.to_kind(self.kind()).to_kind(factor.kind()));
@@ -109,7 +109,7 @@ impl Precision {
     /// Rounds the encoder's inputs `x [.., width]` to this format. The gradient comes back in fp32.
     /// Under fp32 nothing is rounded, and the result is `x` itself. [`Parts::One`] gives
     /// `[.., width]`. [`Parts::Two`] gives `[.., 2 · width]`: the rounded values, then the rounded
-    /// remainders. The first layer multiplies both parts by the same weights and adds the products.
+    /// remainders. The first layer multiplies both parts by the same weights and adds the results.
     pub fn round_inputs(self, x: &Tensor, parts: Parts) -> Tensor {
         if self == Precision::Fp32 {
             return x.shallow_clone();

@@ -205,7 +205,7 @@ mod tests {
         assert_eq!([wanted(0.5, 1), wanted(0.5, 2)], [1, 2]);
         assert_eq!([wanted(1.0, 1), wanted(1.0, 2)], [1, 1]);
         assert_eq!([wanted(2.0, 1), wanted(2.0, 2)], [1, 1]);
-        // Two trainings that began on two threads each leave one another one core.
+        // Two training runs that began on two threads each leave one another one core.
         assert_eq!(wanted(2.0 / 3.0, 2), 1);
         assert_eq!(wanted_threads(16, 3.2, 16), 13);
     }

@@ -118,7 +118,7 @@ fn a_budget_that_is_too_short_names_one_that_is_enough() {
     planned(enough.seconds, 60_000, 3.0).unwrap();
 }
 
-/// The same stages with trainings of a few updates.
+/// The same stages with training runs of a few updates.
 fn shortened(mut plan: DistillPlan) -> DistillPlan {
     for stage in &mut plan.stages {
         let recipe = &mut stage.recipe;

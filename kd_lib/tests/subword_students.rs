@@ -1,4 +1,5 @@
-//! Students that read subwords: the pruned vocabulary of each kind of tokenizer, and a training.
+//! Students that read subwords: the pruned vocabulary of each kind of tokenizer, and a training
+//! run.
 
 use crate::common::{TINY_STUDENT, lock_generator, reference, root, sample, teacher_weights};
 use kd_lib::data::{Corpus, SubwordTokenizer, TextInput, Truncation};

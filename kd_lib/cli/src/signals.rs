@@ -14,7 +14,7 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 pub const STOPPED: u8 = 75;
 
 /// Whether a signal has come. There is one for the whole process, so that a signal between two
-/// trainings stops the second.
+/// training runs stops the second.
 pub struct StopSignals(Arc<Flags>);
 
 #[derive(Default)]

@@ -1,10 +1,9 @@
 //! The transfer set: texts beside the labelled ones, for a teacher to label (Hinton et al. 2015,
 //! section 2; Tang et al. 2019, section 3.3). It holds unlabelled lines of a file, training texts
-//! whose labels are not used, and augmented texts, which are made of others character by character or
-//! word by word.
-//! Of a pair one of the two texts is augmented: first texts with first texts, second texts with
-//! second texts. What the augmented texts are depends on their sources and not on a run's seed, so
-//! that a teacher computes each text's logits once for all seeds.
+//! whose labels are not used, and augmented texts, which are made of others character by character
+//! or word by word. Of a pair one of the two texts is augmented: first texts with first texts,
+//! second texts with second texts. What the augmented texts are depends on their sources and not on
+//! a run's seed, so that a teacher computes each text's logits once for all seeds.
 
 use super::config::check_count;
 use super::corpus::Corpus;
@@ -81,7 +80,8 @@ pub enum Augmentation {
     Mask,
     /// Keeps a span of half to nine tenths of the text, rounded up.
     SpanCrop,
-    /// The beginning of the text, followed by the end of another.
+    /// The beginning of the text, followed by the end of another text, cut at the same relative
+    /// position.
     Crossover,
     /// Rotates the text at a random position: the second part comes first.
     Rotation,

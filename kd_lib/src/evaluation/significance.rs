@@ -94,8 +94,8 @@ pub fn difference(ours: &[Vec<bool>], baseline: &[Vec<bool>]) -> Option<Differen
 }
 
 /// The share of the gap between baseline and teacher that ours recovers. None if the gap itself is
-/// not distinguishable from zero. The interval does not include how other trainings of the teacher
-/// would score.
+/// not distinguishable from zero. The interval does not include the variance from retraining the
+/// teacher.
 ///
 /// ```
 /// use kd_lib::evaluation::significance::share_of_gap;

@@ -395,7 +395,7 @@ impl Bert {
             false => precision::combine_parts(inputs, width),
         };
         for (at, layer) in self.layers.iter().enumerate() {
-            // The first layer's products read inputs that may have two parts.
+            // The first layer's matmuls read inputs that may have two parts.
             let layer_input = if at == 0 { inputs } else { &states };
             let attended = self.attend(layer, layer_input, &attention_bias, pass);
             states = precision.cast(&layer.attention_norm.forward(&(attended + &states)));

@@ -65,9 +65,8 @@ impl ForwardPass<'_> {
 /// A text classifier in two halves: the embedding, and everything after it. Inputs are rounded to
 /// the precision between the halves, and an adversarial perturbation acts in the first.
 pub trait Classifier: Debug + Send {
-    /// The embedded tokens, which the first matrix product reads after rounding: fp32
-    /// `[batch, seq, width]`. A
-    /// perturbation is added to the word vectors.
+    /// The embedded tokens, which the first matmul reads after rounding: fp32
+    /// `[batch, seq, width]`. A perturbation is added to the word vectors.
     fn embed(&self, batch: &Batch, mode: Mode, perturbation: Option<&Perturbation>) -> Tensor;
 
     /// Logits (always fp32) and pooled hidden states from embedded tokens that

@@ -115,9 +115,9 @@ impl Params {
             .for_each(|p| p.is_matmul_weight = is_matmul_weight(&p.name));
     }
 
-    /// Rounds the leaves of matrix products to a precision, once for all passes until the weights change.
-    /// Their gradients then come in that precision. Without this each pass rounds for itself, with
-    /// the same result.
+    /// Rounds the leaves of matrix products to a precision, once for all passes until the weights
+    /// change. Their gradients then come in that precision. Without this each pass rounds for
+    /// itself, with the same result.
     pub fn round(&self, precision: Precision) {
         let _guard = tch::no_grad_guard();
         for param in self

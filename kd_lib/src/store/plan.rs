@@ -1,7 +1,7 @@
 //! A recipe applied to a corpus: every number resolved, every setting checked, no model built yet.
 //! The plan's id is the recipe's name and a hash of the experiment's definition: settings, seed,
-//! resolved precision, corpus, files, teachers. Processor, version and number of threads change the
-//! rounding alone; they are not part of the id, and the report records them.
+//! resolved precision, corpus, files, teachers. Processor, kd_lib version and number of threads
+//! change the rounding alone; they are not part of the id, and the report records them.
 
 use super::recipe::Recipe;
 use crate::data::{Corpus, TransferText};
@@ -21,12 +21,12 @@ const ID_FORMAT: u32 = 6;
 /// Digits of a hash in an id.
 pub const HASH_DIGITS: usize = 12;
 
-/// What will happen.
+/// The resolved recipe.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// `NAME-HASH`, the run's folder name.
     pub id: String,
-    /// What was asked for.
+    /// The recipe as read, with its profile and overrides.
     pub recipe: Recipe,
     /// Where it is computed.
     pub device: Device,
@@ -36,7 +36,7 @@ pub struct Plan {
     pub checkpoint: Option<Checkpoint>,
     /// The corpus as it is trained on: leaks dropped, examples drawn.
     pub corpus: Corpus,
-    /// The corpus as it was given: the subwords of its texts are kept.
+    /// The unfiltered corpus; `model.prune_vocab` keeps every token that occurs in it.
     pub full_corpus: Corpus,
     /// Texts that are trained on beside the corpus's own.
     pub transfer_set: Vec<TransferText>,
@@ -44,7 +44,7 @@ pub struct Plan {
     pub teachers: Vec<String>,
     /// Number of updates and the learning-rate schedule.
     pub schedule: Schedule,
-    /// What the selection of examples leaves out, in sentences.
+    /// Warnings about dropped or unused texts, and about classes without training texts.
     pub notices: Vec<String>,
     /// Who decides the number of threads.
     pub threads: ThreadPolicy,
@@ -125,7 +125,7 @@ pub fn schedule(recipe: &Recipe, texts: usize) -> Schedule {
 /// What defines a run: its id is a hash of this.
 #[derive(Debug)]
 pub struct IdKey<'a> {
-    /// What was asked for.
+    /// The recipe as read, with its profile and overrides.
     pub recipe: &'a Recipe,
     /// The resolved dtype.
     pub precision: Precision,
@@ -143,7 +143,8 @@ pub struct IdKey<'a> {
 pub fn run_id(key: &IdKey) -> Result<String> {
     let bug = |e: serde_json::Error| Error::recipe("recipe", e.to_string(), crate::error::BUG);
     let mut recipe = serde_json::to_value(key.recipe).map_err(bug)?;
-    // The checkpoint's files enter the hash; they do not tell what of it the student takes.
+    // File hashes do not say whether the student also takes the embedding vectors, so that flag is
+    // kept.
     if recipe["model"].get("tokenizer").is_some() {
         let vectors = recipe["model"].get("pretrained_embeddings").is_some();
         recipe["model"]["tokenizer"] = json!({ "pretrained_embeddings": vectors });

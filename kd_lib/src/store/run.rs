@@ -47,7 +47,7 @@ pub struct RunReport {
     /// The id that version 0.1 gave to this run.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub previous_id: Option<String>,
-    /// What was asked for.
+    /// The recipe as read, with its profile and overrides.
     pub recipe: Recipe,
     /// Name of the corpus.
     pub corpus: String,
@@ -64,7 +64,7 @@ pub struct RunReport {
     /// Ids of the teachers' runs.
     #[serde(default)]
     pub teachers: Vec<String>,
-    /// What the selection of examples left out, in sentences.
+    /// Warnings about dropped or unused texts, and about classes without training texts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub notices: Vec<String>,
     /// Number of trained values.

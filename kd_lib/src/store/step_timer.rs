@@ -12,7 +12,7 @@ use std::time::Instant;
 /// A recipe with its model, ready to make updates.
 #[derive(Debug)]
 pub struct StepTimer {
-    /// What would happen.
+    /// The resolved recipe.
     pub plan: Plan,
     model: Box<dyn Classifier>,
     data: TrainData,

@@ -1,9 +1,9 @@
-//! The cache of what teachers computed. Logits are computed once for each (teacher's weights, text).
-//! If an objective names layers, pooled hidden states are computed once for each set of layers, and
-//! that pass caches missing logits too. Both are stored beside the teacher in files of at most 4,096
-//! texts; states (f16) have a file for each layer. Outputs are found by the text's hash. A killed
-//! pass continues with its next file, and every temperature,
-//! objective and seed uses the same logits. Nothing is trained here.
+//! The cache of what teachers computed. Logits are computed once for each pair of teacher's weights
+//! and text. If an objective names layers, pooled hidden states are computed once for each set of
+//! layers, and that pass caches missing logits too. Both are stored beside the teacher in files of
+//! at most 4,096 texts; states (f16) have a file for each layer. Outputs are found by the text's
+//! hash. A killed pass continues with its next file, and every temperature, objective and seed uses
+//! the same logits. Nothing is trained here.
 
 use super::predictor::Predictor;
 use super::recipe::Ensemble;

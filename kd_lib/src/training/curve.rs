@@ -26,11 +26,11 @@ pub struct CurvePoint {
     /// Micro-batches of an update; the most since the previous point.
     #[serde(default)]
     pub micro_batches: usize,
-    /// The dtype that matrix products were observed to have.
+    /// The dtype that the encoder's input was observed to have.
     pub compute_dtype: Option<Precision>,
     /// Loss under the last adversarial perturbation.
     pub adversarial_loss: Option<f64>,
-    /// L2 norm of the perturbation as the first product reads it, after rounding.
+    /// L2 norm of the perturbation as the first matmul reads it, after rounding.
     pub perturbation_norm: Option<f64>,
     /// Cosine of that perturbation to the intended one.
     pub perturbation_cosine: Option<f64>,

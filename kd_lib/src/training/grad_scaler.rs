@@ -13,8 +13,8 @@ const GROWTH_INTERVAL: u32 = 2000;
 /// The factor on the loss.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct GradScaler {
-    /// The factor; always 1 if the precision needs none. Below 1 the model overflows, not the
-    /// scale.
+    /// The factor; always 1 if the precision needs none. Below 1 the overflow comes from the model,
+    /// so training stops.
     pub scale: f64,
     /// Whether the factor changes.
     pub dynamic: bool,

@@ -61,12 +61,13 @@ pub struct AdversarialMetrics {
     pub perturbation_cosine: f64,
 }
 
-/// What one update did: means over the examples of its accumulation group.
+/// What one update did. The losses and the adversarial values are means over the examples of its
+/// accumulation group.
 #[derive(Debug, Clone, Copy, Default, Serialize, Deserialize)]
 pub struct StepMetrics {
     /// Micro-batches of the group.
     pub micro_batches: usize,
-    /// The dtype of the encoder's input, the first factor of the first matrix product.
+    /// The dtype that the encoder's input, an operand of the first matmul, was observed to have.
     pub compute_dtype: Option<Precision>,
     /// Loss of the clean passes.
     pub loss: f64,
@@ -130,9 +131,9 @@ impl StepMetrics {
     }
 }
 
-/// The gradients of an accumulation group's mean loss times the loss scale: of the clean loss, plus
-/// that of the last adversarial pass. `group` holds the indices in `data.train` of each
-/// micro-batch's examples.
+/// The gradients of (clean loss + loss of the last adversarial pass) × the loss scale. Both losses
+/// are means over the accumulation group: each micro-batch counts by its share of the examples.
+/// `group` holds the indices in `data.train` of each micro-batch's examples.
 pub fn group_gradients(
     config: &StepConfig,
     model: &dyn Classifier,
@@ -142,7 +143,8 @@ pub fn group_gradients(
     interruptible_gradients(config, model, data, group, &mut || Ok(()))
 }
 
-/// Like [`group_gradients`]. `between_passes` is called between two passes; its error ends the work.
+/// Like [`group_gradients`]. `between_passes` is called between two passes; its error ends the
+/// work.
 pub(crate) fn interruptible_gradients(
     config: &StepConfig,
     model: &dyn Classifier,
@@ -203,9 +205,10 @@ pub(crate) fn interruptible_gradients(
     Ok(GroupGradients { gradients, metrics })
 }
 
-/// The adversarial passes up to the forward of the last one: the last perturbation, and the pass
-/// under it. The passes in between differentiate the perturbation alone. `pass_under` computes the
-/// pass of this number under a perturbation.
+/// Computes the last perturbation and the forward pass under it. The passes before it differentiate
+/// their loss with respect to the perturbation only; the caller differentiates the loss of the last
+/// one with respect to the parameters. `pass_under` computes the pass of this number under a
+/// perturbation.
 fn adversarial_passes(
     adversarial: Adversarial,
     zero: &Perturbation,
@@ -236,7 +239,7 @@ struct MicroBatch<'a> {
 /// One forward pass.
 struct Pass {
     loss: Loss,
-    /// The dtype that the first product was observed to have.
+    /// The dtype that the encoder's input was observed to have.
     compute_dtype: Precision,
 }
 
@@ -271,8 +274,8 @@ impl<'a> MicroBatch<'a> {
     }
 
     /// The loss of pass `number`. Pass 0 is the clean pass. The later, adversarial passes read
-    /// each input as a rounded value and a rounded remainder, so that rounding does not remove the perturbation: see
-    /// [`Parts::Two`].
+    /// each input as a rounded value and a rounded remainder, so that rounding does not remove the
+    /// perturbation: see [`Parts::Two`].
     fn pass(&self, number: usize, perturbation: Option<&Perturbation>) -> Result<Pass> {
         let StepConfig {
             precision,
@@ -308,7 +311,7 @@ impl<'a> MicroBatch<'a> {
         })
     }
 
-    /// Norm and cosine of a perturbation as the first product reads it, after rounding.
+    /// Norm and cosine of a perturbation as the first matmul reads it, after rounding.
     fn perturbation_stats(&self, perturbation: &Perturbation) -> AdversarialMetrics {
         let _guard = tch::no_grad_guard();
         let before = self.model.embed(&self.batch, Mode::Eval, None);

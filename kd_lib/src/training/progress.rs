@@ -1,7 +1,7 @@
 //! What a run reports while it works. A [`ProgressCallback`] gets a [`Progress`] after each update,
-//! between the passes of an update, after each batch of an evaluation, and during the wait for another
-//! process. The callback may ask the run to save what it has and stop.
-//! Progress is printed in whole lines, because a notebook cell shows nothing less.
+//! between the passes of an update, after each batch of an evaluation, and during the wait for
+//! another process. The callback may ask the run to save what it has and stop. Progress is printed
+//! in whole lines, because a notebook cell shows nothing less.
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -39,7 +39,7 @@ pub enum Stage {
 /// Where a run, or a teacher that computes logits, stands.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
-    /// The run's name.
+    /// The run's id.
     pub run: &'a str,
     /// What it is doing.
     pub stage: Stage,

@@ -20,8 +20,8 @@ use tch::{Kind, Tensor};
 
 /// Version of the state's file.
 const VERSION: u32 = 5;
-/// Versions that are resumed from. A file of version 4 does not say whether an evaluation is due: none
-/// is.
+/// Versions that are resumed from. A file of version 4 does not say whether an evaluation is due:
+/// none is.
 const READABLE: [u32; 2] = [4, VERSION];
 /// States kept.
 const KEPT: usize = 2;
@@ -40,7 +40,7 @@ pub(crate) struct Best {
 pub(crate) struct TrainState {
     version: u32,
     pub step: usize,
-    /// States saved before this one: several may have the same step.
+    /// States saved so far, this one included. Several may have the same step.
     #[serde(default)]
     saves: usize,
     pub examples: usize,

@@ -38,7 +38,7 @@ pub struct Schedule {
 /// Trains one model: plain values, resolved before training begins.
 #[derive(Debug)]
 pub struct Trainer<'a> {
-    /// Name of the run, for progress and errors.
+    /// Id of the run, for progress and errors.
     pub run: &'a str,
     /// The model to train.
     pub model: &'a dyn Classifier,
@@ -279,8 +279,8 @@ impl Trainer<'_> {
 
     /// Copies the fp32 master weights, rounded to the run's precision, into the leaves that the
     /// forward pass reads. Not under adversarial training, which splits each input into a rounded
-    /// value and a rounded remainder ([`crate::precision::Parts::Two`]): each weight then has two gradients,
-    /// which must add up in fp32.
+    /// value and a rounded remainder ([`crate::precision::Parts::Two`]): each weight then has two
+    /// gradients, which must add up in fp32.
     pub(crate) fn refresh_rounded_weights(&self) {
         if self.adversarial.is_none() {
             self.model.params().round(self.precision);
