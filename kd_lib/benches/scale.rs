@@ -89,7 +89,7 @@ fn measure(corpus: &Path, lines: usize, augmented: usize) -> Result<()> {
     for _ in 0..UPDATES {
         let update = timer.time_step()?;
         seconds += update.seconds;
-        trained += update.texts;
+        trained += update.size.texts;
     }
     let update = seconds / trained as f64;
     let memory = peak_memory().context("memory")?;

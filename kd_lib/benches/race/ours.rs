@@ -55,7 +55,7 @@ fn steps(work: &Work, corpus: &Path, precision: &str) -> Result<Round> {
     Ok(Box::new(move |batches| {
         let (start, mut texts) = (Instant::now(), 0);
         for _ in 0..batches {
-            texts += timer.time_step()?.texts;
+            texts += timer.time_step()?.size.texts;
         }
         finish(timer.plan.device);
         Ok((start.elapsed().as_secs_f64(), texts))

@@ -47,9 +47,9 @@ pub struct SuspiciousLabel {
     pub text: String,
     /// Its label.
     pub label: usize,
-    /// What other texts say.
+    /// Class that a linear model predicts that did not train on this text.
     pub predicted: usize,
-    /// The probability of that.
+    /// Its probability.
     pub probability: f64,
 }
 

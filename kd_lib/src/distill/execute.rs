@@ -1,6 +1,6 @@
 //! Carries a plan out: trains its stages in order, leaves optional ones out if the time is short, and
 //! chooses on dev. Test is not read here. A plan's folder holds `plan.json`, the recipes, and
-//! `elapsed.json`: the seconds of all its starts, so that a continued distillation keeps its budget.
+//! `elapsed.json`: the seconds of all invocations, so that a continued distillation keeps its budget.
 
 use super::budget::duration;
 use super::plan::{DistillPlan, Side, Stage};
@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 const PLAN: &str = "plan.json";
 const ELAPSED: &str = "elapsed.json";
-/// Between two writings of the elapsed seconds: what a kill loses of them at most.
+/// Interval between two writings of the elapsed seconds: a kill loses at most this much.
 const WRITE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The result of a plan.
@@ -32,7 +32,7 @@ pub struct Outcome {
     pub distilled: Vec<Run>,
     /// Stages that were left out, in sentences.
     pub left_out: Vec<String>,
-    /// Seconds in all, over all starts.
+    /// Seconds in all, over all invocations.
     pub seconds: f64,
 }
 
@@ -146,7 +146,9 @@ pub fn execute(
             leave_out_pair = late && !is_begun(store, &recipe, corpus)?;
         }
         if stage.optional && leave_out_pair {
-            clock.leave_out(stage)?;
+            if !stage.spare {
+                clock.leave_out(stage)?;
+            }
             continue;
         }
         let mut timed = |progress: &Progress| {
@@ -194,7 +196,7 @@ fn needed(stages: &[Stage]) -> f64 {
         .sum()
 }
 
-/// Whether a stage is finished or was interrupted: its work would be lost.
+/// Whether a stage is finished or was interrupted; leaving it out would waste its work.
 fn is_begun(store: &RunStore, recipe: &Recipe, corpus: &Corpus) -> Result<bool> {
     let plan = store.plan(recipe, corpus)?;
     let saved = files::content_addressed(&store.run_folder(&plan.id), state::PREFIX);
@@ -236,7 +238,7 @@ fn chosen(candidates: &[Candidate], side: Side) -> Option<Run> {
     winner.map(|candidate| candidate.run.clone())
 }
 
-/// Counts the seconds of a plan over its starts.
+/// Counts the seconds of a plan over all invocations.
 struct PlanClock {
     path: PathBuf,
     elapsed: Elapsed,

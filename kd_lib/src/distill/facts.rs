@@ -42,7 +42,7 @@ pub struct CorpusFacts {
     pub max_length: usize,
     /// Share of the training texts that are longer.
     pub truncated: f64,
-    /// Whether blanks separate words.
+    /// Whether whitespace separates words.
     pub has_words: bool,
 }
 
@@ -66,6 +66,9 @@ pub struct SecondsPerText {
     /// How many times as long a student takes that reads characters instead of subwords.
     #[serde(default = "one")]
     pub characters_factor: f64,
+    /// How many times as long a TextCNN takes as a BiLSTM.
+    #[serde(default = "one")]
+    pub textcnn_factor: f64,
 }
 
 impl SecondsPerText {

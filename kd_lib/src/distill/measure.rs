@@ -1,8 +1,8 @@
 //! What a plan depends on: the corpus in numbers, and how long this machine takes for a text. Nothing
-//! is written, and dev and test are not looked at beyond their size.
+//! is written. Of dev and test only the size counts, and which training texts recur there.
 
 use super::facts::{CorpusFacts, FORWARD_SHARE, PlanSettings, SecondsPerText};
-use super::recipes::{StudentSize, Tokens, student, teacher};
+use super::recipes::{StudentKind, student, teacher};
 use crate::data::text_files::read_lines;
 use crate::data::{Corpus, Example, SubwordTokenizer, Truncation};
 use crate::models::{Checkpoint, ModelConfig};
@@ -30,37 +30,39 @@ pub fn measure(
 ) -> Result<(CorpusFacts, SecondsPerText)> {
     let facts = corpus_facts(store, corpus, settings)?;
     let of_teacher = teacher(settings, &facts, 1.0, None);
-    let size = StudentSize::within(settings.max_megabytes, facts.classes)?;
-    let baseline = student(settings, &facts, &size, Tokens::Subwords, 1.0);
-    let mut plain = baseline.clone();
-    plain.adversarial = None;
-    let mut characters = student(settings, &facts, &size, Tokens::Characters, 1.0);
-    characters.adversarial = None;
-    let teacher_update = seconds_per_text(store, corpus, &of_teacher)?;
-    let student_update = seconds_per_text(store, corpus, &plain)?;
+    let without_fgm = |kind| -> Result<Recipe> {
+        let mut recipe = student(settings, &facts, kind, 1.0)?;
+        recipe.adversarial = None;
+        Ok(recipe)
+    };
+    let seconds = |recipe: &Recipe| seconds_per_text(store, corpus, recipe);
+    let teacher_update = seconds(&of_teacher)?;
+    let student_update = seconds(&without_fgm(StudentKind::Bilstm)?)?;
     let speed = SecondsPerText {
         threads: tch::get_num_threads() as usize,
         teacher_update,
         teacher_logits: teacher_update * FORWARD_SHARE,
         student_update,
-        baseline_update: seconds_per_text(store, corpus, &baseline)?,
-        characters_factor: seconds_per_text(store, corpus, &characters)? / student_update,
+        baseline_update: seconds(&student(settings, &facts, StudentKind::Bilstm, 1.0)?)?,
+        characters_factor: seconds(&without_fgm(StudentKind::BilstmCharacters)?)? / student_update,
+        textcnn_factor: seconds(&without_fgm(StudentKind::Textcnn)?)? / student_update,
     };
     Ok((facts, speed))
 }
 
-/// Lengths differ from update to update, and another program may hold the processor during one: the
-/// median of a few.
+/// The median of a few updates, since another program may hold the processor during one. Texts of
+/// an update have other lengths than those of the next: seconds are counted per padded token.
 fn seconds_per_text(store: &RunStore, corpus: &Corpus, recipe: &Recipe) -> Result<f64> {
     let mut timer = store.step_timer(recipe, corpus)?;
     timer.time_step()?;
     let mut seconds = Vec::new();
     for _ in 0..UPDATES {
         let step = timer.time_step()?;
-        seconds.push(step.seconds / step.texts.max(1) as f64);
+        seconds.push(step.seconds / step.size.padded_tokens.max(1) as f64);
     }
     seconds.sort_unstable_by(f64::total_cmp);
-    Ok(seconds[UPDATES / 2])
+    let epoch = timer.epoch_size()?;
+    Ok(seconds[UPDATES / 2] * epoch.padded_tokens as f64 / epoch.texts.max(1) as f64)
 }
 
 fn corpus_facts(store: &RunStore, corpus: &Corpus, settings: &PlanSettings) -> Result<CorpusFacts> {

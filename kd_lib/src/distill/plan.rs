@@ -1,25 +1,24 @@
 //! The plan of a distillation: which recipes are trained, in which order, and how long each takes.
 //! The rule is arithmetic over [`CorpusFacts`], [`SecondsPerText`] and the budget; it never looks at a
-//! score.
-//! [`super::execute`](mod@super::execute) carries the plan out.
+//! score. [`super::execute`](mod@super::execute) carries the plan out.
 //!
-//! 1. A tenth of the budget is for reading, tokenizing, the report, and what the measurement of
-//!    speed did not see.
-//! 2. Half of the rest at most is for the teacher: three passes below 10,000 texts, more over a
-//!    very small corpus, else two; fewer, or fewer texts, if the share is too small.
+//! 1. A tenth of the budget and ten seconds are for reading, tokenizing, the report, and what the
+//!    measurement of speed did not see. What is left is the usable time.
+//! 2. Half of the usable time at most is for the teacher: three epochs below 10,000 texts, more over
+//!    a very small corpus, else two; fewer, or fewer texts, if the share is too small.
 //! 3. Then come the teacher's logits: of the training texts, and of as many unlabelled and then
-//!    augmented texts (20 of each text at most) as the distilled student can read three times.
-//! 4. What is left is for the students, with as many candidates and updates on either side. What a
-//!    baseline cannot use goes to the distilled student.
-//!
-//! A student's training has a longest useful length ([`Lengths`]); time beyond that goes to further
-//! seeds of the two students that dev chooses.
+//!    augmented texts (20 of each text at most) as the distilled student can train on for three
+//!    epochs.
+//! 4. What is left is for the students, in pairs of a baseline and a distilled student that make the
+//!    same number of updates until the baseline reaches its cap. The first pair gets most of it.
+//! 5. The time that the caps leave goes to a pair that reads characters, if the texts have no blanks,
+//!    and to further seeds of the two students that dev chooses. These also stand in the plan as
+//!    spare stages, for the case that the others take less time than expected.
 
 use super::budget::duration;
 use super::facts::{CorpusFacts, PlanSettings, SecondsPerText};
 use super::recipes::{
-    BATCH_SIZE, SEEDS, StudentSize, TEACHER_EVALUATIONS, Tokens, TransferTexts, distilled, student,
-    teacher,
+    BATCH_SIZE, SEEDS, StudentKind, TEACHER_EVALUATIONS, TransferTexts, distilled, student, teacher,
 };
 use crate::store::Recipe;
 use crate::{Error, Result};
@@ -36,7 +35,7 @@ const TEACHER_SHARE: f64 = 0.5;
 /// A teacher sees at least so many texts, or all.
 const LEAST_TEACHER_TEXTS: usize = 200;
 /// Share of the students' time for the first pair of candidates, if there are two pairs.
-const FIRST_PAIR_SHARE: f64 = 0.7;
+const FIRST_PAIR_SHARE: f64 = 0.75;
 /// Below this size the teacher trains 3 to 20 epochs, aiming at [`TEACHER_TEXTS`] examples.
 const SMALL_CORPUS: usize = 10_000;
 const TEACHER_TEXTS: usize = 4000;
@@ -85,6 +84,10 @@ pub struct Stage {
     pub seconds: f64,
     /// Whether it is left out if the time is short. Optional stages are left out from the last one.
     pub optional: bool,
+    /// Whether it is beyond the budget by the plan's own estimate: it is trained if the stages before
+    /// it take less time than expected.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub spare: bool,
 }
 
 /// What is trained, and how long it takes.
@@ -121,11 +124,12 @@ struct StudentCost<'a> {
 }
 
 impl StudentCost<'_> {
-    /// The cost of a student that reads these tokens.
-    fn of(self, tokens: Tokens) -> Self {
-        let factor = match tokens {
-            Tokens::Subwords => 1.0,
-            Tokens::Characters => self.speed.characters_factor,
+    /// The cost of a student of this kind.
+    fn of(self, kind: StudentKind) -> Self {
+        let factor = match kind {
+            StudentKind::Bilstm => 1.0,
+            StudentKind::Textcnn => self.speed.textcnn_factor,
+            StudentKind::BilstmCharacters => self.speed.characters_factor,
         };
         StudentCost {
             update: self.update * factor,
@@ -234,19 +238,31 @@ fn stages_within(
         settings,
         facts,
         speed,
-        size: StudentSize::within(settings.max_megabytes, facts.classes)?,
         teacher: &teacher.recipe,
         transfer: texts_that_fit(settings, facts, speed, &teacher.recipe, rest)?,
     };
     let for_students = rest - students.logits_seconds();
-    if for_students < students.least_seconds(Tokens::Subwords) {
+    if for_students < students.least_seconds(StudentKind::Bilstm) {
         return Ok(None);
     }
     let mut stages = vec![teacher.clone()];
-    stages.extend(students.candidates(for_students));
-    let planned: f64 = stages.iter().map(|stage| stage.seconds).sum();
-    stages.extend(students.repeats(&stages, usable - planned));
+    for (kind, share) in students.shares(for_students) {
+        let pair = students.pair(kind, for_students * share, stages.len() == 1)?;
+        stages.extend(pair);
+    }
+    let left = usable - seconds_of(&stages);
+    let reads_characters = !facts.has_words && left > FIRST_PAIR_SHARE * for_students;
+    if reads_characters && left > students.least_seconds(StudentKind::BilstmCharacters) {
+        let of_pair = left.min(for_students);
+        stages.extend(students.pair(StudentKind::BilstmCharacters, of_pair, false)?);
+    }
+    let left = usable - seconds_of(&stages);
+    stages.extend(students.repeats(&stages, left));
     Ok(Some(stages))
+}
+
+fn seconds_of(stages: &[Stage]) -> f64 {
+    stages.iter().map(|stage| stage.seconds).sum()
 }
 
 /// What the students of a plan share.
@@ -254,7 +270,6 @@ struct Students<'a> {
     settings: &'a PlanSettings,
     facts: &'a CorpusFacts,
     speed: &'a SecondsPerText,
-    size: StudentSize,
     teacher: &'a Recipe,
     transfer: TransferTexts,
 }
@@ -308,72 +323,57 @@ impl Students<'_> {
         }
     }
 
-    /// Seconds of one candidate of either side that makes the fewest useful updates.
-    fn least_seconds(&self, tokens: Tokens) -> f64 {
+    /// Seconds of a pair that makes the fewest useful updates.
+    fn least_seconds(&self, kind: StudentKind) -> f64 {
         let least = LEAST_UPDATES * BATCH_SIZE as f64;
-        let (distilled, baseline) = (
-            self.distilled_cost().of(tokens),
-            self.baseline_cost().of(tokens),
-        );
+        let distilled = self.distilled_cost().of(kind);
+        let baseline = self.baseline_cost().of(kind);
         (distilled.seconds(least) + baseline.seconds(least)) / (1.0 - EVALUATION_SHARE)
     }
 
-    /// The candidates' shares of the time for students.
-    fn shares(&self, seconds: f64) -> Vec<(Tokens, f64)> {
+    /// The pairs that divide the time for students, and their shares.
+    fn shares(&self, seconds: f64) -> Vec<(StudentKind, f64)> {
         let second = 1.0 - FIRST_PAIR_SHARE;
         if seconds < SECOND_PAIR_MIN_SECONDS
-            || seconds * second < self.least_seconds(Tokens::Characters)
+            || seconds * second < self.least_seconds(StudentKind::Textcnn)
         {
-            return vec![(Tokens::Subwords, 1.0)];
+            return vec![(StudentKind::Bilstm, 1.0)];
         }
         vec![
-            (Tokens::Subwords, FIRST_PAIR_SHARE),
-            (Tokens::Characters, second),
+            (StudentKind::Bilstm, FIRST_PAIR_SHARE),
+            (StudentKind::Textcnn, second),
         ]
     }
 
-    /// As many candidates of either side; the first distilled one computes the teacher's logits.
-    fn candidates(&self, seconds: f64) -> Vec<Stage> {
-        let mut stages = Vec::new();
-        for (tokens, share) in self.shares(seconds) {
-            let mut baseline = student(self.settings, self.facts, &self.size, tokens, 1.0);
-            let mut distilled = distilled(
-                baseline.clone(),
-                self.settings,
-                self.facts,
-                self.teacher,
-                self.transfer,
-            );
-            let first = stages.is_empty();
-            let of_pair = seconds * share;
-            let (baseline_cost, distilled_cost) = (
-                self.baseline_cost().of(tokens),
-                self.distilled_cost().of(tokens),
-            );
-            let for_baseline = baseline_cost.seconds_for_equal_texts(&distilled_cost, of_pair);
-            let of_baseline = baseline_cost.fit(&mut baseline, for_baseline);
-            let mut of_distilled = distilled_cost.fit(&mut distilled, of_pair - of_baseline);
-            if first {
-                of_distilled += self.logits_seconds();
-            }
-            stages.push(Stage::candidate(
-                Side::Baseline,
-                baseline,
-                of_baseline,
-                first,
-            ));
-            stages.push(Stage::candidate(
-                Side::Distilled,
-                distilled,
-                of_distilled,
-                first,
-            ));
+    /// A baseline and a distilled student that take so many seconds; the first distilled student of a
+    /// plan computes the teacher's logits.
+    fn pair(&self, kind: StudentKind, seconds: f64, first: bool) -> Result<[Stage; 2]> {
+        let mut baseline = student(self.settings, self.facts, kind, 1.0)?;
+        let mut distilled = distilled(
+            baseline.clone(),
+            self.settings,
+            self.facts,
+            self.teacher,
+            self.transfer,
+        );
+        let (baseline_cost, distilled_cost) = (
+            self.baseline_cost().of(kind),
+            self.distilled_cost().of(kind),
+        );
+        let for_baseline = baseline_cost.seconds_for_equal_texts(&distilled_cost, seconds);
+        let of_baseline = baseline_cost.fit(&mut baseline, for_baseline);
+        let mut of_distilled = distilled_cost.fit(&mut distilled, seconds - of_baseline);
+        if first {
+            of_distilled += self.logits_seconds();
         }
-        stages
+        Ok([
+            Stage::candidate(Side::Baseline, baseline, of_baseline, first),
+            Stage::candidate(Side::Distilled, distilled, of_distilled, first),
+        ])
     }
 
-    /// Further seeds of the two students that dev will choose, as far as they fit into the seconds
-    /// that are left. Their cost is that of the first candidates, the most expensive ones.
+    /// Further seeds of the two students that dev will choose; those that do not fit into the seconds
+    /// that are left are spare. Their cost is that of the first pair, the most expensive one.
     fn repeats(&self, stages: &[Stage], mut left: f64) -> Vec<Stage> {
         let firsts = [Side::Baseline, Side::Distilled]
             .map(|side| stages.iter().find(|stage| stage.side == side));
@@ -393,9 +393,9 @@ impl Students<'_> {
                     ..first.clone()
                 });
             }
-            left -= of_seed.iter().map(|stage| stage.seconds).sum::<f64>();
-            if left < 0.0 {
-                break;
+            left -= seconds_of(&of_seed);
+            for stage in &mut of_seed {
+                stage.spare = left < 0.0;
             }
             repeats.extend(of_seed);
         }
@@ -412,6 +412,7 @@ impl Stage {
             repeats_winner: false,
             seconds,
             optional: !first,
+            spare: false,
         }
     }
 }
@@ -425,13 +426,11 @@ fn texts_that_fit(
     teacher: &Recipe,
     rest: f64,
 ) -> Result<TransferTexts> {
-    let size = StudentSize::within(settings.max_megabytes, facts.classes)?;
     let fits = |transfer: &TransferTexts| {
         let students = Students {
             settings,
             facts,
             speed,
-            size,
             teacher,
             transfer: *transfer,
         };
@@ -489,10 +488,11 @@ fn plan_teacher(
 }
 
 impl DistillPlan {
-    /// Expected seconds: those of the stages and [`FIXED_SECONDS`], without the reserve.
+    /// Expected seconds: those of the stages and [`FIXED_SECONDS`], without the reserve and the spare stages.
     pub fn seconds(&self) -> f64 {
-        let stages: f64 = self.stages.iter().map(|stage| stage.seconds).sum();
-        stages + FIXED_SECONDS
+        let counted = self.stages.iter().filter(|stage| !stage.spare);
+        let seconds: f64 = counted.map(|stage| stage.seconds).sum();
+        seconds + FIXED_SECONDS
     }
 
     /// The plan in lines for a person.
@@ -533,10 +533,10 @@ impl DistillPlan {
                 let augmentations = transfer.augmentations_per_text;
                 format!(", {unlabelled} unlabelled texts, {augmentations} augmented texts of each")
             });
-            let optional = if stage.optional {
-                " (left out if time is short)"
-            } else {
-                ""
+            let optional = match (stage.spare, stage.optional) {
+                (true, _) => " (only if time is left)",
+                (false, true) => " (left out if time is short)",
+                (false, false) => "",
             };
             lines.push(format!(
                 "{:>8}  {name}, seed {}: {} epochs{augmented}{optional}",

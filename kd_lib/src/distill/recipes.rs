@@ -3,7 +3,7 @@
 
 use super::facts::{CorpusFacts, PlanSettings};
 use crate::data::{Augmentation, AugmentationUnit, DataConfig, TransferConfig};
-use crate::models::{BiLstmSettings, ModelConfig, NormOver};
+use crate::models::{BiLstmSettings, ModelConfig, NormOver, TextCnnSettings};
 use crate::objectives::{CrossEntropy, LogitMse, ObjectiveConfig};
 use crate::precision::PrecisionSetting;
 use crate::store::Recipe;
@@ -18,6 +18,13 @@ pub const SEEDS: [u64; 3] = [123, 124, 125];
 pub const TEACHER_EVALUATIONS: f64 = 4.0;
 /// Bytes of an fp32 number.
 const BYTES: f64 = 4.0;
+/// Entries of a student's vocabulary: at most, such that a narrower network is tried with fewer, and
+/// at least.
+const MOST_ENTRIES: f64 = 30_000.0;
+const WANTED_ENTRIES: usize = 8000;
+const LEAST_ENTRIES: usize = 500;
+/// Entries of the teacher's vocabulary at most: of the pieces of training and unlabelled texts.
+const TEACHER_ENTRIES: usize = 50_000;
 
 /// The texts that only the teacher labels.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,43 +42,95 @@ impl TransferTexts {
     }
 }
 
-/// The sizes of a student that fits into its megabytes.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StudentSize {
-    /// Width of a word vector.
-    pub embedding_dim: i64,
-    /// Hidden width of each direction.
-    pub hidden_size: i64,
-    /// Entries of the vocabulary, at most.
-    pub vocab_size: usize,
+/// A student that a plan may try.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StudentKind {
+    /// A BiLSTM over the teacher's subwords.
+    Bilstm,
+    /// A TextCNN over the teacher's subwords.
+    Textcnn,
+    /// A BiLSTM over characters.
+    BilstmCharacters,
 }
 
-impl StudentSize {
-    /// The widest student whose embedding keeps room for eight thousand entries; if none does, the
-    /// narrowest one that fits.
-    pub fn within(megabytes: f64, classes: usize) -> Result<StudentSize> {
+impl StudentKind {
+    /// Its name in a recipe's name.
+    pub fn name(self) -> &'static str {
+        match self {
+            StudentKind::Bilstm => "subwords",
+            StudentKind::Textcnn => "textcnn",
+            StudentKind::BilstmCharacters => "characters",
+        }
+    }
+
+    /// The network with the widths that fit into its megabytes, and with a vocabulary that uses the
+    /// rest of them: the widest whose embedding keeps room for eight thousand entries; if none does,
+    /// the narrowest that fits. `checkpoint` lends its subwords and word vectors.
+    ///
+    /// # Errors
+    /// If no network fits.
+    pub fn network(
+        self,
+        megabytes: f64,
+        classes: usize,
+        checkpoint: Option<&str>,
+    ) -> Result<ModelConfig> {
+        let tokenizer = checkpoint.filter(|_| self != StudentKind::BilstmCharacters);
         let mut narrowest = None;
         for (embedding_dim, hidden_size) in [(300, 384), (300, 256), (200, 192), (128, 128)] {
-            let (width, hidden) = (embedding_dim as f64, hidden_size as f64);
-            let lstm = 8.0 * hidden * (width + hidden + 2.0);
-            let head = (2.0 * hidden + 1.0) * classes as f64;
-            let entries = (megabytes * 1e6 / BYTES - lstm - head) / width;
-            let size = StudentSize {
-                embedding_dim,
-                hidden_size,
-                vocab_size: entries.clamp(0.0, 30_000.0) as usize,
+            let network = |vocab_size: usize| match self {
+                StudentKind::Textcnn => ModelConfig::Textcnn(TextCnnSettings {
+                    embedding_dim,
+                    num_filters: hidden_size,
+                    dropout: 0.1,
+                    vocab_size,
+                    embedding_init_std: Some(0.1),
+                    pretrained_embeddings: checkpoint.map(str::to_owned),
+                    tokenizer: tokenizer.map(str::to_owned),
+                    ..TextCnnSettings::default()
+                }),
+                _ => ModelConfig::Bilstm(BiLstmSettings {
+                    embedding_dim,
+                    hidden_size,
+                    dropout: 0.1,
+                    vocab_size,
+                    embedding_init_std: Some(0.1),
+                    pretrained_embeddings: checkpoint.map(str::to_owned),
+                    tokenizer: tokenizer.map(str::to_owned),
+                    ..BiLstmSettings::default()
+                }),
             };
-            if size.vocab_size >= 8000 {
-                return Ok(size);
+            let values = megabytes * 1e6 / BYTES;
+            let beside_embedding =
+                self.values_beside_embedding(embedding_dim, hidden_size, classes);
+            let entries = (values - beside_embedding) / embedding_dim as f64;
+            let vocab_size = entries.clamp(0.0, MOST_ENTRIES) as usize;
+            if vocab_size >= WANTED_ENTRIES {
+                return Ok(network(vocab_size));
             }
-            if size.vocab_size >= 500 {
-                narrowest = Some(size);
+            if vocab_size >= LEAST_ENTRIES {
+                narrowest = Some(network(vocab_size));
             }
         }
         narrowest.ok_or_else(|| {
-            let fix = "allow at least 2 MB";
-            Error::recipe("max-size", format!("{megabytes} MB"), fix)
+            let problem = format!("{megabytes} MB");
+            let fix = format!("{classes} classes need more: allow the default of 15 MB");
+            Error::recipe("max-size", problem, fix)
         })
+    }
+
+    /// Number of values that are not in the embedding.
+    fn values_beside_embedding(self, embedding_dim: i64, hidden_size: i64, classes: usize) -> f64 {
+        let (width, hidden, classes) = (embedding_dim as f64, hidden_size as f64, classes as f64);
+        match self {
+            StudentKind::Textcnn => {
+                let widths = TextCnnSettings::default().filter_widths;
+                let tokens: i64 = widths.iter().sum();
+                let features = hidden * widths.len() as f64;
+                hidden * width * tokens as f64 + features + (features + 1.0) * classes
+            }
+            _ => 8.0 * hidden * (width + hidden + 2.0) + (2.0 * hidden + 1.0) * classes,
+        }
     }
 }
 
@@ -84,6 +143,11 @@ pub fn teacher(
 ) -> Recipe {
     let mut recipe = settings.teacher.clone().with_seed(SEEDS[0]);
     recipe.name = "teacher".into();
+    if let ModelConfig::Bert(bert) = &mut recipe.model {
+        bert.prune_vocab = false;
+        bert.vocab_size = Some(TEACHER_ENTRIES);
+        bert.vocab_texts = settings.unlabelled.clone();
+    }
     recipe.data.max_length = facts.max_length;
     recipe.data.skip_test = true;
     recipe.data.max_train_samples = max_train_samples;
@@ -95,27 +159,25 @@ pub fn teacher(
     recipe
 }
 
-/// A student without a teacher: subwords and word vectors of the teacher's checkpoint, FGM.
+/// A student without a teacher: word vectors of the teacher's checkpoint, FGM.
 pub fn student(
     settings: &PlanSettings,
     facts: &CorpusFacts,
-    size: &StudentSize,
-    tokens: Tokens,
+    kind: StudentKind,
     epochs: f64,
-) -> Recipe {
+) -> Result<Recipe> {
     let checkpoint = match &settings.teacher.model {
-        ModelConfig::Bert(bert) => Some(bert.checkpoint.clone()),
+        ModelConfig::Bert(bert) => Some(bert.checkpoint.as_str()),
         _ => None,
     };
-    let tokenizer = checkpoint.clone().filter(|_| tokens == Tokens::Subwords);
-    Recipe {
-        name: format!("baseline-{}", tokens.name()),
+    Ok(Recipe {
+        name: format!("baseline-{}", kind.name()),
         seed: SEEDS[0],
         device: settings.teacher.device.clone(),
         data: DataConfig {
-            max_length: match tokens {
-                Tokens::Subwords => facts.max_length,
-                Tokens::Characters => facts.max_length * 2,
+            max_length: match kind {
+                StudentKind::BilstmCharacters => facts.max_length * 2,
+                _ => facts.max_length,
             },
             truncation: settings.teacher.data.truncation,
             max_train_samples: None,
@@ -125,16 +187,7 @@ pub fn student(
             skip_test: true,
             drop_leaks: settings.teacher.data.drop_leaks,
         },
-        model: ModelConfig::Bilstm(BiLstmSettings {
-            embedding_dim: size.embedding_dim,
-            hidden_size: size.hidden_size,
-            dropout: 0.1,
-            vocab_size: size.vocab_size,
-            embedding_init_std: Some(0.1),
-            pretrained_embeddings: checkpoint,
-            tokenizer,
-            ..BiLstmSettings::default()
-        }),
+        model: kind.network(settings.max_megabytes, facts.classes, checkpoint)?,
         objective: ObjectiveConfig::CrossEntropy(CrossEntropy {}),
         adversarial: Some(Adversarial::Fgm {
             epsilon: 3.0,
@@ -160,7 +213,7 @@ pub fn student(
             warmup_ratio: 0.1,
             max_grad_norm: Some(1.0),
         },
-    }
+    })
 }
 
 /// The same student with a teacher: it learns from the labels and from the teacher's logits, of
@@ -209,24 +262,5 @@ pub fn distilled(
             ..baseline.optimizer
         },
         ..baseline
-    }
-}
-
-/// How a student splits texts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tokens {
-    /// The teacher's subwords.
-    Subwords,
-    /// Characters.
-    Characters,
-}
-
-impl Tokens {
-    /// Its name in a recipe's name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Tokens::Subwords => "subwords",
-            Tokens::Characters => "characters",
-        }
     }
 }

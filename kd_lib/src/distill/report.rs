@@ -1,5 +1,5 @@
-//! The report of a distillation: teacher, baseline and distilled student on test, which is read here
-//! for the first and only time. Everything that was chosen was chosen on dev.
+//! The report of a distillation: teacher, baseline and distilled student on test. No model is scored
+//! on test before; everything that was chosen was chosen on dev.
 
 use super::budget::duration;
 use super::data_report::{DataReport, ngram_settings};

@@ -24,5 +24,5 @@ pub use recipe::Recipe;
 pub use results::StoredResults;
 pub use run::{Logits, Predictions, Run, RunReport};
 pub use run_store::RunStore;
-pub use step_timer::StepTimer;
+pub use step_timer::{StepSize, StepTime, StepTimer};
 pub use table::{Cell, MeanSd, Table, TableRow};

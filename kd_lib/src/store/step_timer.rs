@@ -28,8 +28,17 @@ pub struct StepTimer {
 pub struct StepTime {
     /// Seconds.
     pub seconds: f64,
-    /// Texts that the update processed.
+    /// What the update processed.
+    pub size: StepSize,
+}
+
+/// The texts of an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct StepSize {
+    /// Number of texts.
     pub texts: usize,
+    /// Their tokens, padding included.
+    pub padded_tokens: usize,
 }
 
 impl StepTimer {
@@ -71,8 +80,37 @@ impl StepTimer {
         self.step += 1;
         Ok(StepTime {
             seconds: start.elapsed().as_secs_f64(),
-            texts: group.iter().map(Vec::len).sum(),
+            size: self.size(&group),
         })
+    }
+
+    /// The updates of the first epoch together. An update's time follows its padded tokens, so a few
+    /// timed updates tell the epoch's.
+    pub fn epoch_size(&self) -> Result<StepSize> {
+        let trainer = build_trainer(
+            &self.plan,
+            self.model.as_ref(),
+            &self.data,
+            &self.objective_params,
+        )?;
+        let mut order = EpochOrder::default();
+        let mut epoch = StepSize::default();
+        for step in 0..self.plan.schedule.steps_per_epoch {
+            let size = self.size(trainer.accumulation_group(&mut order, step));
+            epoch.texts += size.texts;
+            epoch.padded_tokens += size.padded_tokens;
+        }
+        Ok(epoch)
+    }
+
+    fn size(&self, group: &[Vec<usize>]) -> StepSize {
+        let mut size = StepSize::default();
+        for rows in group {
+            let lengths = rows.iter().map(|&row| self.data.train.ids[row].len());
+            size.texts += rows.len();
+            size.padded_tokens += rows.len() * lengths.max().unwrap_or(0);
+        }
+        size
     }
 
     /// Number of trained values.

@@ -281,7 +281,7 @@ pub(crate) fn cost_ratios(timers: &mut [StepTimer], rounds: usize) -> Result<Vec
             let time = timer.time_step()?;
             // The first round warms up.
             if round > 0 {
-                seconds.push(time.seconds / time.texts as f64);
+                seconds.push(time.seconds / time.size.texts as f64);
             }
         }
     }
