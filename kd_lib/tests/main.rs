@@ -13,6 +13,7 @@ mod hidden_states;
 mod import;
 mod interruptions;
 mod kd_standardized;
+mod labelled_texts;
 mod logit_mse;
 mod metrics;
 mod models;

@@ -85,6 +85,13 @@ pub enum Verb {
         /// Carry out this plan (`plan.json`) instead of a new one.
         #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "budget", "max_size", "unlabelled", "set"])]
         plan: Option<PathBuf>,
+        /// Write the texts that a teacher should label, as JSON lines, and train nothing.
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "dry_run"])]
+        export_texts: Option<PathBuf>,
+        /// Learn from this teacher's logits or classes instead of training a teacher: the exported
+        /// texts, each with "logits" (one number a class) or "label".
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "export_texts"])]
+        teacher_logits: Option<PathBuf>,
         /// Train the recipes teacher, student and distilled at this size instead of a plan.
         #[arg(long)]
         profile: Option<String>,
@@ -122,6 +129,17 @@ pub enum Verb {
         /// The second text, of a model that reads text pairs.
         #[arg(long, value_name = "TEXT")]
         text_pair: Option<String>,
+    },
+    /// Write a run's logits of exported texts (kd distill --export-texts), as a teacher from
+    /// elsewhere would.
+    TeacherLogits {
+        /// A run's folder or name.
+        run: PathBuf,
+        /// The exported texts.
+        texts: PathBuf,
+        /// The file of logits to write.
+        #[arg(long, value_name = "FILE")]
+        into: PathBuf,
     },
     /// The table of all finished runs, mean ± sd over seeds.
     Table,

@@ -6,6 +6,7 @@ use crate::signals::StopSignals;
 use crate::{print, report_progress};
 use anyhow::{Context, Result, bail};
 use kd_lib::data::import::Imported;
+use kd_lib::data::{Corpus, TextInput};
 use kd_lib::distill::execute::{read_plan, write_plan};
 use kd_lib::distill::plan::plan;
 use kd_lib::distill::report::report_files;
@@ -13,7 +14,8 @@ use kd_lib::distill::{
     Budget, DataReport, DistillPlan, PlanSettings, execute, measure, write_report,
 };
 use kd_lib::files::hash_file;
-use kd_lib::store::{Recipe, RunStore};
+use kd_lib::store::teacher_logits::teacher_logits;
+use kd_lib::store::{Recipe, Run, RunStore, labelled_texts};
 use kd_lib::threads::{ThreadControl, ThreadPolicy};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -42,6 +44,8 @@ pub struct Request {
     pub unlabelled: Option<PathBuf>,
     pub dry_run: bool,
     pub plan: Option<PathBuf>,
+    pub export_texts: Option<PathBuf>,
+    pub teacher_logits: Option<PathBuf>,
     pub policy: ThreadPolicy,
 }
 
@@ -105,6 +109,26 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
             plan(&corpus.name, &corpus.fingerprint, settings, facts, speed)?
         }
     };
+    if let Some(file) = &request.export_texts {
+        if is_new {
+            write_plan(&plan, &folder, started.elapsed().as_secs_f64())?;
+        }
+        return export_texts(&store, &corpus, &plan, file, &folder);
+    }
+    let (plan, folder, is_new) = match &request.teacher_logits {
+        None => (plan, folder, is_new),
+        Some(file) => {
+            let mut name = folder.file_name().unwrap_or_default().to_owned();
+            name.push(format!("-logits-{}", &hash_file(file)?[..HASH_DIGITS]));
+            let folder = folder.with_file_name(name);
+            let is_new = read_plan(&folder)?.is_none();
+            (
+                plan.with_teacher_logits(&file.canonicalize()?),
+                folder,
+                is_new,
+            )
+        }
+    };
     eprintln!("{}", plan.describe());
     let data = DataReport::of(&corpus, plan.facts.has_words)?;
     eprintln!("\n{}", data.table(&corpus, &plan.facts).text());
@@ -131,6 +155,47 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
         eprintln!("{}", file.display());
     }
     print(outcome.distilled[0].folder()?.display())
+}
+
+/// Writes the texts that the plan's distilled students learn from, for a teacher from elsewhere.
+fn export_texts(
+    store: &RunStore,
+    corpus: &Corpus,
+    plan: &DistillPlan,
+    file: &Path,
+    folder: &Path,
+) -> Result<()> {
+    let recipe = plan
+        .distilled_recipe()
+        .context("the plan has no distilled student")?;
+    let resolved = store.plan(recipe, corpus)?;
+    let number = labelled_texts::write_texts(file, &resolved.texts_to_label())?;
+    eprintln!(
+        "{number} texts for the teacher. Give each line \"logits\", one number a class in this \
+         order, or \"label\": {}",
+        corpus.labels.join(", ")
+    );
+    eprintln!(
+        "Then: kd distill DATA --plan {} --teacher-logits FILE",
+        folder.join("plan.json").display()
+    );
+    print(file.display())
+}
+
+/// Writes the logits that a run of this project gives exported texts.
+pub fn write_teacher_logits(run: &Run, texts: &Path, into: &Path) -> Result<()> {
+    let stop = StopSignals::catch()?;
+    let texts = labelled_texts::read_texts(texts)?;
+    let inputs: Vec<TextInput> = texts
+        .iter()
+        .map(|(text, text_pair)| TextInput {
+            text,
+            text_pair: text_pair.as_deref(),
+        })
+        .collect();
+    let logits = teacher_logits(run, &inputs, &mut report_progress(&stop))?;
+    labelled_texts::write_logits(into, &inputs, &logits)?;
+    print(into.display())
 }
 
 fn plan_hash(plan: &DistillPlan) -> Result<String> {

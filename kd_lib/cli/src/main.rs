@@ -98,6 +98,8 @@ fn run() -> Result<()> {
             unlabelled,
             dry_run,
             plan,
+            export_texts,
+            teacher_logits,
             set,
             ..
         } => {
@@ -110,6 +112,8 @@ fn run() -> Result<()> {
                 unlabelled,
                 dry_run,
                 plan,
+                export_texts,
+                teacher_logits,
                 policy,
             };
             distill_plan::distill(store, request)
@@ -136,6 +140,11 @@ fn run() -> Result<()> {
             let run = find_run(store, &run)?;
             ThreadControl::start(policy, None);
             predict::predict(&run, &texts, text_pair.as_deref())
+        }
+        Verb::TeacherLogits { run, texts, into } => {
+            let run = find_run(store, &run)?;
+            ThreadControl::start(policy, None);
+            distill_plan::write_teacher_logits(&run, &texts, &into)
         }
         Verb::Table => {
             let rows = table::rows(&readable_runs(&store?)?);

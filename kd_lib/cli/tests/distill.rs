@@ -103,3 +103,41 @@ fn a_budget_without_a_unit_and_a_setting_of_a_student_are_refused() {
         );
     }
 }
+
+#[test]
+fn texts_for_a_teacher_from_elsewhere_are_exported_and_a_missing_row_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let checkpoints = folder.path();
+    std::os::unix::fs::symlink(
+        root().join("checkpoints/e5-small"),
+        checkpoints.join("e5-small"),
+    )
+    .unwrap();
+    let (texts, logits) = (checkpoints.join("texts"), checkpoints.join("logits"));
+    let file = texts.to_str().unwrap();
+    let output = distill(checkpoints, &["--export-texts", file])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("finance, "),
+        "the order of the classes"
+    );
+    let rows = std::fs::read_to_string(&texts).unwrap();
+    assert!(rows.lines().count() > 300, "the training texts and more");
+
+    let labelled = |row: &str| row.replacen('{', r#"{"label":"game","#, 1);
+    let all_but_one: Vec<String> = rows.lines().skip(1).map(labelled).collect();
+    std::fs::write(&logits, all_but_one.join("\n")).unwrap();
+    let file = logits.to_str().unwrap();
+    let output = distill(checkpoints, &["--teacher-logits", file])
+        .output()
+        .unwrap();
+    let error = text(&output.stderr);
+    assert!(!output.status.success());
+    assert!(
+        error.contains("1 texts are missing") && error.contains(file),
+        "{error}"
+    );
+    assert!(!checkpoints.join("runs").exists(), "nothing is trained");
+}

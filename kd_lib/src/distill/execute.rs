@@ -5,7 +5,7 @@
 use super::budget::duration;
 use super::plan::{DistillPlan, Side, Stage};
 use crate::data::Corpus;
-use crate::store::{Recipe, Run, RunStore};
+use crate::store::{Recipe, Run, RunStore, labelled_texts};
 use crate::training::{Progress, ProgressCallback, state};
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
@@ -22,8 +22,8 @@ const WRITE_INTERVAL: Duration = Duration::from_secs(2);
 pub struct Outcome {
     /// The plan.
     pub plan: DistillPlan,
-    /// The teacher.
-    pub teacher: Run,
+    /// The teacher; none if its logits come from a file.
+    pub teacher: Option<Run>,
     /// The students that were tried with the first seed, baselines and distilled ones.
     pub candidates: Vec<Candidate>,
     /// The chosen baseline, one run a seed.
@@ -128,7 +128,10 @@ pub fn execute(
     let stages = plan.stages.clone();
     // What cannot be done is refused before the first training.
     for stage in stages.iter().filter(|stage| !stage.repeats_winner) {
-        store.plan(&stage.recipe, corpus)?;
+        let plan = store.plan(&stage.recipe, corpus)?;
+        if let Some(file) = &stage.recipe.teacher_logits {
+            let _ = labelled_texts::read_logits(file, &plan.texts_to_label(), &corpus.labels)?;
+        }
     }
     let mut leave_out_pair = false;
     for (number, stage) in stages.iter().enumerate() {
@@ -174,10 +177,9 @@ pub fn execute(
         baseline.extend(chosen(&candidates, Side::Baseline));
         distilled.extend(chosen(&candidates, Side::Distilled));
     }
-    let no_teacher = || Error::file(folder, "a plan without a teacher", "plan anew");
     Ok(Outcome {
         plan,
-        teacher: teacher.ok_or_else(no_teacher)?,
+        teacher,
         candidates,
         baseline,
         distilled,

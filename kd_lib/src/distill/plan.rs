@@ -23,6 +23,7 @@ use super::recipes::{
 use crate::store::Recipe;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use std::path::Path;
 
 /// Version of the plan's file.
 pub const FORMAT: u32 = 1;
@@ -488,6 +489,27 @@ fn plan_teacher(
 }
 
 impl DistillPlan {
+    /// The same plan without its teacher: the distilled students learn from a file of logits.
+    pub fn with_teacher_logits(mut self, file: &Path) -> DistillPlan {
+        self.stages.retain(|stage| stage.side != Side::Teacher);
+        for stage in &mut self.stages {
+            if stage.side == Side::Distilled {
+                stage.recipe.teacher = None;
+                stage.recipe.teacher_logits = Some(file.to_path_buf());
+            }
+        }
+        self
+    }
+
+    /// The recipe of the first distilled student.
+    pub fn distilled_recipe(&self) -> Option<&Recipe> {
+        let distilled = |stage: &&Stage| stage.side == Side::Distilled;
+        self.stages
+            .iter()
+            .find(distilled)
+            .map(|stage| &stage.recipe)
+    }
+
     /// Expected seconds: those of the stages and [`FIXED_SECONDS`], without the reserve and the spare stages.
     pub fn seconds(&self) -> f64 {
         let counted = self.stages.iter().filter(|stage| !stage.spare);

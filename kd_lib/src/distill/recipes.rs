@@ -194,6 +194,7 @@ pub fn student(
             norm_over: NormOver::default(),
         }),
         teacher: None,
+        teacher_logits: None,
         ensemble: None,
         transfer: None,
         train: TrainConfig {

@@ -40,8 +40,8 @@ struct Tested {
 /// What the test split says of a distillation.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Findings {
-    /// Accuracy of the teacher.
-    pub teacher: f64,
+    /// Accuracy of the teacher; none if its logits came from a file.
+    pub teacher: Option<f64>,
     /// Accuracy of the baseline over its seeds.
     pub baseline: MeanSd,
     /// Accuracy of the distilled student over its seeds.
@@ -98,7 +98,7 @@ pub fn write_report(
     notices: &[String],
     command: &str,
 ) -> Result<Findings> {
-    let teacher = vec![tested("teacher", &outcome.teacher, corpus)?];
+    let teacher = tested_all("teacher", outcome.teacher.as_slice(), corpus)?;
     let baseline = tested_all("baseline", &outcome.baseline, corpus)?;
     let distilled = tested_all("distilled", &outcome.distilled, corpus)?;
     let linear = NgramModel::train(
@@ -126,11 +126,9 @@ pub fn write_report(
     );
     add_differences(&mut document, &findings);
     add_candidates(&mut document, outcome);
-    add_classes(
-        &mut document,
-        corpus,
-        [&teacher[0], &baseline[0], &distilled[0]],
-    );
+    let firsts = [&teacher, &baseline, &distilled];
+    let firsts: Vec<&Tested> = firsts.iter().filter_map(|side| side.first()).collect();
+    add_classes(&mut document, corpus, &firsts);
     add_confidence(&mut document, corpus, &distilled[0])?;
     add_mistakes(&mut document, corpus, &distilled[0]);
     add_use(&mut document, &distilled[0].run);
@@ -181,7 +179,6 @@ fn tested(name: &'static str, run: &Run, corpus: &Corpus) -> Result<Tested> {
 
 fn findings(corpus: &Corpus, linear: f64, sides: [&[Tested]; 3]) -> Findings {
     let [teacher, baseline, distilled] = sides;
-    let teacher = &teacher[0];
     let accuracy = |models: &[Tested]| {
         MeanSd::of(&models.iter().map(|m| m.scores.accuracy).collect::<Vec<_>>())
     };
@@ -194,11 +191,13 @@ fn findings(corpus: &Corpus, linear: f64, sides: [&[Tested]; 3]) -> Findings {
     let most = (0..counts.len()).max_by_key(|&class| counts[class]);
     let of_most = corpus.test.iter().filter(|e| Some(e.label) == most).count();
     Findings {
-        teacher: teacher.scores.accuracy,
+        teacher: teacher.first().map(|teacher| teacher.scores.accuracy),
         baseline: accuracy(baseline),
         distilled: accuracy(distilled),
         gain: difference(&ours, &other),
-        recovered: share_of_gap(&ours, &other, &teacher.correct),
+        recovered: teacher
+            .first()
+            .and_then(|teacher| share_of_gap(&ours, &other, &teacher.correct)),
         majority: of_most as f64 / corpus.test.len().max(1) as f64,
         linear,
     }
@@ -232,7 +231,9 @@ fn add_scores(
         table.rows.push(cells.into_iter().map(Into::into).collect());
     }
     for models in sides {
-        let first = &models[0];
+        let Some(first) = models.first() else {
+            continue;
+        };
         let mean = |metric: fn(&Tested) -> f64| {
             MeanSd::of(&models.iter().map(metric).collect::<Vec<_>>()).to_string()
         };
@@ -281,6 +282,9 @@ fn add_differences(document: &mut Document, findings: &Findings) {
     row(
         "share of the gap between baseline and teacher that was recovered",
         match &findings.recovered {
+            None if findings.teacher.is_none() => {
+                "not known: the teacher's logits were read from a file".into()
+            }
             None => "the gap is too small to share".into(),
             Some(share) => format!(
                 "{:.0} %, 95 % interval {:.0} to {:.0} %",
@@ -333,16 +337,11 @@ fn add_candidates(document: &mut Document, outcome: &Outcome) {
     }
 }
 
-fn add_classes(document: &mut Document, corpus: &Corpus, models: [&Tested; 3]) {
+fn add_classes(document: &mut Document, corpus: &Corpus, models: &[&Tested]) {
     document.heading("F1 of each class on test");
-    let mut table = Table::new(&[
-        "class",
-        "training texts",
-        "test texts",
-        "teacher",
-        "baseline",
-        "distilled",
-    ]);
+    let mut head = vec!["class", "training texts", "test texts"];
+    head.extend(models.iter().map(|model| model.name));
+    let mut table = Table::new(&head);
     for (class, name) in corpus.labels.iter().enumerate() {
         let count = |split: &[Example]| split.iter().filter(|e| e.label == class).count();
         let mut cells = vec![
@@ -468,19 +467,15 @@ fn add_data(document: &mut Document, corpus: &Corpus, outcome: &Outcome, data: &
 fn add_provenance(document: &mut Document, outcome: &Outcome, notices: &[String], command: &str) {
     document.heading("Provenance");
     let plan = &outcome.plan;
-    let environment = &outcome.teacher.report.environment;
+    let first = &outcome.baseline[0].report;
+    let environment = &first.environment;
     let mut table = Table::new(&["", ""]);
     let mut row = |name: &str, value: String| table.rows.push(vec![name.into(), value.into()]);
     row("command", command.to_owned());
     row("program", format!("kd_lib {}", env!("CARGO_PKG_VERSION")));
     row(
         "commit",
-        outcome
-            .teacher
-            .report
-            .commit
-            .clone()
-            .unwrap_or_else(|| "unknown".into()),
+        first.commit.clone().unwrap_or_else(|| "unknown".into()),
     );
     row("processor", format!("{environment:?}"));
     row("threads", plan.speed.threads.to_string());
@@ -492,7 +487,7 @@ fn add_provenance(document: &mut Document, outcome: &Outcome, notices: &[String]
     row("planned", duration(plan.seconds()));
     row("taken", duration(outcome.seconds));
     document.table(table);
-    for notice in notices.iter().chain(&outcome.teacher.report.notices) {
+    for notice in notices.iter().chain(&first.notices) {
         document.paragraph(notice.clone());
     }
 }

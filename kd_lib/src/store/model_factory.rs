@@ -1,6 +1,7 @@
 //! From a plan to the objects that training needs: the tokenizer, the model with its initial
 //! weights, the tokenized data with the teacher's logits.
 
+use super::labelled_texts;
 use super::plan::Plan;
 use super::run::Run;
 use super::saved_model::SavedModel;
@@ -97,8 +98,7 @@ pub(crate) fn build_data(
             .labels
             .push(text.label.map_or(UNLABELLED, |label| label as i64));
     }
-    let labelled = plan.corpus.train.iter().map(Example::input);
-    let texts: Vec<TextInput> = labelled.chain(transfer).collect();
+    let texts = plan.texts_to_label();
     let mut data = TrainData {
         train,
         dev: tokenizer.encode_split(&plan.corpus.dev)?,
@@ -106,6 +106,10 @@ pub(crate) fn build_data(
         teacher_hidden: Vec::new(),
         lines: plan.corpus.train.iter().map(|e| e.line).collect(),
     };
+    if let Some(path) = &plan.recipe.teacher_logits {
+        let classes = &plan.corpus.labels;
+        data.teacher_logits = Some(labelled_texts::read_logits(path, &texts, classes)?);
+    }
     if !teachers.is_empty() {
         // The states first: the pass that computes them caches the logits too.
         let layers = plan.recipe.objective.objective()?.hidden_layers().teacher;

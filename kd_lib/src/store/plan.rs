@@ -4,7 +4,7 @@
 //! change the rounding alone; they are not part of the id, and the report records them.
 
 use super::recipe::Recipe;
-use crate::data::{Corpus, TransferText};
+use crate::data::{Corpus, Example, TextInput, TransferText};
 use crate::models::Checkpoint;
 use crate::precision::Precision;
 use crate::threads::ThreadPolicy;
@@ -107,6 +107,16 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// The texts that a teacher labels: those of training and of the transfer set.
+    pub fn texts_to_label(&self) -> Vec<TextInput<'_>> {
+        let labelled = self.corpus.train.iter().map(Example::input);
+        labelled
+            .chain(self.transfer_set.iter().map(TransferText::input))
+            .collect()
+    }
+}
+
 /// The number of updates over `texts` texts, and the learning-rate schedule.
 pub fn schedule(recipe: &Recipe, texts: usize) -> Schedule {
     let batches = texts.div_ceil(recipe.train.batch_size);
@@ -159,6 +169,7 @@ pub fn run_id(key: &IdKey) -> Result<String> {
         "model.vocab_texts",
         "model.pretrained_embeddings",
         "transfer.unlabelled_file",
+        "teacher_logits",
     ] {
         remove(&mut recipe, path);
     }
@@ -205,6 +216,9 @@ pub fn file_hashes(
     }
     for (number, path) in recipe.model.architecture()?.files().iter().enumerate() {
         hashes.insert(format!("model/{number}"), files::hash_file(path)?);
+    }
+    if let Some(path) = &recipe.teacher_logits {
+        hashes.insert("teacher_logits".to_owned(), files::hash_file(path)?);
     }
     let unlabelled = recipe
         .transfer

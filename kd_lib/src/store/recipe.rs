@@ -12,7 +12,7 @@ use crate::{Error, Result, error::BUG};
 use serde::{Deserialize, Serialize};
 use serde_inline_default::serde_inline_default;
 use std::collections::HashSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use toml::Value;
 
 /// A training run as it was asked for.
@@ -40,6 +40,10 @@ pub struct Recipe {
     pub adversarial: Option<Adversarial>,
     /// The teacher of a distillation; in a file, the path of the teacher's recipe.
     pub teacher: Option<Box<Recipe>>,
+    /// Instead of a teacher: a file with the logits of a teacher from anywhere
+    /// ([`super::labelled_texts`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub teacher_logits: Option<PathBuf>,
     /// Several teachers of that recipe instead of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ensemble: Option<Ensemble>,
@@ -164,12 +168,20 @@ impl Recipe {
         }
         let objective = self.objective.objective()?;
         objective.validate()?;
-        if objective.needs_teacher() != self.teacher.is_some() {
-            let problem = if self.teacher.is_some() {
-                "given"
-            } else {
-                "missing"
-            };
+        if self.teacher_logits.is_some() {
+            let key = "teacher_logits";
+            if self.teacher.is_some() {
+                let fix = "leave one of the two out";
+                return Err(Error::recipe(key, "with a teacher's recipe", fix));
+            }
+            if !objective.hidden_layers().teacher.is_empty() {
+                let fix = "choose an objective on logits: the file holds no hidden states";
+                return Err(Error::recipe(key, "with hidden states", fix));
+            }
+        }
+        let taught = self.teacher.is_some() || self.teacher_logits.is_some();
+        if objective.needs_teacher() != taught {
+            let problem = if taught { "given" } else { "missing" };
             let fix = "distillation needs a teacher's recipe, cross-entropy takes none";
             return Err(Error::recipe("teacher", problem, fix));
         }
@@ -185,7 +197,7 @@ impl Recipe {
             }
         }
         if let Some(transfer) = &self.transfer {
-            transfer.validate(self.teacher.is_some())?;
+            transfer.validate(taught)?;
         }
         if let Some(adversarial) = self.adversarial {
             adversarial.validate()?;

@@ -1,0 +1,178 @@
+//! A teacher from anywhere: the texts that it should label are written to a file, and its logits or
+//! classes are read back. Both files have one JSON object a line. Every text must come back once,
+//! unchanged; the order does not matter. The teachers that this crate trains need neither file
+//! ([`super::teacher_logits`]).
+
+use crate::data::text_files::read_lines;
+use crate::data::text_input::{TextInput, TextKey};
+use crate::error::BUG;
+use crate::{Error, Result, files};
+use serde::{Deserialize, Serialize};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::path::Path;
+use tch::Tensor;
+
+/// Probability that a class alone stands for; the other classes share the rest.
+const PROBABILITY_OF_CLASS: f64 = 0.9;
+
+/// A line of either file.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Row<'a> {
+    #[serde(borrow)]
+    text: Cow<'a, str>,
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    text_pair: Option<Cow<'a, str>>,
+    /// One number a class, in the order of the corpus's classes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    logits: Option<Vec<f64>>,
+    /// The name of a class, from a teacher that gives no numbers.
+    #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
+    label: Option<Cow<'a, str>>,
+}
+
+impl Row<'_> {
+    fn input(&self) -> TextInput<'_> {
+        TextInput {
+            text: &self.text,
+            text_pair: self.text_pair.as_deref(),
+        }
+    }
+}
+
+/// Writes texts to be labelled, each once; returns their number.
+pub fn write_texts(path: &Path, texts: &[TextInput]) -> Result<usize> {
+    write_rows(path, texts, |_| None)
+}
+
+/// Writes texts with a teacher's logits `[text, class]`, each text once; returns their number.
+pub fn write_logits(path: &Path, texts: &[TextInput], logits: &Tensor) -> Result<usize> {
+    let logits = crate::evaluation::to_array(logits)?;
+    write_rows(path, texts, |at| {
+        Some(
+            logits
+                .row(at)
+                .iter()
+                .map(|&value| f64::from(value))
+                .collect(),
+        )
+    })
+}
+
+fn write_rows(
+    path: &Path,
+    texts: &[TextInput],
+    logits_of: impl Fn(usize) -> Option<Vec<f64>>,
+) -> Result<usize> {
+    let mut lines = String::new();
+    let mut written = HashMap::new();
+    for (at, text) in texts.iter().enumerate() {
+        if written.insert(text.key(), at).is_some() {
+            continue;
+        }
+        let row = Row {
+            text: text.text.into(),
+            text_pair: text.text_pair.map(Into::into),
+            logits: logits_of(at),
+            label: None,
+        };
+        lines += &serde_json::to_string(&row).map_err(Error::in_file(path, BUG))?;
+        lines.push('\n');
+    }
+    files::write_text(path, &lines)?;
+    Ok(written.len())
+}
+
+/// The texts that [`write_texts`] wrote.
+pub fn read_texts(path: &Path) -> Result<Vec<(String, Option<String>)>> {
+    let mut texts = Vec::new();
+    for (number, line) in (1..).zip(read_lines(path)?) {
+        let row = parse(path, number, &line)?;
+        let second = row.text_pair.as_ref().map(|text| text.to_string());
+        texts.push((row.text.to_string(), second));
+    }
+    Ok(texts)
+}
+
+fn parse<'a>(path: &Path, number: usize, line: &'a str) -> Result<Row<'a>> {
+    serde_json::from_str(line).map_err(|error| {
+        let fix = r#"write {"text": …, "logits": [one number a class]} or {"text": …, "label": …}"#;
+        Error::line(path, number, error.to_string(), fix)
+    })
+}
+
+/// The logits `[text, class]` of these texts in a teacher's file. A class alone stands for a
+/// probability of 0.9.
+///
+/// # Errors
+/// If a row is missing, repeated or edited, or if its numbers are not finite or not one a class.
+pub fn read_logits(path: &Path, texts: &[TextInput], classes: &[String]) -> Result<Tensor> {
+    let wanted: HashMap<TextKey, usize> = (0..).zip(texts).map(|(at, t)| (t.key(), at)).collect();
+    let mut found: HashMap<TextKey, (usize, Vec<f32>)> = HashMap::new();
+    for (number, line) in (1..).zip(read_lines(path)?) {
+        let row = parse(path, number, &line)?;
+        let key = row.input().key();
+        if !wanted.contains_key(&key) {
+            let problem = format!("{:?} is none of the texts to label", row.text);
+            let fix = "give each exported text back unchanged, and no other";
+            return Err(Error::line(path, number, problem, fix));
+        }
+        let logits = logits_of(path, number, &row, classes)?;
+        match found.entry(key) {
+            Entry::Vacant(place) => place.insert((number, logits)),
+            Entry::Occupied(first) => {
+                let problem = format!("the text of line {} again", first.get().0);
+                let fix = "give each exported text once";
+                return Err(Error::line(path, number, problem, fix));
+            }
+        };
+    }
+    let mut values = Vec::with_capacity(texts.len() * classes.len());
+    for text in texts {
+        let Some((_, logits)) = found.get(&text.key()) else {
+            let missing = wanted.len() - found.len();
+            let problem = format!("no row for {:?} ({missing} texts are missing)", text.text);
+            return Err(Error::file(path, problem, "label every exported text"));
+        };
+        values.extend_from_slice(logits);
+    }
+    let size = [texts.len() as i64, classes.len() as i64];
+    Ok(Tensor::from_slice(&values).view(size))
+}
+
+fn logits_of(path: &Path, number: usize, row: &Row, classes: &[String]) -> Result<Vec<f32>> {
+    let error = |problem: String, fix: &str| Err(Error::line(path, number, problem, fix));
+    match (&row.logits, &row.label) {
+        (Some(logits), None) => {
+            if logits.len() != classes.len() {
+                let problem = format!("{} numbers for {} classes", logits.len(), classes.len());
+                let fix = format!(
+                    "give one number a class, in this order: {}",
+                    classes.join(", ")
+                );
+                return error(problem, &fix);
+            }
+            let logits: Vec<f32> = logits.iter().map(|&value| value as f32).collect();
+            match logits.iter().find(|value| !value.is_finite()) {
+                Some(value) => error(format!("the logit {value}"), "give finite numbers"),
+                None => Ok(logits),
+            }
+        }
+        (None, Some(label)) => {
+            let Some(class) = classes.iter().position(|class| class == label) else {
+                let fix = format!("name one of {}", classes.join(", "));
+                return error(format!("the class {label:?}"), &fix);
+            };
+            let others = (1.0 - PROBABILITY_OF_CLASS) / (classes.len() - 1).max(1) as f64;
+            let mut logits = vec![0.0; classes.len()];
+            logits[class] = (PROBABILITY_OF_CLASS / others).ln() as f32;
+            Ok(logits)
+        }
+        _ => error(
+            "neither numbers nor a class, or both".into(),
+            r#"give "logits" or "label""#,
+        ),
+    }
+}
