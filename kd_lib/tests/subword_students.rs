@@ -2,7 +2,9 @@
 //! run.
 
 use crate::common::{TINY_STUDENT, lock_generator, reference, root, sample, teacher_weights};
-use kd_lib::data::{Corpus, SubwordTokenizer, TextInput, Truncation};
+use kd_lib::data::{
+    ColumnOptions, Corpus, Example, SubwordTokenizer, TextInput, Truncation, import,
+};
 use kd_lib::store::{Predictor, Recipe, RunStore};
 use kd_lib::training::progress::silent;
 use std::path::Path;
@@ -169,4 +171,38 @@ fn a_tokenizer_and_vectors_of_two_checkpoints_are_refused() {
     let recipe = Recipe::read(path, "smoke", &settings).unwrap();
     let error = recipe.validate().unwrap_err().to_string();
     assert!(error.contains("model.pretrained_embeddings"), "{error}");
+}
+
+#[test]
+fn sixty_texts_in_five_languages_train_a_student_that_knows_their_subwords() {
+    let _guard = lock_generator();
+    let folder = tempfile::tempdir().unwrap();
+    let store = RunStore::new(folder.path()).with_pretrained(root().join("checkpoints"));
+    let path = root().join("notebooks/recipes/student.toml");
+    let mut settings = TINY_STUDENT.map(str::to_owned).to_vec();
+    settings.push("model.tokenizer=e5-small".into());
+    let recipe = Recipe::read(path, "smoke", &settings).unwrap();
+    for language in ["arabic", "german", "japanese", "russian", "thai"] {
+        let file = root().join(format!("kd_lib/tests/languages/{language}.csv"));
+        let corpus = import(&file, &ColumnOptions::default()).unwrap().corpus;
+        assert_eq!(
+            corpus.train.len() + corpus.dev.len() + corpus.test.len(),
+            60
+        );
+        let run = store.run(&recipe, &corpus, &mut silent).unwrap();
+        let predictions = Predictor::open(&run).unwrap().predict(&["2026"]).unwrap();
+        assert!(corpus.labels.contains(&predictions[0].label), "{language}");
+
+        let tokenizer = SubwordTokenizer::read(run.folder().unwrap()).unwrap();
+        let texts: Vec<TextInput> = corpus.test.iter().map(Example::input).collect();
+        let encodings = tokenizer.tokenizer_encodings(&texts).unwrap();
+        let ids: Vec<u32> = encodings.into_iter().flat_map(|e| e.ids).collect();
+        let unknown = ids.iter().filter(|&&id| tokenizer.is_unknown(id)).count();
+        // Characters that no training text has stay unknown: of Japanese there are many.
+        assert!(
+            unknown * 4 < ids.len(),
+            "{language}: {unknown} of {}",
+            ids.len()
+        );
+    }
 }

@@ -308,6 +308,11 @@ impl SubwordTokenizer {
         self.tokenizer.id_to_token(id).unwrap_or_default()
     }
 
+    /// Whether this is the tokenizer's id of an unknown piece.
+    pub fn is_unknown(&self, id: u32) -> bool {
+        id == self.settings.unk_id
+    }
+
     /// Whether the vocabulary was pruned: then its ids are not those of its checkpoint.
     pub fn is_pruned(&self) -> bool {
         self.settings.pruned

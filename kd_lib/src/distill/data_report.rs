@@ -131,6 +131,10 @@ impl DataReport {
             ),
         );
         row(
+            "tokens that the teacher's tokenizer does not know",
+            format!("{:.2} %", 100.0 * facts.unknown),
+        );
+        row(
             "training texts that repeat another",
             self.quality.repeated.train.to_string(),
         );

@@ -42,6 +42,9 @@ pub struct CorpusFacts {
     pub max_length: usize,
     /// Share of the training texts that are longer.
     pub truncated: f64,
+    /// Share of their tokens that the teacher's tokenizer does not know.
+    #[serde(default)]
+    pub unknown: f64,
     /// Whether whitespace separates words.
     pub has_words: bool,
 }

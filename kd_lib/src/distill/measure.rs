@@ -85,6 +85,8 @@ fn corpus_facts(store: &RunStore, corpus: &Corpus, settings: &PlanSettings) -> R
     let encodings = tokenizer.tokenizer_encodings(&texts)?;
     let mut lengths: Vec<usize> = encodings.iter().map(|e| e.ids.len()).collect();
     lengths.sort_unstable();
+    let tokens = || encodings.iter().flat_map(|encoding| &encoding.ids);
+    let unknown = tokens().filter(|&&id| tokenizer.is_unknown(id)).count();
     let at = ((lengths.len() as f64 * UNCUT_SHARE).ceil() as usize).clamp(1, lengths.len());
     let max_length = lengths[at - 1].next_multiple_of(LENGTH_STEP).min(longest);
     let longer = lengths
@@ -113,6 +115,7 @@ fn corpus_facts(store: &RunStore, corpus: &Corpus, settings: &PlanSettings) -> R
         classes: corpus.labels.len(),
         max_length,
         truncated: longer.count() as f64 / lengths.len() as f64,
+        unknown: unknown as f64 / tokens().count().max(1) as f64,
         has_words: blanks * CHARACTERS_PER_BLANK > characters,
     })
 }

@@ -5,6 +5,7 @@
 //! [`crate::store`]; nothing is trained here in another way.
 
 pub mod budget;
+mod curves;
 pub mod data_report;
 pub mod document;
 pub mod execute;

@@ -510,7 +510,8 @@ impl DistillPlan {
             .map(|stage| &stage.recipe)
     }
 
-    /// Expected seconds: those of the stages and [`FIXED_SECONDS`], without the reserve and the spare stages.
+    /// Expected seconds: those of the stages and of reading and reporting, without the reserve and
+    /// the spare stages.
     pub fn seconds(&self) -> f64 {
         let counted = self.stages.iter().filter(|stage| !stage.spare);
         let seconds: f64 = counted.map(|stage| stage.seconds).sum();

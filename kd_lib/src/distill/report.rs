@@ -2,6 +2,7 @@
 //! on test before; everything that was chosen was chosen on dev.
 
 use super::budget::duration;
+use super::curves::learning_curves;
 use super::data_report::{DataReport, ngram_settings};
 use super::document::{Block, Document};
 use super::execute::Outcome;
@@ -125,7 +126,7 @@ pub fn write_report(
         [&teacher, &baseline, &distilled],
     );
     add_differences(&mut document, &findings);
-    add_candidates(&mut document, outcome);
+    add_candidates(&mut document, outcome)?;
     let firsts = [&teacher, &baseline, &distilled];
     let firsts: Vec<&Tested> = firsts.iter().filter_map(|side| side.first()).collect();
     add_classes(&mut document, corpus, &firsts);
@@ -297,7 +298,7 @@ fn add_differences(document: &mut Document, findings: &Findings) {
     document.table(table);
 }
 
-fn add_candidates(document: &mut Document, outcome: &Outcome) {
+fn add_candidates(document: &mut Document, outcome: &Outcome) -> Result<()> {
     document.heading("Candidates");
     let mut table = Table::new(&[
         "side",
@@ -335,6 +336,12 @@ fn add_candidates(document: &mut Document, outcome: &Outcome) {
     for sentence in &outcome.left_out {
         document.paragraph(sentence.clone());
     }
+    let runs = outcome.candidates.iter().map(|candidate| &candidate.run);
+    if let Some(svg) = learning_curves(outcome.teacher.iter().chain(runs))? {
+        let caption = "Accuracy on dev after so many updates".to_owned();
+        document.blocks.push(Block::Picture { svg, caption });
+    }
+    Ok(())
 }
 
 fn add_classes(document: &mut Document, corpus: &Corpus, models: &[&Tested]) {
