@@ -13,6 +13,8 @@ import argparse
 import hashlib
 import os
 import sys
+import threading
+import time
 from concurrent.futures import ProcessPoolExecutor
 from datetime import datetime
 from pathlib import Path
@@ -157,6 +159,17 @@ def checkpoints(profile):
     return str(folder)
 
 
+def end_with(runner):
+    """Ends this worker, and its kernel with it, once the runner is gone: a killed program sends no signal."""
+
+    def watch():
+        while os.getppid() == runner:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("notebooks", nargs="*", type=Path)
@@ -172,7 +185,7 @@ def main():
     jobs = SIDE_BY_SIDE.get(profile, 1)
     if jobs > 1:
         os.environ["OMP_NUM_THREADS"] = "1"  # more threads than processors would wait for one another
-    with ProcessPoolExecutor(jobs) as pool:
+    with ProcessPoolExecutor(jobs, initializer=end_with, initargs=(os.getpid(),)) as pool:
         passed = list(pool.map(bring, paths, [profile] * len(paths), [corpus] * len(paths)))
     sys.exit(0 if all(passed) else 1)
 

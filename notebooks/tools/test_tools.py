@@ -235,6 +235,30 @@ sys.stdin.read()
         self.assertEqual(alive, [])
 
 
+class KernelEndsWithTheRunner(unittest.TestCase):
+    def test_a_running_cell_ends_when_the_runner_is_killed(self):
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "endless.ipynb"
+            cell = nbformat.v4.new_code_cell('println!("begun"); loop { std::thread::sleep(std::time::Duration::from_secs(1)); }')
+            nbformat.write(nbformat.v4.new_notebook(cells=[cell]), path)
+            command = [sys.executable, run.NOTEBOOKS / "tools" / "run.py", "--profile", "smoke", "--data", "data/sample", path]
+            runner = subprocess.Popen(command, cwd=run.ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            self.addCleanup(runner.communicate)
+            self.addCleanup(runner.kill)
+            self.assertTrue(any(b"begun" in line for line in runner.stdout))
+            # The launcher may still remove their folder when both are gone.
+            processes = [p for p in kernel.below(runner.pid) if Path(f"/proc/{p}/comm").read_text().startswith("evcxr")]
+            self.assertEqual(len(processes), 2, "evcxr, and the process of the cells")
+            runner.kill()
+            runner.wait()
+            deadline = time.monotonic() + 10
+            alive = processes
+            while alive and time.monotonic() < deadline:
+                time.sleep(0.5)
+                alive = [p for p in alive if Path(f"/proc/{p}").exists()]
+            self.assertEqual(alive, [])
+
+
 class PackedForAGpu(unittest.TestCase):
     def test_what_is_packed_trains_on_the_torch_of_a_python(self):
         root = run.NOTEBOOKS.parent
