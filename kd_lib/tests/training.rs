@@ -1,7 +1,7 @@
 //! Complete runs, small enough for a test: found again, resumed to the same bytes, distilled from
 //! cached logits of a teacher.
 
-use crate::common::{TINY_STUDENT, lock_generator, recipe, sample, tiny_checkpoint};
+use crate::common::{TINY_STUDENT, lock_generator, recipe, root, sample, tiny_checkpoint};
 use kd_lib::data::{Corpus, Split};
 use kd_lib::files::TensorFile;
 use kd_lib::objectives::{Kd, Objective};
@@ -365,4 +365,68 @@ fn settings_without_a_meaning_are_refused_before_anything_is_written() {
         );
     }
     assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+}
+
+#[test]
+fn three_texts_train_under_every_objective_in_batches_larger_than_the_corpus_and_of_one_row() {
+    let _turn = lock_generator();
+    let folder = tempfile::tempdir().unwrap();
+    tiny_checkpoint(&folder.path().join("tiny"));
+    let store = RunStore::new(folder.path()).with_pretrained(root().join("checkpoints"));
+    let data = folder.path().join("data");
+    std::fs::create_dir(&data).unwrap();
+    let mut train = "甲乙\t0\n丙丁\t1\n戊己\t2\n".to_owned();
+    let teacher = [
+        "model.checkpoint=tiny",
+        "model.pooling=cls",
+        "model.prefix=",
+        "data.max_length=32",
+        "device=cpu",
+        "train.precision=fp32",
+        "train.epochs=1",
+    ];
+    let teacher = recipe("teacher", &teacher);
+    for [batch_size, accumulation] in [[512, 64], [1, 1], [2, 1]] {
+        std::fs::write(data.join("class.txt"), "a\nb\nc\n").unwrap();
+        std::fs::write(data.join("train.txt"), &train).unwrap();
+        std::fs::write(data.join("dev.txt"), "甲丙\t0\n").unwrap();
+        std::fs::write(data.join("test.txt"), "丁乙\t1\n").unwrap();
+        let corpus = Corpus::open(&data).unwrap();
+        for name in [
+            "student",
+            "bilstm+fgm",
+            "bilstm+pgd",
+            "distilled",
+            "bilstm+kd-standardized",
+            "bilstm+kd-hidden",
+            "bilstm+kd-published-t5",
+            "bilstm+logit-mse",
+            "bilstm+aug-dist",
+            "bilstm+aug-dkd",
+            "bilstm+oof",
+        ] {
+            let batches = [
+                format!("train.batch_size={batch_size}"),
+                format!("train.gradient_accumulation_steps={accumulation}"),
+            ];
+            let settings: Vec<&str> = TINY_STUDENT
+                .into_iter()
+                .chain(batches.iter().map(String::as_str))
+                .collect();
+            let layer = ["objective.teacher_layers=[1]"];
+            let settings = match name {
+                "bilstm+kd-hidden" => [&settings[..], &layer].concat(),
+                _ => settings,
+            };
+            let mut recipe = recipe(name, &settings);
+            if recipe.teacher.is_some() {
+                recipe.teacher = Some(Box::new(teacher.clone()));
+            }
+            let run = store.run(&recipe, &corpus, &mut silent).unwrap();
+            let curve = run.curve().unwrap();
+            assert!(curve.iter().all(|point| point.loss.is_finite()), "{name}");
+        }
+        // The last batch of two has one row.
+        train += "庚辛\t1\n壬癸\t2\n";
+    }
 }

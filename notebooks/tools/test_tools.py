@@ -116,6 +116,53 @@ class SetUpSaysWhatItLacks(unittest.TestCase):
         self.assertIn("Python 3.8.1 does not fit the pins; install Python 3.10 to 3.13", answer.stderr)
 
 
+class MakeInAnotherEnvironment(unittest.TestCase):
+    """The Makefile in a copy of the project, whose cargo only puts a program where the real one would."""
+
+    HEAVY = ("target", ".git", ".venv", ".evcxr", ".libtorch", "checkpoints", "out", "node_modules", "reviews", "default")
+    CARGO = '#!/bin/sh\nt=${CARGO_TARGET_DIR:-target}/debug; mkdir -p "$t"; cp /bin/true "$t/kd"\n'
+
+    def setUp(self):
+        self.outside = Path(tempfile.mkdtemp(prefix="kd it's "))
+        self.addCleanup(shutil.rmtree, self.outside)
+        self.project = self.outside / "the project"
+        shutil.copytree(run.ROOT, self.project, ignore=shutil.ignore_patterns(*self.HEAVY), symlinks=True)
+        (self.project / ".venv/bin").mkdir(parents=True)
+        (self.project / ".venv/bin/python").symlink_to(run.ROOT / ".venv/bin/python")
+        (self.project / ".venv/.installed").touch()
+        (self.project / ".libtorch").symlink_to(run.ROOT / ".libtorch")
+        cargo = self.outside / "bin/cargo"
+        cargo.parent.mkdir()
+        cargo.write_text(self.CARGO)
+        cargo.chmod(0o755)
+
+    def make(self, *arguments, **environment):
+        path = f"{self.outside / 'bin'}:{os.environ['PATH']}"
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS", "CARGO"))}
+        command = ["make", "--no-print-directory", *arguments]
+        return subprocess.run(command, cwd=self.project, env=clean | environment | {"PATH": path}, capture_output=True, text=True)
+
+    def test_a_target_folder_that_the_shell_has_set_for_others(self):
+        done = self.make("target/debug/kd", CARGO_TARGET_DIR=str(self.outside / "elsewhere"))
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertTrue(os.access(self.project / "target/debug/kd", os.X_OK))
+        self.assertFalse((self.outside / "elsewhere").exists())
+
+    def test_a_corpus_whose_folder_has_blanks_and_an_apostrophe(self):
+        for name in ["my corpus", "it's"]:
+            corpus_folder = self.outside / name
+            shutil.copytree(run.ROOT / "data/sample", corpus_folder)
+            done = self.make("corpus", f"DATA={corpus_folder}")
+            self.assertEqual(done.returncode, 0, done.stderr)
+            self.assertEqual((self.project / "data/default").resolve(), corpus_folder)
+
+    def test_a_folder_of_the_reader_s_own_is_not_replaced(self):
+        (self.project / "data/default").mkdir()
+        done = self.make("corpus", "DATA=data/sample")
+        self.assertNotEqual(done.returncode, 0)
+        self.assertIn("rename it", done.stderr)
+
+
 class CommittedNotebooks(unittest.TestCase):
     def notebooks(self):
         return {path.name: nbformat.read(path, as_version=4) for path in sorted(run.NOTEBOOKS.glob("[0-9][0-9]_*.ipynb"))}

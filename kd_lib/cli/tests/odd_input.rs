@@ -295,3 +295,25 @@ fn pretrained_checkpoints_of_the_project_are_found_from_another_store() {
         .unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
+
+#[test]
+fn the_projects_libtorch_is_used_whichever_one_the_shell_names_and_git_is_not_needed() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("other.c");
+    std::fs::write(&source, "int another_libtorch(void) { return 1; }\n").unwrap();
+    let library = folder.path().join("libtorch_cpu.so");
+    let built = Command::new("cc")
+        .args(["-shared", "-fPIC", "-Wl,-soname,libtorch_cpu.so", "-o"])
+        .arg(&library)
+        .arg(&source)
+        .status();
+    assert!(built.expect("a C compiler named cc").success());
+    let data = folder.path().join("data");
+    corpus(&data, &["a", "b"]);
+    let output = train(folder.path(), &data, &[])
+        .env("LD_LIBRARY_PATH", folder.path())
+        .env("PATH", "/nowhere")
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+}
