@@ -317,3 +317,33 @@ fn the_projects_libtorch_is_used_whichever_one_the_shell_names_and_git_is_not_ne
         .unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
 }
+
+#[test]
+fn odd_characters_come_back_unchanged_with_finite_probabilities() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = train_student(folder.path());
+    let long = "长".repeat(350_000);
+    let texts = [
+        "😀😀",
+        "👩\u{200D}🔬 测试",
+        "𠀀𠀁",
+        "ＡＢＣ１２３",
+        "零\u{200B}宽",
+        "a\u{0}b",
+        "行\u{2028}分\u{0085}隔",
+        "[SEP] <s>",
+        &long,
+    ];
+    let output = predict_bytes(
+        folder.path(),
+        run.to_str().unwrap(),
+        texts.join("\n").as_bytes(),
+    );
+    let answers = json_lines(&output.stdout);
+    assert_eq!(answers.len(), texts.len(), "{}", text(&output.stderr));
+    for (answer, text) in answers.iter().zip(texts) {
+        assert_eq!(answer["text"], text);
+        let probability = answer["probability"].as_f64().unwrap();
+        assert!((0.0..=1.0).contains(&probability), "{probability}");
+    }
+}
