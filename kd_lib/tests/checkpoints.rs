@@ -282,3 +282,46 @@ fn a_vocabulary_of_the_training_texts_keeps_their_logits_and_splits_other_texts(
     let pieces: Vec<String> = encoding[0].ids.iter().map(|&id| pruned.piece(id)).collect();
     assert!(!pieces.contains(&"<unk>".to_owned()), "{other}: {pieces:?}");
 }
+
+/// Rewrites the tiny checkpoint's weights.
+fn rewrite(folder: &Path, change: impl Fn(&str, &Tensor) -> (String, Tensor)) {
+    let path = folder.join("model.safetensors");
+    let file = TensorFile::read(&path).unwrap();
+    let changed: Vec<(String, Tensor)> = file.tensors.iter().map(|(n, t)| change(n, t)).collect();
+    let changed = changed.iter().map(|(name, tensor)| (name.clone(), tensor));
+    write_tensors(&path, changed).unwrap();
+}
+
+#[test]
+fn weights_of_other_dtypes_and_names_and_a_vocabulary_with_other_line_ends_load() {
+    let _turn = lock_generator();
+    for kind in [Kind::Half, Kind::BFloat16, Kind::Double] {
+        let folder = tempfile::tempdir().unwrap();
+        tiny_checkpoint(folder.path());
+        rewrite(folder.path(), |name, tensor| {
+            (name.to_owned(), tensor.to_kind(kind))
+        });
+        initialize(folder.path(), Pooling::Mean).unwrap();
+    }
+    let folder = tempfile::tempdir().unwrap();
+    tiny_checkpoint(folder.path());
+    // The names of the first BERT checkpoints, and those of a model with a head.
+    rewrite(folder.path(), |name, tensor| {
+        let name = name
+            .replace("LayerNorm.weight", "LayerNorm.gamma")
+            .replace("LayerNorm.bias", "LayerNorm.beta");
+        let name = match name.starts_with("classifier.") {
+            true => name,
+            false => format!("bert.{name}"),
+        };
+        (name, tensor.shallow_clone())
+    });
+    initialize(folder.path(), Pooling::Cls).unwrap();
+
+    let vocabulary = folder.path().join("vocab.txt");
+    let open = || SubwordTokenizer::open(folder.path(), "", 32, Truncation::Head).unwrap();
+    let expected = open().encode(&["球队赢得冠军"]).unwrap().ids;
+    let lines = std::fs::read_to_string(&vocabulary).unwrap();
+    std::fs::write(&vocabulary, lines.replace('\n', "\r\n")).unwrap();
+    assert_eq!(open().encode(&["球队赢得冠军"]).unwrap().ids, expected);
+}
