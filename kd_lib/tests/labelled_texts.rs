@@ -1,7 +1,7 @@
 //! A teacher from anywhere: its file of logits teaches exactly what the teacher itself would, and a
 //! row that is missing, repeated, edited or not finite is refused where it stands.
 
-use crate::common::{TINY_STUDENT, lock_generator, recipe, sample, tiny_checkpoint};
+use crate::common::{TINY_STUDENT, TINY_TEACHER, lock_generator, recipe, sample, tiny_checkpoint};
 use kd_lib::data::{Corpus, TextInput, TransferConfig};
 use kd_lib::evaluation::to_array;
 use kd_lib::store::labelled_texts::{read_logits, read_texts, write_logits, write_texts};
@@ -18,17 +18,7 @@ fn exported_texts_with_the_logits_of_the_same_teacher_give_the_same_student() {
     tiny_checkpoint(&folder.path().join("tiny"));
     let store = RunStore::new(folder.path());
     let corpus = Corpus::open(sample()).unwrap();
-    let teacher = recipe(
-        "teacher",
-        &[
-            "model.checkpoint=tiny",
-            "model.pooling=cls",
-            "model.prefix=",
-            "data.max_length=32",
-            "device=cpu",
-            "train.epochs=1",
-        ],
-    );
+    let teacher = recipe("teacher", &TINY_TEACHER);
     let student = Recipe {
         teacher: Some(Box::new(teacher.clone())),
         transfer: Some(TransferConfig {

@@ -1,6 +1,8 @@
 //! TextCNN as a student: its logits, and whole runs of it.
 
-use crate::common::{batch, distance, lock_generator, recipe, sample, tiny_checkpoint};
+use crate::common::{
+    TINY_TEACHER, batch, distance, lock_generator, recipe, sample, tiny_checkpoint,
+};
 use kd_lib::data::{Corpus, Split};
 use kd_lib::evaluation::to_array;
 use kd_lib::models::textcnn::{TextCnn, TextCnnSettings};
@@ -97,17 +99,7 @@ fn a_textcnn_is_distilled_resumes_to_the_same_bytes_and_predicts() {
     let (whole, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let corpus = Corpus::open(sample()).unwrap();
     tiny_checkpoint(&whole.path().join("tiny"));
-    let teacher = recipe(
-        "teacher",
-        &[
-            "model.checkpoint=tiny",
-            "model.pooling=cls",
-            "model.prefix=",
-            "train.epochs=1",
-            "data.max_length=32",
-            "device=cpu",
-        ],
-    );
+    let teacher = recipe("teacher", &TINY_TEACHER);
     let student = Recipe {
         teacher: Some(Box::new(teacher)),
         ..recipe("textcnn+kd", &TINY)

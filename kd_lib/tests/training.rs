@@ -1,7 +1,9 @@
 //! Complete runs, small enough for a test: found again, resumed to the same bytes, distilled from
 //! cached logits of a teacher.
 
-use crate::common::{TINY_STUDENT, lock_generator, recipe, root, sample, tiny_checkpoint};
+use crate::common::{
+    TINY_STUDENT, TINY_TEACHER, lock_generator, recipe, root, sample, tiny_checkpoint,
+};
 use kd_lib::data::{Corpus, Split};
 use kd_lib::files::TensorFile;
 use kd_lib::objectives::{Kd, Objective};
@@ -376,16 +378,10 @@ fn three_texts_train_under_every_objective_in_batches_larger_than_the_corpus_and
     let data = folder.path().join("data");
     std::fs::create_dir(&data).unwrap();
     let mut train = "甲乙\t0\n丙丁\t1\n戊己\t2\n".to_owned();
-    let teacher = [
-        "model.checkpoint=tiny",
-        "model.pooling=cls",
-        "model.prefix=",
-        "data.max_length=32",
-        "device=cpu",
-        "train.precision=fp32",
-        "train.epochs=1",
-    ];
-    let teacher = recipe("teacher", &teacher);
+    let teacher = recipe(
+        "teacher",
+        &[&TINY_TEACHER[..], &["train.precision=fp32"]].concat(),
+    );
     for [batch_size, accumulation] in [[512, 64], [1, 1], [2, 1]] {
         std::fs::write(data.join("class.txt"), "a\nb\nc\n").unwrap();
         std::fs::write(data.join("train.txt"), &train).unwrap();

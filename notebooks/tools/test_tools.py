@@ -253,6 +253,15 @@ class KernelOutlivesItsClients(unittest.TestCase):
             manager.shutdown_kernel(now=True)
 
 
+def alive_after(seconds, processes):
+    """The processes that have not ended after so many seconds."""
+    deadline = time.monotonic() + seconds
+    while processes and time.monotonic() < deadline:
+        time.sleep(0.5)
+        processes = [p for p in processes if Path(f"/proc/{p}").exists()]
+    return processes
+
+
 class KernelEndsWithItsParent(unittest.TestCase):
     PARENT = """
 import sys
@@ -274,12 +283,7 @@ sys.stdin.read()
         self.assertGreaterEqual(len(processes), 3, "the launcher, evcxr, and the process of the cells")
         parent.kill()
         parent.wait()
-        deadline = time.monotonic() + 10
-        alive = processes
-        while alive and time.monotonic() < deadline:
-            time.sleep(0.5)
-            alive = [p for p in alive if Path(f"/proc/{p}").exists()]
-        self.assertEqual(alive, [])
+        self.assertEqual(alive_after(10, processes), [])
 
 
 class KernelEndsWithTheRunner(unittest.TestCase):
@@ -298,12 +302,7 @@ class KernelEndsWithTheRunner(unittest.TestCase):
             self.assertEqual(len(processes), 2, "evcxr, and the process of the cells")
             runner.kill()
             runner.wait()
-            deadline = time.monotonic() + 10
-            alive = processes
-            while alive and time.monotonic() < deadline:
-                time.sleep(0.5)
-                alive = [p for p in alive if Path(f"/proc/{p}").exists()]
-            self.assertEqual(alive, [])
+            self.assertEqual(alive_after(10, processes), [])
 
 
 class PackedForAGpu(unittest.TestCase):

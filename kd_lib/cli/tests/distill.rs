@@ -13,6 +13,11 @@ fn distill(checkpoints: &Path, more: &[&str]) -> Command {
 }
 
 /// The one folder in a folder.
+fn link_default_teacher(checkpoints: &Path) {
+    let teacher = root().join("checkpoints/e5-small");
+    std::os::unix::fs::symlink(teacher, checkpoints.join("e5-small")).unwrap();
+}
+
 fn only_entry(folder: &Path) -> PathBuf {
     let mut entries = std::fs::read_dir(folder).unwrap();
     let entry = entries.next().unwrap().unwrap().path();
@@ -28,11 +33,7 @@ fn only_entry(folder: &Path) -> PathBuf {
 fn a_minute_gives_a_plan_a_report_and_a_student_even_if_the_program_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = folder.path();
-    std::os::unix::fs::symlink(
-        root().join("checkpoints/e5-small"),
-        checkpoints.join("e5-small"),
-    )
-    .unwrap();
+    link_default_teacher(checkpoints);
     let dry_run = |budget: &str| {
         distill(checkpoints, &["--budget", budget, "--dry-run"])
             .output()
@@ -123,11 +124,7 @@ fn a_budget_without_a_unit_and_a_setting_of_a_student_are_refused() {
 fn texts_for_a_teacher_from_elsewhere_are_exported_and_a_missing_row_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = folder.path();
-    std::os::unix::fs::symlink(
-        root().join("checkpoints/e5-small"),
-        checkpoints.join("e5-small"),
-    )
-    .unwrap();
+    link_default_teacher(checkpoints);
     let (texts, logits) = (checkpoints.join("texts"), checkpoints.join("logits"));
     let file = texts.to_str().unwrap();
     let output = distill(checkpoints, &["--export-texts", file])

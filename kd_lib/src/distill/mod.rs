@@ -1,8 +1,8 @@
 //! From labelled texts and a budget of time to a student, with the evidence that distillation
 //! helped: [`data_report`] (what is in the texts) and [`measure`](mod@measure) (this corpus, this
 //! machine) → [`plan`] (ordinary recipes with their seconds) → [`execute`](mod@execute) (train, choose
-//! on dev) → [`report`] (models are scored on test here, once). The recipes that the plan writes are trained by
-//! [`crate::store`]; nothing is trained here in another way.
+//! on dev) → [`report`] (models are scored on test here, once). The recipes that the plan writes are
+//! trained by [`crate::store`]; nothing is trained here in another way.
 
 pub mod budget;
 mod curves;

@@ -218,9 +218,9 @@ pub fn student(
 }
 
 /// The same student with a teacher: it learns from the labels and from the teacher's logits, of
-/// training, unlabelled and augmented texts. Without the labels a student inherits what its teacher never learnt:
-/// a teacher of one epoch did not predict TREC's rarest class, and macro-F1 on dev was .74 without and
-/// .87 with them. With a good teacher the two differ by less than half a point.
+/// training, unlabelled and augmented texts. Without the labels a student inherits what its teacher
+/// never learnt: a teacher of one epoch did not predict TREC's rarest class, and macro-F1 on dev was
+/// .74 without and .87 with them. With a good teacher the two differ by less than half a point.
 pub fn distilled(
     baseline: Recipe,
     settings: &PlanSettings,

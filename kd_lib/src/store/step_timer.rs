@@ -6,7 +6,7 @@ use super::plan::Plan;
 use crate::Result;
 use crate::models::{Classifier, Params};
 use crate::training::trainer::EpochOrder;
-use crate::training::{AdamW, GradScaler, TrainData};
+use crate::training::{AdamW, GradScaler, TrainData, Trainer};
 use std::time::Instant;
 
 /// A recipe with its model, ready to make updates.
@@ -87,12 +87,7 @@ impl StepTimer {
     /// The updates of the first epoch together. An update's time follows its padded tokens, so a few
     /// timed updates tell the epoch's.
     pub fn epoch_size(&self) -> Result<StepSize> {
-        let trainer = build_trainer(
-            &self.plan,
-            self.model.as_ref(),
-            &self.data,
-            &self.objective_params,
-        )?;
+        let trainer = self.trainer()?;
         let mut order = EpochOrder::default();
         let mut epoch = StepSize::default();
         for step in 0..self.plan.schedule.steps_per_epoch {
@@ -101,6 +96,15 @@ impl StepTimer {
             epoch.padded_tokens += size.padded_tokens;
         }
         Ok(epoch)
+    }
+
+    fn trainer(&self) -> Result<Trainer<'_>> {
+        build_trainer(
+            &self.plan,
+            self.model.as_ref(),
+            &self.data,
+            &self.objective_params,
+        )
     }
 
     fn size(&self, group: &[Vec<usize>]) -> StepSize {

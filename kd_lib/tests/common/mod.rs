@@ -103,6 +103,16 @@ pub const TINY_STUDENT: [&str; 7] = [
     "train.precision=fp32",
 ];
 
+/// Settings of a teacher on the checkpoint of [`tiny_checkpoint`] in the folder `tiny`.
+pub const TINY_TEACHER: [&str; 6] = [
+    "model.checkpoint=tiny",
+    "model.pooling=cls",
+    "model.prefix=",
+    "train.epochs=1",
+    "data.max_length=32",
+    "device=cpu",
+];
+
 /// A BiLSTM's settings for tests of the network itself.
 pub fn bilstm_settings(embedding_dim: i64, hidden_size: i64, dropout: f64) -> BiLstmSettings {
     BiLstmSettings {
