@@ -77,17 +77,7 @@ fn layers_come_in_pairs() {
 
 /// A tiny student that learns from layer `teacher_layer` of a tiny teacher.
 fn tiny(teacher_layer: usize) -> Recipe {
-    let teacher = recipe(
-        "teacher",
-        &[
-            "model.checkpoint=tiny",
-            "model.pooling=cls",
-            "model.prefix=",
-            "train.epochs=1",
-            "data.max_length=32",
-            "device=cpu",
-        ],
-    );
+    let teacher = recipe("teacher", &crate::common::TINY_TEACHER);
     let layer = format!("objective.teacher_layers=[{teacher_layer}]");
     let settings = [&crate::common::TINY_STUDENT[..], &[layer.as_str()]].concat();
     Recipe {

@@ -243,17 +243,7 @@ fn a_student_of_pairs_is_distilled_and_predicts_as_it_was_tested() {
     pair_corpus(folder.path());
     tiny_checkpoint(&folder.path().join("tiny"));
     let corpus = Corpus::open(folder.path()).unwrap();
-    let teacher = recipe(
-        "teacher",
-        &[
-            "model.checkpoint=tiny",
-            "model.pooling=cls",
-            "model.prefix=",
-            "train.epochs=1",
-            "data.max_length=32",
-            "device=cpu",
-        ],
-    );
+    let teacher = recipe("teacher", &crate::common::TINY_TEACHER);
     let augmented = ["transfer.augmentations_per_text=1"];
     let student = Recipe {
         teacher: Some(Box::new(teacher.clone())),
