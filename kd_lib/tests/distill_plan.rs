@@ -7,8 +7,8 @@ use kd_lib::distill::plan::plan;
 use kd_lib::distill::{
     Budget, CorpusFacts, DataReport, DistillPlan, PlanSettings, SecondsPerText, Side,
 };
-use kd_lib::distill::{execute, measure, write_report};
-use kd_lib::store::{Recipe, RunStore};
+use kd_lib::distill::{Report, Trials, execute, measure, run_trials};
+use kd_lib::store::{Recipe, Run, RunStore};
 use kd_lib::training::Progress;
 use kd_lib::training::progress::silent;
 use proptest::prelude::*;
@@ -21,6 +21,8 @@ fn settings(budget: &str) -> PlanSettings {
         max_megabytes: 15.0,
         teacher: teacher.unwrap(),
         unlabelled: None,
+        folds: 0,
+        refit: false,
     }
 }
 
@@ -52,10 +54,11 @@ fn speed(factor: f64) -> SecondsPerText {
 }
 
 fn planned(seconds: f64, texts: usize, factor: f64) -> kd_lib::Result<DistillPlan> {
-    planned_with_unlabelled(seconds, texts, 0, factor)
+    planned_with(settings("1m"), seconds, texts, 0, factor)
 }
 
-fn planned_with_unlabelled(
+fn planned_with(
+    settings: PlanSettings,
     seconds: f64,
     texts: usize,
     unlabelled_texts: usize,
@@ -64,7 +67,7 @@ fn planned_with_unlabelled(
     let settings = PlanSettings {
         budget: Budget { seconds },
         unlabelled: (unlabelled_texts > 0).then(|| "texts.txt".into()),
-        ..settings("1m")
+        ..settings
     };
     let facts = CorpusFacts {
         unlabelled_texts,
@@ -80,10 +83,14 @@ proptest! {
         texts in 60usize..200_000,
         unlabelled in prop_oneof![Just(0usize), 1usize..500_000],
         factor in 0.2..5.0f64,
+        folds in prop_oneof![Just(0usize), 2usize..8],
+        refit in any::<bool>(),
     ) {
-        match planned_with_unlabelled(seconds, texts, unlabelled, factor) {
+        let settings = PlanSettings { folds, refit, ..settings("1m") };
+        match planned_with(settings, seconds, texts, unlabelled, factor) {
             Ok(plan) => {
                 prop_assert!(plan.seconds() <= seconds, "{}", plan.describe());
+                prop_assert_eq!(plan.refit_seconds.is_some(), refit);
                 let sides = |side| plan.stages.iter().filter(|s| s.side == side).count();
                 prop_assert_eq!(sides(Side::Teacher), 1);
                 prop_assert_eq!(sides(Side::Baseline), sides(Side::Distilled));
@@ -183,7 +190,18 @@ fn a_stopped_distillation_continues_its_plan_and_a_copy_of_the_plan_gives_the_sa
     let outcome = execute(&store, &corpus, again, &place, &mut silent).unwrap();
     assert!(outcome.seconds > 1.0, "the seconds of both starts count");
     let data = DataReport::of(&corpus, false).unwrap();
-    let findings = write_report(&corpus, &outcome, &place, &data, &[], "kd distill").unwrap();
+    let weights =
+        |run: &Run| std::fs::read(run.folder().unwrap().join("model.safetensors")).unwrap();
+    let student = weights(&outcome.distilled[0]);
+    let report = Report {
+        corpus: &corpus,
+        plan: &plan,
+        trials: &Trials::single(corpus.clone(), outcome),
+        data: &data,
+        notices: &[],
+        command: "kd distill",
+    };
+    let findings = report.write(&place).unwrap();
     let report = std::fs::read_to_string(place.join("report.md")).unwrap();
     assert!(report.contains(&findings.verdict()) && report.contains("| distilled |"));
     let page = std::fs::read_to_string(place.join("report.html")).unwrap();
@@ -200,8 +218,50 @@ fn a_stopped_distillation_continues_its_plan_and_a_copy_of_the_plan_gives_the_sa
     let place = other.path().join("distilled/copy");
     write_plan(&copy, &place, 0.0).unwrap();
     let second = execute(&elsewhere, &corpus, copy, &place, &mut silent).unwrap();
-    let weights = |run: &kd_lib::store::Run| {
-        std::fs::read(run.folder().unwrap().join("model.safetensors")).unwrap()
+    assert!(student == weights(&second.distilled[0]));
+}
+
+#[test]
+fn folds_test_all_texts_and_a_refit_trains_on_all_of_them() {
+    let _guard = lock_generator();
+    let mut corpus = Corpus::open(sample()).unwrap();
+    // A hundred texts, and twenty-five each.
+    corpus.train = corpus.train.into_iter().step_by(3).collect();
+    corpus.dev = corpus.dev.into_iter().step_by(4).collect();
+    corpus.test = corpus.test.into_iter().step_by(4).collect();
+    let folder = tempfile::tempdir().unwrap();
+    let store = RunStore::new(folder.path()).with_pretrained(root().join("checkpoints"));
+    let mut settings = settings("10m");
+    settings.teacher.device = "cpu".into();
+    settings.folds = 2;
+    settings.refit = true;
+    let (name, fingerprint) = (&corpus.name, &corpus.fingerprint);
+    let plan = plan(name, fingerprint, settings, facts(60, 10), speed(1.0)).unwrap();
+    assert!(plan.describe().contains("2 folds"), "{}", plan.describe());
+    assert!(plan.seconds() <= 600.0);
+    let mut plan = shortened(plan);
+    // Another round would take longer than this leaves.
+    plan.settings.budget.seconds = 1.0;
+    let place = folder.path().join("distilled/small");
+    write_plan(&plan, &place, 0.0).unwrap();
+    let trials = run_trials(&store, &corpus, &plan, &place, &mut silent).unwrap();
+    assert_eq!((trials.rounds.len(), trials.rounds[0].len()), (1, 2));
+    let student = trials.student();
+    assert_eq!(student.report.recipe.name, "distilled-subwords-refit");
+    assert_eq!(student.report.train_examples, 150);
+    let data = DataReport::of(&corpus, false).unwrap();
+    let report = Report {
+        corpus: &corpus,
+        plan: &plan,
+        trials: &trials,
+        data: &data,
+        notices: &[],
+        command: "kd distill",
     };
-    assert!(weights(&outcome.distilled[0]) == weights(&second.distilled[0]));
+    let findings = report.write(&place).unwrap();
+    assert_eq!(findings.gain.unwrap().seeds, 1);
+    let report = std::fs::read_to_string(place.join("report.md")).unwrap();
+    assert!(report.contains("150 texts in 2 folds"), "{report}");
+    let again = run_trials(&store, &corpus, &plan, &place, &mut silent).unwrap();
+    assert_eq!(again.student().report.id, student.report.id);
 }

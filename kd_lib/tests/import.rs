@@ -3,6 +3,7 @@
 use crate::common::sample;
 use kd_lib::data::import::{Imported, import};
 use kd_lib::data::near_duplicates::groups;
+use kd_lib::data::splits::folds;
 use kd_lib::data::{ColumnOptions, Corpus, Example, Split};
 use parquet::basic::Compression;
 use parquet::column::writer::ColumnWriter;
@@ -10,7 +11,7 @@ use parquet::data_type::ByteArray;
 use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 use parquet::schema::parser::parse_message_type;
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -448,4 +449,76 @@ fn quotation_marks_in_tab_separated_files_are_text_or_quoting_by_the_whole_file(
             .iter()
             .all(|text| text.starts_with("said \"") && !text.contains("\"\""))
     );
+}
+
+/// Sixty texts of three classes, the last of which has a single text; the first two are near-duplicates.
+fn small_corpus() -> Corpus {
+    let example = |line: usize| Example {
+        text: match line {
+            0 | 1 => format!("The parcel of my neighbour arrived on day {line} of the week."),
+            _ => format!(
+                "{line} {}",
+                "abcdefghij"
+                    .repeat(line % 7 + 1)
+                    .replace('c', &line.to_string())
+            ),
+        },
+        text_pair: None,
+        label: if line == 59 { 2 } else { line % 2 },
+        line: line + 1,
+    };
+    Corpus {
+        name: "small".into(),
+        labels: ["a", "b", "c"].map(str::to_owned).to_vec(),
+        train: (0..48).chain([59]).map(example).collect(),
+        dev: (48..54).map(example).collect(),
+        test: (54..59).map(example).collect(),
+        fingerprint: "0".into(),
+    }
+}
+
+#[test]
+fn folds_test_every_text_once_and_keep_near_duplicates_together() {
+    let corpus = small_corpus();
+    let all: Vec<&Example> = [&corpus.train, &corpus.dev, &corpus.test]
+        .into_iter()
+        .flatten()
+        .collect();
+    let folds = folds(&corpus, 5, 0).unwrap();
+    let mut tested: Vec<usize> = Vec::new();
+    for fold in &folds {
+        let splits = &fold.corpus;
+        assert_eq!(
+            splits.train.len() + splits.dev.len() + splits.test.len(),
+            all.len()
+        );
+        assert!(
+            splits.train.iter().any(|e| e.label == 2),
+            "a single text stays in training"
+        );
+        for (row, example) in fold.test_rows.iter().zip(&splits.test) {
+            assert_eq!(all[*row], example);
+        }
+        let near: Vec<&Example> = splits.test.iter().filter(|e| e.line <= 2).collect();
+        assert_ne!(near.len(), 1, "near-duplicates are tested in one fold");
+        tested.extend(&fold.test_rows);
+    }
+    tested.sort_unstable();
+    let single = all.iter().position(|e| e.label == 2).unwrap();
+    let expected: Vec<usize> = (0..all.len()).filter(|row| *row != single).collect();
+    assert_eq!(tested, expected);
+    let fingerprints: BTreeSet<&str> = folds
+        .iter()
+        .map(|f| f.corpus.fingerprint.as_str())
+        .collect();
+    assert_eq!(fingerprints.len(), 5);
+}
+
+#[test]
+fn one_fold_and_folds_without_a_text_are_refused() {
+    let corpus = small_corpus();
+    for (number, fix) in [(1, "2 or more"), (40, "too few for 40 folds")] {
+        let error = folds(&corpus, number, 0).unwrap_err().to_string();
+        assert!(error.contains(fix), "{error}");
+    }
 }

@@ -79,18 +79,25 @@ pub enum Verb {
         /// A file of texts without labels, one a line, for the teacher to label.
         #[arg(long, value_name = "FILE", conflicts_with = "profile")]
         unlabelled: Option<PathBuf>,
+        /// Test all labelled texts by cross-fitting with so many folds; 0 for the test split alone. By
+        /// default 5 below 3,000 labelled texts without a test split of their own, else 0.
+        #[arg(long, value_name = "N", conflicts_with = "profile")]
+        folds: Option<u8>,
+        /// At the end train the chosen student again, on all labelled texts.
+        #[arg(long, conflicts_with = "profile")]
+        refit: bool,
         /// Print the plan and train nothing.
         #[arg(long, conflicts_with = "profile")]
         dry_run: bool,
         /// Carry out this plan (`plan.json`) instead of a new one.
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "budget", "max_size", "unlabelled", "set"])]
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "budget", "max_size", "unlabelled", "folds", "refit", "set"])]
         plan: Option<PathBuf>,
         /// Write the texts that a teacher should label, as JSON lines, and train nothing.
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "dry_run"])]
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "dry_run", "folds", "refit"])]
         export_texts: Option<PathBuf>,
         /// Learn from this teacher's logits or classes instead of training a teacher: the exported
         /// texts, each with "logits" (one number a class) or "label".
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "export_texts"])]
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "export_texts", "folds", "refit"])]
         teacher_logits: Option<PathBuf>,
         /// Train the recipes teacher, student and distilled at this size instead of a plan.
         #[arg(long)]

@@ -10,9 +10,7 @@ use kd_lib::data::{Corpus, TextInput};
 use kd_lib::distill::execute::{read_plan, write_plan};
 use kd_lib::distill::plan::plan;
 use kd_lib::distill::report::report_files;
-use kd_lib::distill::{
-    Budget, DataReport, DistillPlan, PlanSettings, execute, measure, write_report,
-};
+use kd_lib::distill::{Budget, DataReport, DistillPlan, PlanSettings, Report, measure, run_trials};
 use kd_lib::files::hash_file;
 use kd_lib::store::teacher_logits::teacher_logits;
 use kd_lib::store::{Recipe, Run, RunStore, labelled_texts};
@@ -32,6 +30,10 @@ const PLANNED: [&str; 8] = [
     "label_fraction",
     "holdout_fold",
 ];
+/// Below so many labelled texts a test split says little, and cross-fitting tests all of them.
+const SMALL_CORPUS: usize = 3000;
+/// Folds of cross-fitting.
+const FOLDS: usize = 5;
 /// Digits of the hash in a plan's folder name.
 const HASH_DIGITS: usize = 12;
 
@@ -42,6 +44,8 @@ pub struct Request {
     pub budget: Budget,
     pub max_megabytes: f64,
     pub unlabelled: Option<PathBuf>,
+    pub folds: Option<usize>,
+    pub refit: bool,
     pub dry_run: bool,
     pub plan: Option<PathBuf>,
     pub export_texts: Option<PathBuf>,
@@ -75,15 +79,27 @@ pub fn teacher(recipes: &Path, set: &[String]) -> Result<Recipe> {
 /// Plans, or continues the plan that is there, and prints the student's folder.
 pub fn distill(store: RunStore, request: Request) -> Result<()> {
     let started = Instant::now();
-    let Imported { corpus, notices } = request.corpus;
+    let Imported {
+        corpus,
+        mut notices,
+        test_is_drawn,
+    } = request.corpus;
     for notice in &notices {
         eprintln!("{notice}");
     }
+    let is_small = corpus.train.len() + corpus.dev.len() + corpus.test.len() < SMALL_CORPUS;
+    let from_elsewhere = request.export_texts.is_some() || request.teacher_logits.is_some();
+    let default_folds = match is_small && test_is_drawn && !from_elsewhere {
+        true => FOLDS,
+        false => 0,
+    };
     let settings = PlanSettings {
         budget: request.budget,
         max_megabytes: request.max_megabytes,
         teacher: request.teacher,
         unlabelled: request.unlabelled,
+        folds: request.folds.unwrap_or(default_folds),
+        refit: request.refit,
     };
     let unlabelled = settings.unlabelled.as_deref().map(hash_file).transpose()?;
     let key = serde_json::to_string(&(&settings, &corpus.fingerprint, unlabelled))?;
@@ -105,8 +121,20 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
         Some(plan) => plan,
         None => {
             ThreadControl::start(request.policy, None);
-            let (facts, speed) = measure(&store, &corpus, &settings)?;
-            plan(&corpus.name, &corpus.fingerprint, settings, facts, speed)?
+            match (new_plan(&store, &corpus, &settings), request.folds) {
+                (Err(error), None) if settings.folds > 0 => {
+                    let notice =
+                        format!("Without cross-fitting, since it is not possible: {error}");
+                    eprintln!("{notice}");
+                    notices.push(notice);
+                    let settings = PlanSettings {
+                        folds: 0,
+                        ..settings
+                    };
+                    new_plan(&store, &corpus, &settings)?
+                }
+                (planned, _) => planned?,
+            }
         }
     };
     if let Some(file) = &request.export_texts {
@@ -140,21 +168,35 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
         write_plan(&plan, &folder, started.elapsed().as_secs_f64())?;
     }
     let stop = StopSignals::catch()?;
-    let outcome = execute(&store, &corpus, plan, &folder, &mut report_progress(&stop))?;
+    let trials = run_trials(&store, &corpus, &plan, &folder, &mut report_progress(&stop))?;
     let command: Vec<String> = std::env::args().collect();
-    let findings = write_report(
-        &corpus,
-        &outcome,
-        &folder,
-        &data,
-        &notices,
-        &command.join(" "),
-    )?;
+    let report = Report {
+        corpus: &corpus,
+        plan: &plan,
+        trials: &trials,
+        data: &data,
+        notices: &notices,
+        command: &command.join(" "),
+    };
+    let findings = report.write(&folder)?;
     eprintln!("{}", findings.verdict());
     for file in report_files(&folder) {
         eprintln!("{}", file.display());
     }
-    print(outcome.distilled[0].folder()?.display())
+    print(trials.student().folder()?.display())
+}
+
+/// Measures and plans.
+fn new_plan(store: &RunStore, corpus: &Corpus, settings: &PlanSettings) -> Result<DistillPlan> {
+    let (facts, speed) = measure(store, corpus, settings)?;
+    let settings = settings.clone();
+    Ok(plan(
+        &corpus.name,
+        &corpus.fingerprint,
+        settings,
+        facts,
+        speed,
+    )?)
 }
 
 /// Writes the texts that the plan's distilled students learn from, for a teacher from elsewhere.

@@ -5,20 +5,15 @@
 
 use super::columns::{ColumnOptions, Columns};
 use super::corpus::{Corpus, Split, has_label_file, name_of};
-use super::near_duplicates;
+use super::splits::held_out;
 use super::text_files::{Example, normalize};
 use super::text_table::{TableRow, TextTable};
 use crate::{Error, Result, files};
-use rand::SeedableRng;
-use rand::seq::SliceRandom;
-use rand_chacha::ChaCha8Rng;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
-/// The fraction of the texts that dev and test each get, where a corpus has no such split.
-const HELD_OUT: f64 = 0.1;
-/// Decides which texts these are.
+/// Decides which texts become dev and test, where a corpus has no such split.
 const SPLIT_SEED: u64 = 0;
 /// Endings of the files that are read.
 const ENDINGS: [&str; 7] = ["csv", "tsv", "jsonl", "ndjson", "json", "parquet", "txt"];
@@ -39,6 +34,8 @@ pub struct Imported {
     pub corpus: Corpus,
     /// What was detected, drawn or merged, in sentences.
     pub notices: Vec<String>,
+    /// Whether the test split was drawn here, not given.
+    pub test_is_drawn: bool,
 }
 
 /// A row whose label is still a name.
@@ -57,6 +54,7 @@ pub fn import(path: &Path, options: &ColumnOptions) -> Result<Imported> {
         return Ok(Imported {
             corpus: Corpus::open(path)?,
             notices: Vec::new(),
+            test_is_drawn: false,
         });
     }
     if !path.exists() {
@@ -96,9 +94,14 @@ pub fn import(path: &Path, options: &ColumnOptions) -> Result<Imported> {
             Some(Split::Test) => corpus.test.push(example),
         }
     }
+    let test_is_drawn = corpus.test.is_empty();
     hold_out(path, &mut corpus, &mut notices)?;
     corpus.check(path)?;
-    Ok(Imported { corpus, notices })
+    Ok(Imported {
+        corpus,
+        notices,
+        test_is_drawn,
+    })
 }
 
 /// The files to read, and the split that each name tells.
@@ -233,7 +236,12 @@ fn hold_out(path: &Path, corpus: &mut Corpus, notices: &mut Vec<String>) -> Resu
         return Ok(());
     }
     let before = corpus.train.len();
-    let drawn = draw_groups(&corpus.train, corpus.labels.len(), missing.len());
+    let drawn = held_out(
+        &corpus.train,
+        corpus.labels.len(),
+        missing.len(),
+        SPLIT_SEED,
+    );
     let train = std::mem::take(&mut corpus.train);
     for (example, part) in train.into_iter().zip(drawn) {
         match part.and_then(|part| missing.get(part)) {
@@ -257,62 +265,4 @@ fn hold_out(path: &Path, corpus: &mut Corpus, notices: &mut Vec<String>) -> Resu
         ));
     }
     Ok(())
-}
-
-/// For each example the held-out part that it goes to, if any. Each part gets [`HELD_OUT`] of the
-/// texts of each class. Groups of near-duplicates stay together; a group belongs to the class of its
-/// first text. A class keeps a training text in any case.
-fn draw_groups(examples: &[Example], classes: usize, parts: usize) -> Vec<Option<usize>> {
-    let texts: Vec<String> = examples
-        .iter()
-        .map(|e| e.input().texts().collect::<Vec<_>>().join(" "))
-        .collect();
-    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
-    for (example, group) in near_duplicates::groups(&texts).into_iter().enumerate() {
-        members.entry(group).or_default().push(example);
-    }
-    let mut drawn = vec![None; examples.len()];
-    let mut left = TextsLeft(vec![0; classes]);
-    examples.iter().for_each(|e| left.0[e.label] += 1);
-    let mut random = ChaCha8Rng::seed_from_u64(SPLIT_SEED);
-    for class in 0..classes {
-        let of_class = |group: &&Vec<usize>| examples[group[0]].label == class;
-        let mut groups: Vec<&Vec<usize>> = members.values().filter(of_class).collect();
-        groups.shuffle(&mut random);
-        let texts: usize = groups.iter().map(|group| group.len()).sum();
-        let wanted = (texts as f64 * HELD_OUT).round().max(1.0) as usize;
-        let mut counts = vec![0; parts];
-        for group in groups {
-            // A group that is too large for what is still wanted stays in training.
-            let part = counts
-                .iter()
-                .position(|count| count + group.len() <= wanted);
-            let Some(part) = part.filter(|_| left.can_spare(examples, group)) else {
-                continue;
-            };
-            counts[part] += group.len();
-            left.remove(examples, group);
-            for &example in group {
-                drawn[example] = Some(part);
-            }
-        }
-    }
-    drawn
-}
-
-/// Training texts of each class that are left.
-struct TextsLeft(Vec<usize>);
-
-impl TextsLeft {
-    /// Whether each class keeps a training text without these examples.
-    fn can_spare(&self, examples: &[Example], group: &[usize]) -> bool {
-        let mut left = self.0.clone();
-        group.iter().for_each(|&e| left[examples[e].label] -= 1);
-        group.iter().all(|&e| left[examples[e].label] > 0)
-    }
-
-    fn remove(&mut self, examples: &[Example], group: &[usize]) {
-        group.iter().for_each(|&e| self.0[examples[e].label] -= 1);
-    }
 }

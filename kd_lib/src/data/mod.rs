@@ -1,4 +1,4 @@
-//! From files to tensors: [`corpus`] or [`import`](mod@import) → [`config`] (the selection of examples) and the
+//! From files to tensors: [`corpus`] or [`import`](mod@import) ([`splits`] draws what is missing) → [`config`] (the selection of examples) and the
 //! [`transfer_set`] → [`tokenizer`] (characters or subwords) → [`batch`]. Nothing here knows a
 //! model or a loss.
 
@@ -11,6 +11,7 @@ pub mod data_quality;
 pub mod import;
 pub mod near_duplicates;
 pub(crate) mod prune_vocabulary;
+pub mod splits;
 pub mod subword_tokenizer;
 pub mod text_files;
 pub mod text_input;

@@ -82,6 +82,19 @@ fn recipe_text(recipe: &Recipe, folder: &Path) -> Result<String> {
     toml::to_string(recipe).map_err(Error::in_file(folder, crate::error::BUG))
 }
 
+/// The seconds that were spent on a plan's folder so far.
+pub fn seconds_spent(folder: &Path) -> Result<f64> {
+    Ok(read_elapsed(folder)?.seconds)
+}
+
+fn read_elapsed(folder: &Path) -> Result<Elapsed> {
+    let path = folder.join(ELAPSED);
+    match path.exists() {
+        true => files::read_json(&path),
+        false => Ok(Elapsed::default()),
+    }
+}
+
 /// The plan that a folder holds, if it holds one.
 pub fn read_plan(folder: &Path) -> Result<Option<DistillPlan>> {
     let path = match folder.is_file() {
@@ -107,21 +120,8 @@ pub fn execute(
     folder: &Path,
     callback: ProgressCallback,
 ) -> Result<Outcome> {
-    if plan.corpus_fingerprint != corpus.fingerprint {
-        let problem = format!("a plan for another corpus ({})", plan.corpus);
-        let fix = "name the corpus that it was made for, or plan anew";
-        return Err(Error::file(folder, problem, fix));
-    }
-    let path = folder.join(ELAPSED);
-    let before = match path.exists() {
-        true => files::read_json(&path)?,
-        false => Elapsed::default(),
-    };
-    let mut clock = PlanClock {
-        path,
-        elapsed: before,
-        last: Instant::now(),
-    };
+    plan.refuse_other_corpus(corpus, folder)?;
+    let mut clock = PlanClock::open(folder)?;
     let mut teacher = None;
     let mut candidates: Vec<Candidate> = Vec::new();
     let (mut baseline, mut distilled) = (Vec::new(), Vec::new());
@@ -241,21 +241,34 @@ fn chosen(candidates: &[Candidate], side: Side) -> Option<Run> {
 }
 
 /// Counts the seconds of a plan over all invocations.
-struct PlanClock {
+pub(super) struct PlanClock {
     path: PathBuf,
     elapsed: Elapsed,
     last: Instant,
 }
 
 impl PlanClock {
-    fn write_if_due(&mut self) -> Result<()> {
+    /// Continues the count that a plan's folder holds.
+    pub fn open(folder: &Path) -> Result<PlanClock> {
+        Ok(PlanClock {
+            path: folder.join(ELAPSED),
+            elapsed: read_elapsed(folder)?,
+            last: Instant::now(),
+        })
+    }
+
+    pub fn seconds(&self) -> f64 {
+        self.elapsed.seconds
+    }
+
+    pub fn write_if_due(&mut self) -> Result<()> {
         match self.last.elapsed() < WRITE_INTERVAL {
             true => Ok(()),
             false => self.write(),
         }
     }
 
-    fn write(&mut self) -> Result<()> {
+    pub fn write(&mut self) -> Result<()> {
         self.elapsed.seconds += self.last.elapsed().as_secs_f64();
         self.last = Instant::now();
         files::write_json(&self.path, &self.elapsed)

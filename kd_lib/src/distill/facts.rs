@@ -22,9 +22,26 @@ pub struct PlanSettings {
     /// A file of texts without labels, one a line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unlabelled: Option<PathBuf>,
+    /// Folds of cross-fitting; 0 if the corpus's own test split is the evidence.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub folds: usize,
+    /// Whether the student that is delivered is trained again on all labelled texts.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub refit: bool,
 }
 
-/// A corpus in numbers.
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+impl PlanSettings {
+    /// How many times the stages of a plan are carried out.
+    pub fn trials(&self) -> usize {
+        self.folds.max(1)
+    }
+}
+
+/// A corpus in numbers; under cross-fitting, its first fold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CorpusFacts {
     /// Labelled training texts, leaks dropped.

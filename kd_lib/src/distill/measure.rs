@@ -3,6 +3,8 @@
 
 use super::facts::{CorpusFacts, FORWARD_SHARE, PlanSettings, SecondsPerText};
 use super::recipes::{StudentKind, student, teacher};
+use super::trials::FIRST_ROUND;
+use crate::data::splits::folds;
 use crate::data::text_files::read_lines;
 use crate::data::{Corpus, Example, SubwordTokenizer, Truncation};
 use crate::models::{Checkpoint, ModelConfig};
@@ -22,12 +24,20 @@ const LONGEST: usize = 256;
 /// A text with more blanks than one in this many characters is made of words.
 const CHARACTERS_PER_BLANK: usize = 12;
 
-/// Measures a corpus and this machine.
+/// Measures a corpus and this machine. Under cross-fitting the first fold is measured.
 pub fn measure(
     store: &RunStore,
     corpus: &Corpus,
     settings: &PlanSettings,
 ) -> Result<(CorpusFacts, SecondsPerText)> {
+    let first_fold;
+    let corpus = match settings.folds {
+        0 => corpus,
+        number => {
+            first_fold = folds(corpus, number, FIRST_ROUND)?.swap_remove(0).corpus;
+            &first_fold
+        }
+    };
     let facts = corpus_facts(store, corpus, settings)?;
     let of_teacher = teacher(settings, &facts, 1.0, None);
     let without_fgm = |kind| -> Result<Recipe> {

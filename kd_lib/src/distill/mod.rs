@@ -1,13 +1,14 @@
 //! From labelled texts and a budget of time to a student, with the evidence that distillation
 //! helped: [`data_report`] (what is in the texts) and [`measure`](mod@measure) (this corpus, this
-//! machine) → [`plan`] (ordinary recipes with their seconds) → [`execute`](mod@execute) (train, choose
-//! on dev) → [`report`] (models are scored on test here, once). The recipes that the plan writes are
+//! machine) → [`plan`] (ordinary recipes with their seconds) → [`trials`] (one on the corpus's splits,
+//! or one a fold) of [`execute`](mod@execute) (train, choose on dev) → [`report`] (models are scored on test here, once). The recipes that the plan writes are
 //! trained by [`crate::store`]; nothing is trained here in another way.
 
 pub mod budget;
 mod curves;
 pub mod data_report;
 pub mod document;
+mod evidence;
 pub mod execute;
 pub mod facts;
 pub mod measure;
@@ -15,6 +16,7 @@ pub mod ngram_model;
 pub mod plan;
 pub mod recipes;
 pub mod report;
+pub mod trials;
 
 pub use budget::Budget;
 pub use data_report::DataReport;
@@ -23,4 +25,5 @@ pub use facts::{CorpusFacts, PlanSettings, SecondsPerText};
 pub use measure::measure;
 pub use ngram_model::{NgramModel, NgramSettings, NgramUnit};
 pub use plan::{DistillPlan, Side, Stage};
-pub use report::write_report;
+pub use report::Report;
+pub use trials::{Trial, Trials, run_trials};

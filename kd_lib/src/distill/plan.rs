@@ -14,12 +14,15 @@
 //! 5. The time that the caps leave goes to a pair that reads characters, if the texts have no blanks,
 //!    and to further seeds of the two students that dev chooses. These also stand in the plan as
 //!    spare stages, for the case that the others take less time than expected.
+//! 6. Under cross-fitting each fold carries the stages out within its part of the budget, without
+//!    further seeds. A refit on all labelled texts takes its time from the others.
 
 use super::budget::duration;
 use super::facts::{CorpusFacts, PlanSettings, SecondsPerText};
 use super::recipes::{
     BATCH_SIZE, SEEDS, StudentKind, TEACHER_EVALUATIONS, TransferTexts, distilled, student, teacher,
 };
+use crate::data::Corpus;
 use crate::store::Recipe;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -106,8 +109,12 @@ pub struct DistillPlan {
     pub facts: CorpusFacts,
     /// This machine's speed.
     pub speed: SecondsPerText,
-    /// The trainings, in order.
+    /// The trainings, in order; under cross-fitting those of each fold.
     pub stages: Vec<Stage>,
+    /// Expected seconds of training the chosen student again on all labelled texts, if that is
+    /// asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refit_seconds: Option<f64>,
 }
 
 /// What a training of a student costs.
@@ -196,10 +203,14 @@ pub fn plan(
     facts: CorpusFacts,
     speed: SecondsPerText,
 ) -> Result<DistillPlan> {
-    let stages = stages_within(settings.budget.seconds, &settings, &facts, &speed)?;
-    let Some(stages) = stages else {
+    let within = |seconds| trials_within(seconds, &settings, &facts, &speed);
+    let Some(Trials {
+        stages,
+        refit_seconds,
+    }) = within(settings.budget.seconds)?
+    else {
         let mut enough = settings.budget.seconds;
-        while stages_within(enough, &settings, &facts, &speed)?.is_none() {
+        while within(enough)?.is_none() {
             enough *= 1.1;
         }
         let problem = format!("{} is too short for this corpus here", settings.budget);
@@ -214,6 +225,7 @@ pub fn plan(
         facts,
         speed,
         stages,
+        refit_seconds,
     })
 }
 
@@ -223,6 +235,51 @@ fn budget_of(seconds: f64) -> String {
         true => format!("{}s", seconds.ceil()),
         false => format!("{}m", (seconds / 60.0).ceil()),
     }
+}
+
+/// The stages of each trial of a plan, and the seconds of the refit.
+struct Trials {
+    stages: Vec<Stage>,
+    refit_seconds: Option<f64>,
+}
+
+/// The stages that fit into so many seconds if each fold carries them out, and what a refit takes;
+/// none if that is too little.
+fn trials_within(
+    seconds: f64,
+    settings: &PlanSettings,
+    facts: &CorpusFacts,
+    speed: &SecondsPerText,
+) -> Result<Option<Trials>> {
+    // Twentieths of the budget: what a refit takes depends on the stages that it repeats.
+    for part in (1..=20).rev().map(f64::from) {
+        let for_trials = seconds * part / 20.0;
+        let of_trial = for_trials / settings.trials() as f64;
+        let Some(mut stages) = stages_within(of_trial, settings, facts, speed)? else {
+            return Ok(None);
+        };
+        if settings.folds > 0 {
+            // Folds take the place of seeds.
+            stages.retain(|stage| !stage.repeats_winner);
+        }
+        let refit_seconds = settings.refit.then(|| refit_seconds(&stages, facts));
+        if refit_seconds.unwrap_or_default() <= (seconds - for_trials) * (1.0 - RESERVE) {
+            return Ok(Some(Trials {
+                stages,
+                refit_seconds,
+            }));
+        }
+    }
+    Ok(None)
+}
+
+/// A teacher and a distilled student of as many epochs over all labelled texts.
+fn refit_seconds(stages: &[Stage], facts: &CorpusFacts) -> f64 {
+    let first = |side| stages.iter().find(|stage| stage.side == side);
+    let seconds = |side| first(side).map_or(0.0, |stage| stage.seconds);
+    let labelled = facts.train_texts + facts.dev_texts + facts.test_texts;
+    let more = labelled as f64 / facts.train_texts.max(1) as f64;
+    (seconds(Side::Teacher) + seconds(Side::Distilled)) * more
 }
 
 /// The stages that fit into so many seconds; none if not even one candidate of either side fits.
@@ -510,12 +567,45 @@ impl DistillPlan {
             .map(|stage| &stage.recipe)
     }
 
-    /// Expected seconds: those of the stages and of reading and reporting, without the reserve and
-    /// the spare stages.
+    /// Expected seconds: those of the stages, of the refit, and of reading and reporting, without the
+    /// reserve and the spare stages.
     pub fn seconds(&self) -> f64 {
+        self.settings.trials() as f64 * self.trial_seconds()
+            + self.refit_seconds.unwrap_or_default()
+    }
+
+    /// Expected seconds of the stages of one trial, reading and reporting included.
+    pub fn trial_seconds(&self) -> f64 {
         let counted = self.stages.iter().filter(|stage| !stage.spare);
         let seconds: f64 = counted.map(|stage| stage.seconds).sum();
         seconds + FIXED_SECONDS
+    }
+
+    /// Seconds of the budget for all trials; a refit gets the rest.
+    pub fn seconds_for_trials(&self) -> f64 {
+        let of_refit = self.refit_seconds.unwrap_or_default() / (1.0 - RESERVE);
+        self.settings.budget.seconds - of_refit
+    }
+
+    /// Refuses a corpus that the plan was not made for. `folder` is the plan's.
+    pub fn refuse_other_corpus(&self, corpus: &Corpus, folder: &Path) -> Result<()> {
+        if self.corpus_fingerprint == corpus.fingerprint {
+            return Ok(());
+        }
+        let problem = format!("a plan for another corpus ({})", self.corpus);
+        let fix = "name the corpus that it was made for, or plan anew";
+        Err(Error::file(folder, problem, fix))
+    }
+
+    /// The plan of one trial: the same stages on another corpus, within so many seconds.
+    pub fn of_trial(&self, corpus_fingerprint: &str, seconds: f64) -> DistillPlan {
+        let mut plan = self.clone();
+        plan.corpus_fingerprint = corpus_fingerprint.to_owned();
+        plan.settings.budget.seconds = seconds;
+        plan.settings.folds = 0;
+        plan.settings.refit = false;
+        plan.refit_seconds = None;
+        plan
     }
 
     /// The plan in lines for a person.
@@ -533,6 +623,13 @@ impl DistillPlan {
             facts.max_length,
             100.0 * facts.truncated
         )];
+        if self.settings.folds > 0 {
+            lines.push(format!(
+                "Cross-fitting: each of {} folds is tested by models of the others. The next lines \
+                 are of one fold.",
+                self.settings.folds
+            ));
+        }
         for stage in &self.stages {
             let recipe = &stage.recipe;
             let name = match stage.repeats_winner {
@@ -566,6 +663,12 @@ impl DistillPlan {
                 duration(stage.seconds),
                 recipe.seed,
                 recipe.train.epochs
+            ));
+        }
+        if let Some(seconds) = self.refit_seconds {
+            lines.push(format!(
+                "{:>8}  teacher and distilled student again, on all labelled texts",
+                duration(seconds)
             ));
         }
         lines.push(format!(

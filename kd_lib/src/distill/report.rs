@@ -3,40 +3,24 @@
 
 use super::budget::duration;
 use super::curves::learning_curves;
-use super::data_report::{DataReport, ngram_settings};
+use super::data_report::DataReport;
 use super::document::{Block, Document};
-use super::execute::Outcome;
-use super::ngram_model::NgramModel;
-use super::plan::Side;
-use crate::data::{Corpus, Example, TextInput};
+use super::evidence::{Evidence, Tested};
+use super::plan::{DistillPlan, Side};
+use super::trials::Trials;
+use crate::data::{Corpus, Example};
 use crate::evaluation::significance::{Difference, GapShare, difference, share_of_gap};
-use crate::evaluation::{
-    Scores, argmax, fit_temperature, probabilities, reliability_bins, to_array,
-};
-use crate::store::{MeanSd, Predictor, Run, Table};
+use crate::evaluation::{argmax, fit_temperature, probabilities, reliability_bins};
+use crate::store::{MeanSd, Table};
 use crate::{Result, files};
 use ndarray::Array2;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
-use std::time::Instant;
 
-/// Texts of which each is classified alone, to time it.
-const TIMED_TEXTS: usize = 50;
 /// Misclassified texts that are shown.
 const SHOWN_MISTAKES: usize = 15;
 /// Shares of the dev texts that the student would answer.
 const COVERAGES: [f64; 5] = [1.0, 0.95, 0.9, 0.8, 0.7];
-
-/// A model on the test split.
-struct Tested {
-    name: &'static str,
-    run: Run,
-    /// `[example, class]`.
-    logits: Array2<f32>,
-    scores: Scores,
-    correct: Vec<bool>,
-    seconds_per_text: f64,
-    texts_per_second: f64,
-}
 
 /// What the test split says of a distillation.
 #[derive(Debug, Clone, PartialEq)]
@@ -55,9 +39,32 @@ pub struct Findings {
     pub majority: f64,
     /// Accuracy of a linear model over n-grams.
     pub linear: f64,
+    /// Folds of cross-fitting; 0 without.
+    pub folds: usize,
 }
 
 impl Findings {
+    fn of(evidence: &Evidence, folds: usize) -> Findings {
+        let accuracy = |models: &[Tested]| {
+            MeanSd::of(&models.iter().map(|m| m.scores.accuracy).collect::<Vec<_>>())
+        };
+        let correct = |models: &[Tested]| -> Vec<Vec<bool>> {
+            models.iter().map(|m| m.correct.clone()).collect()
+        };
+        let teacher = evidence.teacher.first();
+        let (ours, other) = (correct(&evidence.distilled), correct(&evidence.baseline));
+        Findings {
+            teacher: teacher.map(|teacher| teacher.scores.accuracy),
+            baseline: accuracy(&evidence.baseline),
+            distilled: accuracy(&evidence.distilled),
+            gain: difference(&ours, &other),
+            recovered: teacher.and_then(|teacher| share_of_gap(&ours, &other, &teacher.correct)),
+            majority: evidence.majority,
+            linear: evidence.linear,
+            folds,
+        }
+    }
+
     /// Whether distillation helped, in a sentence.
     pub fn verdict(&self) -> String {
         let Some(gain) = &self.gain else {
@@ -79,186 +86,250 @@ impl Findings {
                  (--unlabelled), or a longer budget, may show one."
             )
         };
-        match gain.seeds {
-            1 => {
+        match (gain.seeds, self.folds) {
+            (1, 0) => {
                 verdict
                     + " Each side was trained once, so the interval covers the choice of test texts \
                        and not the chance of training."
+            }
+            (1, _) => {
+                verdict
+                    + " Each side was trained once on each fold, so the interval covers the choice \
+                       of texts and little of the chance of training."
             }
             _ => verdict,
         }
     }
 }
 
-/// Reads test, writes `report.html` and `report.md` into the plan's folder, and says what was found.
-pub fn write_report(
-    corpus: &Corpus,
-    outcome: &Outcome,
-    folder: &Path,
-    data: &DataReport,
-    notices: &[String],
-    command: &str,
-) -> Result<Findings> {
-    let teacher = tested_all("teacher", outcome.teacher.as_slice(), corpus)?;
-    let baseline = tested_all("baseline", &outcome.baseline, corpus)?;
-    let distilled = tested_all("distilled", &outcome.distilled, corpus)?;
-    let linear = NgramModel::train(
-        &corpus.clone().without_leaks().train,
-        ngram_settings(outcome.plan.facts.has_words),
-    )?;
-    let linear = linear.accuracy(&corpus.test);
-    let findings = findings(corpus, linear, [&teacher, &baseline, &distilled]);
-    let mut document = Document {
-        title: format!("Distillation on {}", corpus.name),
-        blocks: Vec::new(),
-    };
-    document.paragraph(findings.verdict());
-    if data.linear_dev >= outcome.distilled[0].report.dev.accuracy {
-        document.paragraph(
-            "A linear model over n-grams is as good on dev: it trains in seconds and needs no \
-             distillation.",
-        );
+/// What a report is made from.
+pub struct Report<'a> {
+    /// The whole corpus.
+    pub corpus: &'a Corpus,
+    /// The plan.
+    pub plan: &'a DistillPlan,
+    /// What was trained.
+    pub trials: &'a Trials,
+    /// What is in the texts.
+    pub data: &'a DataReport,
+    /// How the corpus was read.
+    pub notices: &'a [String],
+    /// The command line.
+    pub command: &'a str,
+}
+
+impl Report<'_> {
+    /// Reads test, writes `report.html` and `report.md` into the plan's folder, and says what was
+    /// found.
+    pub fn write(&self, folder: &Path) -> Result<Findings> {
+        let evidence = Evidence::of(self.trials, self.plan.facts.has_words)?;
+        let findings = Findings::of(&evidence, self.plan.settings.folds);
+        let mut document = Document {
+            title: format!("Distillation on {}", self.corpus.name),
+            blocks: Vec::new(),
+        };
+        document.paragraph(findings.verdict());
+        if self.data.linear_dev >= evidence.distilled[0].dev_accuracy() {
+            document.paragraph(
+                "A linear model over n-grams is as good on dev: it trains in seconds and needs no \
+                 distillation.",
+            );
+        }
+        self.add_scores(&mut document, &evidence);
+        add_differences(&mut document, &findings);
+        self.add_candidates(&mut document)?;
+        add_classes(&mut document, &evidence);
+        add_confidence(&mut document, &evidence)?;
+        add_mistakes(&mut document, &evidence);
+        self.add_use(&mut document);
+        self.add_data(&mut document);
+        self.add_provenance(&mut document);
+        files::write_text(&folder.join("report.md"), &document.markdown())?;
+        files::write_text(&folder.join("report.html"), &document.html())?;
+        Ok(findings)
     }
-    add_scores(
-        &mut document,
-        corpus,
-        &findings,
-        [&teacher, &baseline, &distilled],
-    );
-    add_differences(&mut document, &findings);
-    add_candidates(&mut document, outcome)?;
-    let firsts = [&teacher, &baseline, &distilled];
-    let firsts: Vec<&Tested> = firsts.iter().filter_map(|side| side.first()).collect();
-    add_classes(&mut document, corpus, &firsts);
-    add_confidence(&mut document, corpus, &distilled[0])?;
-    add_mistakes(&mut document, corpus, &distilled[0]);
-    add_use(&mut document, &distilled[0].run);
-    add_data(&mut document, corpus, outcome, data);
-    add_provenance(&mut document, outcome, notices, command);
-    files::write_text(&folder.join("report.md"), &document.markdown())?;
-    files::write_text(&folder.join("report.html"), &document.html())?;
-    Ok(findings)
+
+    fn add_scores(&self, document: &mut Document, evidence: &Evidence) {
+        document.heading("Scores on test");
+        let mut table = Table::new(&[
+            "model",
+            if self.plan.settings.folds > 0 {
+                "rounds"
+            } else {
+                "seeds"
+            },
+            "dev accuracy",
+            "test accuracy",
+            "test macro-F1",
+            "parameters",
+            "MB (fp32)",
+            "ms for one text",
+            "texts/s",
+        ]);
+        for (name, accuracy) in [
+            ("most frequent class", evidence.majority),
+            ("linear model over n-grams", evidence.linear),
+        ] {
+            let mut cells = vec![name.to_owned(), String::new(), String::new()];
+            cells.push(format!("{accuracy:.4}"));
+            cells.resize(table.head.len(), String::new());
+            table.rows.push(cells.into_iter().map(Into::into).collect());
+        }
+        for models in evidence.sides() {
+            let Some(first) = models.first() else {
+                continue;
+            };
+            let mean = |metric: fn(&Tested) -> f64| {
+                MeanSd::of(&models.iter().map(metric).collect::<Vec<_>>()).to_string()
+            };
+            let millions = first.runs[0].report.parameters as f64 / 1e6;
+            let cells = [
+                first.name.to_owned(),
+                models.len().to_string(),
+                mean(Tested::dev_accuracy),
+                mean(|m| m.scores.accuracy),
+                mean(|m| m.scores.macro_f1),
+                format!("{millions:.1} M"),
+                format!("{:.1}", millions * 4.0),
+                format!("{:.1}", 1000.0 * first.seconds_per_text),
+                format!("{:.0}", first.texts_per_second),
+            ];
+            table.rows.push(cells.into_iter().map(Into::into).collect());
+        }
+        document.table(table);
+        let texts = evidence.corpus.test.len();
+        let chosen = match self.plan.settings.folds {
+            0 => format!(
+                "{texts} test texts, read once, after everything was chosen on {} dev texts.",
+                evidence.corpus.dev.len()
+            ),
+            folds => format!(
+                "Cross-fitting: {texts} texts in {folds} folds; each text is classified by models that \
+                 were trained and chosen on the other folds."
+            ),
+        };
+        document.paragraph(format!(
+            "{chosen} Times were measured with the threads of the training, beside whatever else ran."
+        ));
+    }
+
+    fn add_candidates(&self, document: &mut Document) -> Result<()> {
+        document.heading("Candidates");
+        let mut table = Table::new(&[
+            "side",
+            "candidate",
+            "dev accuracy",
+            "dev macro-F1",
+            "updates",
+            "best update",
+            "seconds",
+            "chosen",
+        ]);
+        let cross_fitted = self.plan.settings.folds > 0;
+        if cross_fitted {
+            table.head.insert(0, "fold".into());
+        }
+        let trials = || self.trials.rounds.iter().flatten();
+        for (fold, trial) in trials().enumerate() {
+            for candidate in &trial.outcome.candidates {
+                let report = &candidate.run.report;
+                let side = match candidate.side {
+                    Side::Distilled => "distilled",
+                    _ => "baseline",
+                };
+                let mut cells = vec![
+                    side.to_owned(),
+                    report.recipe.name.clone(),
+                    format!("{:.4}", report.dev.accuracy),
+                    format!("{:.4}", report.dev.macro_f1),
+                    report.steps.to_string(),
+                    report.best_step.to_string(),
+                    format!("{:.0}", report.seconds),
+                    if candidate.chosen { "yes" } else { "" }.to_owned(),
+                ];
+                if cross_fitted {
+                    cells.insert(0, (fold + 1).to_string());
+                }
+                table.rows.push(cells.into_iter().map(Into::into).collect());
+            }
+        }
+        document.table(table);
+        let sentences: BTreeSet<&String> = trials().flat_map(|t| &t.outcome.left_out).collect();
+        for sentence in sentences {
+            document.paragraph(sentence.clone());
+        }
+        let first = &self.trials.rounds[0][0].outcome;
+        let runs = first.candidates.iter().map(|candidate| &candidate.run);
+        if let Some(svg) = learning_curves(first.teacher.iter().chain(runs))? {
+            let caption = "Accuracy on dev after so many updates".to_owned();
+            document.blocks.push(Block::Picture { svg, caption });
+        }
+        Ok(())
+    }
+
+    fn add_use(&self, document: &mut Document) {
+        document.heading("Use");
+        if self.trials.refit.is_some() {
+            document.paragraph(
+                "This student was trained on all labelled texts, with the settings of the chosen one. The \
+                 scores above are of students that were trained on fewer.",
+            );
+        } else if self.plan.settings.folds > 0 {
+            document.paragraph(
+                "This student is that of the first fold. With --refit it is trained on all labelled \
+                 texts.",
+            );
+        }
+        let id = &self.trials.student().report.id;
+        document.blocks.push(Block::Code(format!(
+            "kd predict {id} \"a text\"\nkd predict {id} - < texts.txt > predictions.jsonl"
+        )));
+    }
+
+    fn add_data(&self, document: &mut Document) {
+        document.heading("The texts");
+        document.table(self.data.table(self.corpus, &self.plan.facts));
+        if !self.data.suspicious.is_empty() {
+            document.paragraph(
+                "Training texts whose label is likely to be wrong: a linear model that was trained on \
+                 other texts is certain of another class. Look at them first.",
+            );
+            document.table(self.data.suspicious_table(self.corpus));
+        }
+    }
+
+    fn add_provenance(&self, document: &mut Document) {
+        document.heading("Provenance");
+        let plan = self.plan;
+        let first = &self.trials.student().report;
+        let environment = &first.environment;
+        let mut table = Table::new(&["", ""]);
+        let mut row = |name: &str, value: String| table.rows.push(vec![name.into(), value.into()]);
+        row("command", self.command.to_owned());
+        row("program", format!("kd_lib {}", env!("CARGO_PKG_VERSION")));
+        row(
+            "commit",
+            first.commit.clone().unwrap_or_else(|| "unknown".into()),
+        );
+        row("processor", format!("{environment:?}"));
+        row("threads", plan.speed.threads.to_string());
+        row(
+            "corpus",
+            format!("{}, fingerprint {}", plan.corpus, plan.corpus_fingerprint),
+        );
+        row("budget", plan.settings.budget.to_string());
+        row("planned", duration(plan.seconds()));
+        row("taken", duration(self.trials.seconds));
+        document.table(table);
+        for notice in self.notices.iter().chain(&first.notices) {
+            document.paragraph(notice.clone());
+        }
+    }
 }
 
 /// The two files of a report.
 pub fn report_files(folder: &Path) -> [PathBuf; 2] {
     ["report.html", "report.md"].map(|name| folder.join(name))
-}
-
-fn tested_all(name: &'static str, runs: &[Run], corpus: &Corpus) -> Result<Vec<Tested>> {
-    runs.iter().map(|run| tested(name, run, corpus)).collect()
-}
-
-fn tested(name: &'static str, run: &Run, corpus: &Corpus) -> Result<Tested> {
-    let predictor = Predictor::open(run)?;
-    let texts: Vec<TextInput> = corpus.test.iter().map(Example::input).collect();
-    let labels: Vec<usize> = corpus.test.iter().map(|e| e.label).collect();
-    let started = Instant::now();
-    let logits = to_array(&predictor.logits(&texts)?)?;
-    let texts_per_second = texts.len() as f64 / started.elapsed().as_secs_f64();
-    let mut singly = Vec::new();
-    for text in texts.iter().take(TIMED_TEXTS) {
-        let started = Instant::now();
-        let _ = predictor.logits(&[*text])?;
-        singly.push(started.elapsed().as_secs_f64());
-    }
-    singly.sort_by(f64::total_cmp);
-    let correct = logits
-        .outer_iter()
-        .zip(&labels)
-        .map(|(row, &label)| argmax(row) == label);
-    Ok(Tested {
-        name,
-        run: run.clone(),
-        correct: correct.collect(),
-        scores: Scores::of(logits.view(), &labels),
-        logits,
-        seconds_per_text: singly.get(singly.len() / 2).copied().unwrap_or_default(),
-        texts_per_second,
-    })
-}
-
-fn findings(corpus: &Corpus, linear: f64, sides: [&[Tested]; 3]) -> Findings {
-    let [teacher, baseline, distilled] = sides;
-    let accuracy = |models: &[Tested]| {
-        MeanSd::of(&models.iter().map(|m| m.scores.accuracy).collect::<Vec<_>>())
-    };
-    let correct = |models: &[Tested]| -> Vec<Vec<bool>> {
-        models.iter().map(|m| m.correct.clone()).collect()
-    };
-    let (ours, other) = (correct(distilled), correct(baseline));
-    let mut counts = vec![0; corpus.labels.len()];
-    corpus.train.iter().for_each(|e| counts[e.label] += 1);
-    let most = (0..counts.len()).max_by_key(|&class| counts[class]);
-    let of_most = corpus.test.iter().filter(|e| Some(e.label) == most).count();
-    Findings {
-        teacher: teacher.first().map(|teacher| teacher.scores.accuracy),
-        baseline: accuracy(baseline),
-        distilled: accuracy(distilled),
-        gain: difference(&ours, &other),
-        recovered: teacher
-            .first()
-            .and_then(|teacher| share_of_gap(&ours, &other, &teacher.correct)),
-        majority: of_most as f64 / corpus.test.len().max(1) as f64,
-        linear,
-    }
-}
-
-fn add_scores(
-    document: &mut Document,
-    corpus: &Corpus,
-    findings: &Findings,
-    sides: [&[Tested]; 3],
-) {
-    document.heading("Scores on test");
-    let mut table = Table::new(&[
-        "model",
-        "seeds",
-        "dev accuracy",
-        "test accuracy",
-        "test macro-F1",
-        "parameters",
-        "MB (fp32)",
-        "ms for one text",
-        "texts/s",
-    ]);
-    for (name, accuracy) in [
-        ("most frequent class", findings.majority),
-        ("linear model over n-grams", findings.linear),
-    ] {
-        let mut cells = vec![name.to_owned(), String::new(), String::new()];
-        cells.push(format!("{accuracy:.4}"));
-        cells.resize(table.head.len(), String::new());
-        table.rows.push(cells.into_iter().map(Into::into).collect());
-    }
-    for models in sides {
-        let Some(first) = models.first() else {
-            continue;
-        };
-        let mean = |metric: fn(&Tested) -> f64| {
-            MeanSd::of(&models.iter().map(metric).collect::<Vec<_>>()).to_string()
-        };
-        let millions = first.run.report.parameters as f64 / 1e6;
-        let cells = [
-            first.name.to_owned(),
-            models.len().to_string(),
-            mean(|m| m.run.report.dev.accuracy),
-            mean(|m| m.scores.accuracy),
-            mean(|m| m.scores.macro_f1),
-            format!("{millions:.1} M"),
-            format!("{:.1}", millions * 4.0),
-            format!("{:.1}", 1000.0 * first.seconds_per_text),
-            format!("{:.0}", first.texts_per_second),
-        ];
-        table.rows.push(cells.into_iter().map(Into::into).collect());
-    }
-    document.table(table);
-    document.paragraph(format!(
-        "{} test texts, read once, after everything was chosen on {} dev texts. Times were measured \
-         with the threads of the training, beside whatever else ran.",
-        corpus.test.len(),
-        corpus.dev.len()
-    ));
 }
 
 fn add_differences(document: &mut Document, findings: &Findings) {
@@ -298,53 +369,13 @@ fn add_differences(document: &mut Document, findings: &Findings) {
     document.table(table);
 }
 
-fn add_candidates(document: &mut Document, outcome: &Outcome) -> Result<()> {
-    document.heading("Candidates");
-    let mut table = Table::new(&[
-        "side",
-        "candidate",
-        "dev accuracy",
-        "dev macro-F1",
-        "updates",
-        "best update",
-        "seconds",
-        "chosen",
-    ]);
-    for candidate in &outcome.candidates {
-        let report = &candidate.run.report;
-        let side = match candidate.side {
-            Side::Distilled => "distilled",
-            _ => "baseline",
-        };
-        let cells = [
-            side.to_owned(),
-            report.recipe.name.clone(),
-            format!("{:.4}", report.dev.accuracy),
-            format!("{:.4}", report.dev.macro_f1),
-            report.steps.to_string(),
-            report.best_step.to_string(),
-            format!("{:.0}", report.seconds),
-            if candidate.chosen {
-                "yes".into()
-            } else {
-                String::new()
-            },
-        ];
-        table.rows.push(cells.into_iter().map(Into::into).collect());
-    }
-    document.table(table);
-    for sentence in &outcome.left_out {
-        document.paragraph(sentence.clone());
-    }
-    let runs = outcome.candidates.iter().map(|candidate| &candidate.run);
-    if let Some(svg) = learning_curves(outcome.teacher.iter().chain(runs))? {
-        let caption = "Accuracy on dev after so many updates".to_owned();
-        document.blocks.push(Block::Picture { svg, caption });
-    }
-    Ok(())
-}
-
-fn add_classes(document: &mut Document, corpus: &Corpus, models: &[&Tested]) {
+fn add_classes(document: &mut Document, evidence: &Evidence) {
+    let corpus = &evidence.corpus;
+    let models: Vec<&Tested> = evidence
+        .sides()
+        .into_iter()
+        .filter_map(|side| side.first())
+        .collect();
     document.heading("F1 of each class on test");
     let mut head = vec!["class", "training texts", "test texts"];
     head.extend(models.iter().map(|model| model.name));
@@ -356,7 +387,7 @@ fn add_classes(document: &mut Document, corpus: &Corpus, models: &[&Tested]) {
             count(&corpus.train).to_string(),
             count(&corpus.test).to_string(),
         ];
-        for model in models {
+        for model in &models {
             let f1 = model
                 .scores
                 .classes
@@ -370,12 +401,13 @@ fn add_classes(document: &mut Document, corpus: &Corpus, models: &[&Tested]) {
 }
 
 /// Calibration, and accuracy against coverage. Temperature and thresholds come from dev.
-fn add_confidence(document: &mut Document, corpus: &Corpus, student: &Tested) -> Result<()> {
+fn add_confidence(document: &mut Document, evidence: &Evidence) -> Result<()> {
+    let student = &evidence.distilled[0];
     document.heading("Can its probabilities be trusted?");
-    let dev = student.run.logits(crate::data::Split::Dev)?;
+    let dev = student.dev_logits()?;
     let temperature = fit_temperature(dev.logits.view(), &dev.labels);
     let scaled = student.logits.mapv(|logit| logit / temperature as f32);
-    let labels: Vec<usize> = corpus.test.iter().map(|e| e.label).collect();
+    let labels: Vec<usize> = evidence.corpus.test.iter().map(|e| e.label).collect();
     let error = |logits: &Array2<f32>| {
         let bins = reliability_bins(logits.view(), &labels);
         crate::evaluation::calibration::expected_calibration_error(&bins, labels.len())
@@ -424,7 +456,8 @@ fn add_confidence(document: &mut Document, corpus: &Corpus, student: &Tested) ->
 }
 
 /// The mistakes of which the student was most certain: errors of the labels are often among them.
-fn add_mistakes(document: &mut Document, corpus: &Corpus, student: &Tested) {
+fn add_mistakes(document: &mut Document, evidence: &Evidence) {
+    let (corpus, student) = (&evidence.corpus, &evidence.distilled[0]);
     document.heading("Mistakes that the distilled student was most certain of");
     let probabilities = probabilities(student.logits.view());
     let mut mistakes: Vec<(usize, usize, f64)> = Vec::new();
@@ -449,52 +482,4 @@ fn add_mistakes(document: &mut Document, corpus: &Corpus, student: &Tested) {
         ]);
     }
     document.table(table);
-}
-
-fn add_use(document: &mut Document, student: &Run) {
-    document.heading("Use");
-    let id = &student.report.id;
-    document.blocks.push(Block::Code(format!(
-        "kd predict {id} \"a text\"\nkd predict {id} - < texts.txt > predictions.jsonl"
-    )));
-}
-
-fn add_data(document: &mut Document, corpus: &Corpus, outcome: &Outcome, data: &DataReport) {
-    document.heading("The texts");
-    document.table(data.table(corpus, &outcome.plan.facts));
-    if !data.suspicious.is_empty() {
-        document.paragraph(
-            "Training texts whose label is likely to be wrong: a linear model that was trained on \
-             other texts is certain of another class. Look at them first.",
-        );
-        document.table(data.suspicious_table(corpus));
-    }
-}
-
-fn add_provenance(document: &mut Document, outcome: &Outcome, notices: &[String], command: &str) {
-    document.heading("Provenance");
-    let plan = &outcome.plan;
-    let first = &outcome.baseline[0].report;
-    let environment = &first.environment;
-    let mut table = Table::new(&["", ""]);
-    let mut row = |name: &str, value: String| table.rows.push(vec![name.into(), value.into()]);
-    row("command", command.to_owned());
-    row("program", format!("kd_lib {}", env!("CARGO_PKG_VERSION")));
-    row(
-        "commit",
-        first.commit.clone().unwrap_or_else(|| "unknown".into()),
-    );
-    row("processor", format!("{environment:?}"));
-    row("threads", plan.speed.threads.to_string());
-    row(
-        "corpus",
-        format!("{}, fingerprint {}", plan.corpus, plan.corpus_fingerprint),
-    );
-    row("budget", plan.settings.budget.to_string());
-    row("planned", duration(plan.seconds()));
-    row("taken", duration(outcome.seconds));
-    document.table(table);
-    for notice in notices.iter().chain(&first.notices) {
-        document.paragraph(notice.clone());
-    }
 }

@@ -1,0 +1,173 @@
+//! Draws the splits that a corpus lacks, and folds for cross-fitting: by class, with a fixed seed.
+//! Near-duplicates stay together, so that no text is tested whose twin was trained on.
+
+use super::corpus::Corpus;
+use super::near_duplicates;
+use super::text_files::Example;
+use crate::{Error, Result};
+use rand::SeedableRng;
+use rand::seq::SliceRandom;
+use rand_chacha::ChaCha8Rng;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// The fraction of the texts of a class that each held-out split gets.
+const HELD_OUT: f64 = 0.1;
+
+/// One fold of a corpus: its texts are the test split, the others are for training and dev.
+#[derive(Debug, Clone)]
+pub struct Fold {
+    /// The corpus with the fold's splits.
+    pub corpus: Corpus,
+    /// Of each test text, its number among all labelled texts: training, dev, then test texts.
+    pub test_rows: Vec<usize>,
+}
+
+/// The folds of all labelled texts of a corpus. Each text is tested in one fold, except that a class
+/// of a single text, or of near-duplicates of one, always stays in training.
+///
+/// # Errors
+/// If there are fewer than two folds, or a fold has no text for dev or test.
+pub fn folds(corpus: &Corpus, number: usize, seed: u64) -> Result<Vec<Fold>> {
+    if number < 2 {
+        let fix = "choose 2 or more, or 0 for the test split alone";
+        return Err(Error::recipe("folds", number.to_string(), fix));
+    }
+    let all: Vec<&Example> = [&corpus.train, &corpus.dev, &corpus.test]
+        .into_iter()
+        .flatten()
+        .collect();
+    let groups = Groups::of(&all, corpus.labels.len(), seed);
+    let mut fold_of = vec![None; all.len()];
+    for class in &groups.by_class {
+        if class.len() < 2 {
+            continue;
+        }
+        let mut sizes = vec![0; number];
+        for group in class {
+            let smallest = (0..number).min_by_key(|&fold| sizes[fold]);
+            let Some(fold) = smallest else { continue };
+            sizes[fold] += group.len();
+            group.iter().for_each(|&row| fold_of[row] = Some(fold));
+        }
+    }
+    (0..number)
+        .map(|fold| {
+            let (mut rest, mut test, mut test_rows) = (Vec::new(), Vec::new(), Vec::new());
+            for (row, example) in all.iter().enumerate() {
+                if fold_of[row] == Some(fold) {
+                    test.push((*example).clone());
+                    test_rows.push(row);
+                } else {
+                    rest.push((*example).clone());
+                }
+            }
+            let drawn = held_out(&rest, corpus.labels.len(), 1, seed);
+            let (mut train, mut dev) = (Vec::new(), Vec::new());
+            for (example, part) in rest.into_iter().zip(drawn) {
+                match part {
+                    Some(_) => dev.push(example),
+                    None => train.push(example),
+                }
+            }
+            let name = format!("{} fold {fold} of {number} seed {seed}", corpus.fingerprint);
+            let corpus = Corpus {
+                name: corpus.name.clone(),
+                labels: corpus.labels.clone(),
+                train,
+                dev,
+                test,
+                fingerprint: blake3::hash(name.as_bytes()).to_hex().to_string(),
+            };
+            if corpus.dev.is_empty() || corpus.test.is_empty() {
+                let problem = format!("{} texts are too few for {number} folds", all.len());
+                return Err(Error::recipe(
+                    "folds",
+                    problem,
+                    "add texts, or choose fewer",
+                ));
+            }
+            corpus.check(Path::new(&corpus.name))?;
+            Ok(Fold { corpus, test_rows })
+        })
+        .collect()
+}
+
+/// For each example the held-out part that it goes to, if any. Each part gets [`HELD_OUT`] of the
+/// texts of each class. A class keeps a training text in any case.
+pub(crate) fn held_out(
+    examples: &[Example],
+    classes: usize,
+    parts: usize,
+    seed: u64,
+) -> Vec<Option<usize>> {
+    let examples: Vec<&Example> = examples.iter().collect();
+    let mut drawn = vec![None; examples.len()];
+    let mut left = TextsLeft(vec![0; classes]);
+    examples.iter().for_each(|e| left.0[e.label] += 1);
+    for groups in Groups::of(&examples, classes, seed).by_class {
+        let texts: usize = groups.iter().map(Vec::len).sum();
+        let wanted = (texts as f64 * HELD_OUT).round().max(1.0) as usize;
+        let mut counts = vec![0; parts];
+        for group in groups {
+            // A group that is too large for what is still wanted stays in training.
+            let part = counts
+                .iter()
+                .position(|count| count + group.len() <= wanted);
+            let Some(part) = part.filter(|_| left.can_spare(&examples, &group)) else {
+                continue;
+            };
+            counts[part] += group.len();
+            left.remove(&examples, &group);
+            for example in group {
+                drawn[example] = Some(part);
+            }
+        }
+    }
+    drawn
+}
+
+/// Groups of near-duplicates, shuffled within each class. A group belongs to the class of its first
+/// text.
+struct Groups {
+    by_class: Vec<Vec<Vec<usize>>>,
+}
+
+impl Groups {
+    fn of(examples: &[&Example], classes: usize, seed: u64) -> Groups {
+        let texts: Vec<String> = examples
+            .iter()
+            .map(|e| e.input().texts().collect::<Vec<_>>().join(" "))
+            .collect();
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let mut members: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
+        for (example, group) in near_duplicates::groups(&texts).into_iter().enumerate() {
+            members.entry(group).or_default().push(example);
+        }
+        let mut by_class = vec![Vec::new(); classes];
+        for group in members.into_values() {
+            by_class[examples[group[0]].label].push(group);
+        }
+        let mut random = ChaCha8Rng::seed_from_u64(seed);
+        for groups in &mut by_class {
+            groups.shuffle(&mut random);
+        }
+        Groups { by_class }
+    }
+}
+
+/// Training texts of each class that are left.
+struct TextsLeft(Vec<usize>);
+
+impl TextsLeft {
+    /// Whether each class keeps a training text without these examples.
+    fn can_spare(&self, examples: &[&Example], group: &[usize]) -> bool {
+        let mut left = self.0.clone();
+        group.iter().for_each(|&e| left[examples[e].label] -= 1);
+        group.iter().all(|&e| left[examples[e].label] > 0)
+    }
+
+    fn remove(&mut self, examples: &[&Example], group: &[usize]) {
+        group.iter().for_each(|&e| self.0[examples[e].label] -= 1);
+    }
+}

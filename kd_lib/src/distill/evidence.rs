@@ -1,0 +1,213 @@
+//! The models of all trials on the texts that they did not see: what a report is made from. Under
+//! cross-fitting the predictions of a round's folds are put together, so that a round covers all
+//! tested texts, as a seed does elsewhere.
+
+use super::data_report::ngram_settings;
+use super::ngram_model::NgramModel;
+use super::trials::{Trial, Trials};
+use crate::data::{Corpus, Example, Split, TextInput};
+use crate::evaluation::{Scores, argmax, to_array};
+use crate::store::{Predictor, Run};
+use crate::{Error, Result};
+use ndarray::{Array2, Axis, concatenate};
+use std::time::Instant;
+
+/// Texts of which each is classified alone, to time it.
+const TIMED_TEXTS: usize = 50;
+
+/// What the tested texts say of teacher, baseline and distilled student.
+pub(super) struct Evidence {
+    /// The tested texts, and the training texts of the first trial.
+    pub corpus: Corpus,
+    /// One entry a round; none if the teacher's logits come from a file.
+    pub teacher: Vec<Tested>,
+    /// One entry a seed or round.
+    pub baseline: Vec<Tested>,
+    /// One entry a seed or round.
+    pub distilled: Vec<Tested>,
+    /// Accuracy of the most frequent training class.
+    pub majority: f64,
+    /// Accuracy of a linear model over n-grams.
+    pub linear: f64,
+}
+
+/// A side of the comparison on the tested texts: one model, or one for each fold.
+pub(super) struct Tested {
+    pub name: &'static str,
+    /// One run a trial.
+    pub runs: Vec<Run>,
+    /// `[example, class]`.
+    pub logits: Array2<f32>,
+    pub scores: Scores,
+    pub correct: Vec<bool>,
+    pub seconds_per_text: f64,
+    pub texts_per_second: f64,
+}
+
+/// Logits of dev texts and their labels.
+pub(super) struct DevLogits {
+    /// `[example, class]`.
+    pub logits: Array2<f32>,
+    pub labels: Vec<usize>,
+}
+
+impl Evidence {
+    /// Reads the test splits, which nothing read before.
+    pub fn of(trials: &Trials, has_words: bool) -> Result<Evidence> {
+        let mut evidence = Evidence {
+            corpus: tested_corpus(&trials.rounds[0]),
+            teacher: Vec::new(),
+            baseline: Vec::new(),
+            distilled: Vec::new(),
+            majority: share_of_majority(&trials.rounds[0]),
+            linear: linear_accuracy(&trials.rounds[0], has_words)?,
+        };
+        for round in &trials.rounds {
+            let teachers = round
+                .iter()
+                .filter_map(|trial| trial.outcome.teacher.clone());
+            let teachers: Vec<Run> = teachers.collect();
+            if teachers.len() == round.len() {
+                evidence.teacher.push(tested("teacher", round, teachers)?);
+            }
+            let baselines = |trial: &Trial| trial.outcome.baseline.clone();
+            for runs in by_seed(round, baselines) {
+                evidence.baseline.push(tested("baseline", round, runs)?);
+            }
+            let distilled = |trial: &Trial| trial.outcome.distilled.clone();
+            for runs in by_seed(round, distilled) {
+                evidence.distilled.push(tested("distilled", round, runs)?);
+            }
+        }
+        Ok(evidence)
+    }
+
+    /// Teacher, baseline, distilled student.
+    pub fn sides(&self) -> [&[Tested]; 3] {
+        [&self.teacher, &self.baseline, &self.distilled]
+    }
+}
+
+impl Tested {
+    /// Mean accuracy on dev over its runs.
+    pub fn dev_accuracy(&self) -> f64 {
+        let accuracies = self.runs.iter().map(|run| run.report.dev.accuracy);
+        accuracies.sum::<f64>() / self.runs.len() as f64
+    }
+
+    /// The logits of the dev texts of each run.
+    pub fn dev_logits(&self) -> Result<DevLogits> {
+        let (mut logits, mut labels) = (Vec::new(), Vec::new());
+        for run in &self.runs {
+            let dev = run.logits(Split::Dev)?;
+            logits.push(dev.logits);
+            labels.extend(dev.labels);
+        }
+        let views: Vec<_> = logits.iter().map(Array2::view).collect();
+        Ok(DevLogits {
+            logits: concatenate(Axis(0), &views).map_err(odd_shape)?,
+            labels,
+        })
+    }
+}
+
+/// The runs of each seed, one a trial; seeds that a trial lacks are left out.
+fn by_seed(round: &[Trial], runs_of: impl Fn(&Trial) -> Vec<Run>) -> Vec<Vec<Run>> {
+    let of_trials: Vec<Vec<Run>> = round.iter().map(runs_of).collect();
+    let seeds = of_trials.iter().map(Vec::len).min().unwrap_or_default();
+    (0..seeds)
+        .map(|seed| of_trials.iter().map(|runs| runs[seed].clone()).collect())
+        .collect()
+}
+
+/// One run for each trial of a round, on the trial's test texts.
+fn tested(name: &'static str, round: &[Trial], runs: Vec<Run>) -> Result<Tested> {
+    let mut parts = Vec::new();
+    let (mut seconds, mut singly) = (0.0, Vec::new());
+    for (trial, run) in round.iter().zip(&runs) {
+        let predictor = Predictor::open(run)?;
+        let texts: Vec<TextInput> = trial.corpus.test.iter().map(Example::input).collect();
+        let started = Instant::now();
+        parts.push(to_array(&predictor.logits(&texts)?)?);
+        seconds += started.elapsed().as_secs_f64();
+        for text in texts.iter().take(TIMED_TEXTS / round.len()) {
+            let started = Instant::now();
+            let _ = predictor.logits(&[*text])?;
+            singly.push(started.elapsed().as_secs_f64());
+        }
+    }
+    singly.sort_by(f64::total_cmp);
+    let views: Vec<_> = parts.iter().map(Array2::view).collect();
+    let joined = concatenate(Axis(0), &views).map_err(odd_shape)?;
+    let order = by_row(round);
+    let logits = joined.select(Axis(0), &order);
+    let labels = labels_by_row(round);
+    let correct = logits
+        .outer_iter()
+        .zip(&labels)
+        .map(|(row, &label)| argmax(row) == label);
+    Ok(Tested {
+        name,
+        correct: correct.collect(),
+        scores: Scores::of(logits.view(), &labels),
+        logits,
+        seconds_per_text: singly.get(singly.len() / 2).copied().unwrap_or_default(),
+        texts_per_second: labels.len() as f64 / seconds,
+        runs,
+    })
+}
+
+fn odd_shape(error: ndarray::ShapeError) -> Error {
+    Error::recipe("data", error.to_string(), crate::error::BUG)
+}
+
+/// The test examples of a round in the order of their rows, as positions in the trials' test splits
+/// one after another.
+fn by_row(round: &[Trial]) -> Vec<usize> {
+    let rows: Vec<usize> = round.iter().flat_map(|t| t.test_rows.clone()).collect();
+    let mut order: Vec<usize> = (0..rows.len()).collect();
+    order.sort_by_key(|&position| rows[position]);
+    order
+}
+
+fn examples_by_row(round: &[Trial]) -> Vec<&Example> {
+    let examples: Vec<&Example> = round.iter().flat_map(|t| &t.corpus.test).collect();
+    by_row(round).into_iter().map(|at| examples[at]).collect()
+}
+
+fn labels_by_row(round: &[Trial]) -> Vec<usize> {
+    examples_by_row(round)
+        .into_iter()
+        .map(|e| e.label)
+        .collect()
+}
+
+fn tested_corpus(round: &[Trial]) -> Corpus {
+    Corpus {
+        test: examples_by_row(round).into_iter().cloned().collect(),
+        ..round[0].corpus.clone()
+    }
+}
+
+fn share_of_majority(round: &[Trial]) -> f64 {
+    let (mut right, mut all) = (0, 0);
+    for Trial { corpus, .. } in round {
+        let count =
+            |examples: &[Example], class| examples.iter().filter(|e| e.label == class).count();
+        let most = (0..corpus.labels.len()).max_by_key(|&class| count(&corpus.train, class));
+        right += most.map_or(0, |class| count(&corpus.test, class));
+        all += corpus.test.len();
+    }
+    right as f64 / all.max(1) as f64
+}
+
+fn linear_accuracy(round: &[Trial], has_words: bool) -> Result<f64> {
+    let (mut right, mut all) = (0.0, 0);
+    for Trial { corpus, .. } in round {
+        let train = corpus.clone().without_leaks().train;
+        let linear = NgramModel::train(&train, ngram_settings(has_words))?;
+        right += linear.accuracy(&corpus.test) * corpus.test.len() as f64;
+        all += corpus.test.len();
+    }
+    Ok(right / all.max(1) as f64)
+}

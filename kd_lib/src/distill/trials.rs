@@ -1,0 +1,197 @@
+//! The trials of a plan. A large corpus has one, on its own splits. A small corpus has one on each
+//! fold of cross-fitting, so that every labelled text is tested; further rounds with other folds
+//! follow while the budget lasts. At the end the chosen student may be trained again on all
+//! labelled texts. [`super::execute`](mod@super::execute) carries out one trial.
+
+use super::execute::{Outcome, PlanClock, execute, read_plan, seconds_spent, write_plan};
+use super::plan::{DistillPlan, Side};
+use crate::Result;
+use crate::data::Corpus;
+use crate::data::splits::folds;
+use crate::store::{Recipe, Run, RunStore};
+use crate::training::{Progress, ProgressCallback};
+use std::collections::BTreeMap;
+use std::path::Path;
+
+/// Seed of the first round's folds; each further round takes the next number.
+pub(super) const FIRST_ROUND: u64 = 0;
+/// More rounds make the interval no narrower: the number of texts decides then.
+const MOST_ROUNDS: u64 = 10;
+/// So many samples between two evaluations that only the last update is followed by one.
+const ONLY_AT_THE_END: usize = 1_000_000_000;
+
+/// A corpus with its splits, and what was trained on it.
+#[derive(Debug)]
+pub struct Trial {
+    /// The corpus, or a fold of it.
+    pub corpus: Corpus,
+    /// Of each test text, its number among the texts that all trials of a round test.
+    pub test_rows: Vec<usize>,
+    /// What was trained.
+    pub outcome: Outcome,
+}
+
+/// The result of a plan.
+#[derive(Debug)]
+pub struct Trials {
+    /// One trial, or rounds of a trial for each fold.
+    pub rounds: Vec<Vec<Trial>>,
+    /// The chosen distilled student, trained on all labelled texts.
+    pub refit: Option<Run>,
+    /// Seconds in all, over all invocations.
+    pub seconds: f64,
+}
+
+impl Trials {
+    /// The result of a plan without folds and refit.
+    pub fn single(corpus: Corpus, outcome: Outcome) -> Trials {
+        Trials {
+            seconds: outcome.seconds,
+            refit: None,
+            rounds: vec![vec![Trial {
+                test_rows: (0..corpus.test.len()).collect(),
+                corpus,
+                outcome,
+            }]],
+        }
+    }
+
+    /// The distilled student that is delivered.
+    pub fn student(&self) -> &Run {
+        let first = &self.rounds[0][0].outcome.distilled[0];
+        self.refit.as_ref().unwrap_or(first)
+    }
+}
+
+/// Carries a plan out. `folder` is the plan's.
+pub fn run_trials(
+    store: &RunStore,
+    corpus: &Corpus,
+    plan: &DistillPlan,
+    folder: &Path,
+    callback: ProgressCallback,
+) -> Result<Trials> {
+    plan.refuse_other_corpus(corpus, folder)?;
+    let mut trials = match plan.settings.folds {
+        0 => {
+            let own_splits = plan.of_trial(&corpus.fingerprint, plan.seconds_for_trials());
+            let outcome = execute(store, corpus, own_splits, folder, callback)?;
+            Trials::single(corpus.clone(), outcome)
+        }
+        _ => cross_fit(store, corpus, plan, folder, callback)?,
+    };
+    if plan.settings.refit {
+        let recipe = refit_recipe(chosen_student(&trials.rounds));
+        let mut clock = PlanClock::open(folder)?;
+        let before = clock.seconds();
+        let mut timed = |progress: &Progress| {
+            // A clock that cannot be written must not end a training.
+            let _ = clock.write_if_due();
+            callback(progress)
+        };
+        let run = store.run(&recipe, &all_labelled(corpus), &mut timed)?;
+        clock.write()?;
+        trials.seconds += clock.seconds() - before;
+        trials.refit = Some(run);
+    }
+    Ok(trials)
+}
+
+/// Rounds of trials, one on each fold. A fold gets its part of the time that is left.
+fn cross_fit(
+    store: &RunStore,
+    corpus: &Corpus,
+    plan: &DistillPlan,
+    folder: &Path,
+    callback: ProgressCallback,
+) -> Result<Trials> {
+    let budget = plan.seconds_for_trials();
+    let mut seconds = seconds_spent(folder)?;
+    let mut rounds: Vec<Vec<Trial>> = Vec::new();
+    for round in 0..MOST_ROUNDS {
+        let place = |fold: usize| folder.join(format!("round-{}-fold-{}", round + 1, fold + 1));
+        let of_round = seconds / rounds.len().max(1) as f64;
+        let is_begun = round == 0 || place(0).exists();
+        if !is_begun && seconds + of_round > budget {
+            break;
+        }
+        let mut trials = Vec::new();
+        let folds = folds(corpus, plan.settings.folds, FIRST_ROUND + round)?;
+        let number = folds.len();
+        for (at, fold) in folds.into_iter().enumerate() {
+            let place = place(at);
+            let of_fold = match read_plan(&place)? {
+                Some(begun) => begun,
+                None => {
+                    let left = (budget - seconds).max(0.0) / (number - at) as f64;
+                    let of_fold = plan.of_trial(&fold.corpus.fingerprint, left);
+                    write_plan(&of_fold, &place, 0.0)?;
+                    of_fold
+                }
+            };
+            let outcome = execute(store, &fold.corpus, of_fold, &place, callback)?;
+            seconds += outcome.seconds;
+            trials.push(Trial {
+                corpus: fold.corpus,
+                test_rows: fold.test_rows,
+                outcome,
+            });
+        }
+        rounds.push(trials);
+    }
+    Ok(Trials {
+        rounds,
+        refit: None,
+        seconds,
+    })
+}
+
+/// The recipe of the distilled candidate with the highest macro-F1 on dev, averaged over all trials.
+fn chosen_student(rounds: &[Vec<Trial>]) -> &Recipe {
+    let mut scores: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+    let candidates = || {
+        let outcomes = rounds.iter().flatten().map(|trial| &trial.outcome);
+        outcomes
+            .flat_map(|outcome| &outcome.candidates)
+            .filter(|candidate| candidate.side == Side::Distilled)
+    };
+    for candidate in candidates() {
+        let report = &candidate.run.report;
+        let of_candidate = scores.entry(&report.recipe.name).or_default();
+        of_candidate.push(report.dev.macro_f1);
+    }
+    let mean = |scores: &Vec<f64>| scores.iter().sum::<f64>() / scores.len() as f64;
+    let best = scores
+        .iter()
+        .max_by(|(_, a), (_, b)| mean(a).total_cmp(&mean(b)));
+    let best = best.map(|(name, _)| *name);
+    candidates()
+        .map(|candidate| &candidate.run.report.recipe)
+        .find(|recipe| Some(recipe.name.as_str()) == best)
+        .unwrap_or(&rounds[0][0].outcome.distilled[0].report.recipe)
+}
+
+/// The same recipe for all labelled texts. No text is left to choose weights by, so those after the
+/// last update count.
+fn refit_recipe(recipe: &Recipe) -> Recipe {
+    let mut recipe = recipe.clone();
+    recipe.name = format!("{}-refit", recipe.name);
+    recipe.data.drop_leaks = false;
+    recipe.train.eval_every_samples = ONLY_AT_THE_END;
+    recipe.teacher = recipe
+        .teacher
+        .map(|teacher| Box::new(refit_recipe(&teacher)));
+    recipe
+}
+
+/// All labelled texts for training. Dev texts are among them: their score says nothing.
+fn all_labelled(corpus: &Corpus) -> Corpus {
+    let name = format!("{} all labelled texts", corpus.fingerprint);
+    let all = [&corpus.train, &corpus.dev, &corpus.test];
+    Corpus {
+        train: all.into_iter().flatten().cloned().collect(),
+        test: Vec::new(),
+        fingerprint: blake3::hash(name.as_bytes()).to_hex().to_string(),
+        ..corpus.clone()
+    }
+}
