@@ -79,7 +79,7 @@ pub enum Verb {
         /// A file of texts without labels, one a line, for the teacher to label.
         #[arg(long, value_name = "FILE", conflicts_with = "profile")]
         unlabelled: Option<PathBuf>,
-        /// Test all labelled texts by cross-fitting with so many folds; 0 for the test split alone. By
+        /// Test all labelled texts by cross-validation with so many folds; 0 for the test split alone. By
         /// default 5 below 3,000 labelled texts without a test split of their own, else 0.
         #[arg(long, value_name = "N", conflicts_with = "profile")]
         folds: Option<u8>,

@@ -30,9 +30,9 @@ const PLANNED: [&str; 8] = [
     "label_fraction",
     "holdout_fold",
 ];
-/// Below so many labelled texts a test split says little, and cross-fitting tests all of them.
+/// Below so many labelled texts a test split says little, and cross-validation tests all of them.
 const SMALL_CORPUS: usize = 3000;
-/// Folds of cross-fitting.
+/// Folds of cross-validation.
 const FOLDS: usize = 5;
 /// Digits of the hash in a plan's folder name.
 const HASH_DIGITS: usize = 12;
@@ -124,7 +124,7 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
             match (new_plan(&store, &corpus, &settings), request.folds) {
                 (Err(error), None) if settings.folds > 0 => {
                     let notice =
-                        format!("Without cross-fitting, since it is not possible: {error}");
+                        format!("Without cross-validation, since it is not possible: {error}");
                     eprintln!("{notice}");
                     notices.push(notice);
                     let settings = PlanSettings {

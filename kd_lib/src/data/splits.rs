@@ -1,4 +1,4 @@
-//! Draws the splits that a corpus lacks, and folds for cross-fitting: by class, with a fixed seed.
+//! Draws the splits that a corpus lacks, and folds for cross-validation: by class, with a fixed seed.
 //! Near-duplicates stay together, so that no text is tested whose twin was trained on.
 
 use super::corpus::Corpus;

@@ -1,5 +1,5 @@
 //! The models of all trials on the texts that they did not see: what a report is made from. Under
-//! cross-fitting the predictions of a round's folds are put together, so that a round covers all
+//! cross-validation the predictions of a round's folds are put together, so that a round covers all
 //! tested texts, as a seed does elsewhere.
 
 use super::data_report::ngram_settings;

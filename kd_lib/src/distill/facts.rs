@@ -22,7 +22,7 @@ pub struct PlanSettings {
     /// A file of texts without labels, one a line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unlabelled: Option<PathBuf>,
-    /// Folds of cross-fitting; 0 if the corpus's own test split is the evidence.
+    /// Folds of cross-validation; 0 if the corpus's own test split is the evidence.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub folds: usize,
     /// Whether the student that is delivered is trained again on all labelled texts.
@@ -41,7 +41,7 @@ impl PlanSettings {
     }
 }
 
-/// A corpus in numbers; under cross-fitting, its first fold.
+/// A corpus in numbers; under cross-validation, its first fold.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct CorpusFacts {
     /// Labelled training texts, leaks dropped.

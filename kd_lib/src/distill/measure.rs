@@ -24,7 +24,7 @@ const LONGEST: usize = 256;
 /// A text with more blanks than one in this many characters is made of words.
 const CHARACTERS_PER_BLANK: usize = 12;
 
-/// Measures a corpus and this machine. Under cross-fitting the first fold is measured.
+/// Measures a corpus and this machine. Under cross-validation the first fold is measured.
 pub fn measure(
     store: &RunStore,
     corpus: &Corpus,

@@ -14,7 +14,7 @@
 //! 5. The time that the caps leave goes to a pair that reads characters, if the texts have no blanks,
 //!    and to further seeds of the two students that dev chooses. These also stand in the plan as
 //!    spare stages, for the case that the others take less time than expected.
-//! 6. Under cross-fitting each fold carries the stages out within its part of the budget, without
+//! 6. Under cross-validation each fold carries the stages out within its part of the budget, without
 //!    further seeds. A refit on all labelled texts takes its time from the others.
 
 use super::budget::duration;
@@ -109,7 +109,7 @@ pub struct DistillPlan {
     pub facts: CorpusFacts,
     /// This machine's speed.
     pub speed: SecondsPerText,
-    /// The trainings, in order; under cross-fitting those of each fold.
+    /// The trainings, in order; under cross-validation those of each fold.
     pub stages: Vec<Stage>,
     /// Expected seconds of training the chosen student again on all labelled texts, if that is
     /// asked for.
@@ -625,7 +625,7 @@ impl DistillPlan {
         )];
         if self.settings.folds > 0 {
             lines.push(format!(
-                "Cross-fitting: each of {} folds is tested by models of the others. The next lines \
+                "Cross-validation: each of {} folds is tested by models of the others. The next lines \
                  are of one fold.",
                 self.settings.folds
             ));

@@ -39,7 +39,7 @@ pub struct Findings {
     pub majority: f64,
     /// Accuracy of a linear model over n-grams.
     pub linear: f64,
-    /// Folds of cross-fitting; 0 without.
+    /// Folds of cross-validation; 0 without.
     pub folds: usize,
 }
 
@@ -204,7 +204,7 @@ impl Report<'_> {
                 evidence.corpus.dev.len()
             ),
             folds => format!(
-                "Cross-fitting: {texts} texts in {folds} folds; each text is classified by models that \
+                "Cross-validation: {texts} texts in {folds} folds; each text is classified by models that \
                  were trained and chosen on the other folds."
             ),
         };
@@ -225,8 +225,8 @@ impl Report<'_> {
             "seconds",
             "chosen",
         ]);
-        let cross_fitted = self.plan.settings.folds > 0;
-        if cross_fitted {
+        let cross_validated = self.plan.settings.folds > 0;
+        if cross_validated {
             table.head.insert(0, "fold".into());
         }
         let trials = || self.trials.rounds.iter().flatten();
@@ -247,7 +247,7 @@ impl Report<'_> {
                     format!("{:.0}", report.seconds),
                     if candidate.chosen { "yes" } else { "" }.to_owned(),
                 ];
-                if cross_fitted {
+                if cross_validated {
                     cells.insert(0, (fold + 1).to_string());
                 }
                 table.rows.push(cells.into_iter().map(Into::into).collect());

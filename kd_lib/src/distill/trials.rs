@@ -1,5 +1,5 @@
 //! The trials of a plan. A large corpus has one, on its own splits. A small corpus has one on each
-//! fold of cross-fitting, so that every labelled text is tested; further rounds with other folds
+//! fold of cross-validation, so that every labelled text is tested; further rounds with other folds
 //! follow while the budget lasts. At the end the chosen student may be trained again on all
 //! labelled texts. [`super::execute`](mod@super::execute) carries out one trial.
 
@@ -78,7 +78,7 @@ pub fn run_trials(
             let outcome = execute(store, corpus, own_splits, folder, callback)?;
             Trials::single(corpus.clone(), outcome)
         }
-        _ => cross_fit(store, corpus, plan, folder, callback)?,
+        _ => cross_validate(store, corpus, plan, folder, callback)?,
     };
     if plan.settings.refit {
         let recipe = refit_recipe(chosen_student(&trials.rounds));
@@ -98,7 +98,7 @@ pub fn run_trials(
 }
 
 /// Rounds of trials, one on each fold. A fold gets its part of the time that is left.
-fn cross_fit(
+fn cross_validate(
     store: &RunStore,
     corpus: &Corpus,
     plan: &DistillPlan,
