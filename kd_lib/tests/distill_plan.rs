@@ -201,7 +201,7 @@ fn a_stopped_distillation_continues_its_plan_and_a_copy_of_the_plan_gives_the_sa
         notices: &[],
         command: "kd distill",
     };
-    let findings = report.write(&place).unwrap();
+    let findings = report.write(&store, &place, &mut silent).unwrap();
     let report = std::fs::read_to_string(place.join("report.md")).unwrap();
     assert!(report.contains(&findings.verdict()) && report.contains("| distilled |"));
     let page = std::fs::read_to_string(place.join("report.html")).unwrap();
@@ -258,7 +258,7 @@ fn folds_test_all_texts_and_a_refit_trains_on_all_of_them() {
         notices: &[],
         command: "kd distill",
     };
-    let findings = report.write(&place).unwrap();
+    let findings = report.write(&store, &place, &mut silent).unwrap();
     assert_eq!(findings.gain.unwrap().seeds, 1);
     let report = std::fs::read_to_string(place.join("report.md")).unwrap();
     assert!(report.contains("150 texts in 2 folds"), "{report}");

@@ -178,7 +178,7 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
         notices: &notices,
         command: &command.join(" "),
     };
-    let findings = report.write(&folder)?;
+    let findings = report.write(&store, &folder, &mut report_progress(&stop))?;
     eprintln!("{}", findings.verdict());
     for file in report_files(&folder) {
         eprintln!("{}", file.display());

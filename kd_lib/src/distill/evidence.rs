@@ -3,13 +3,18 @@
 //! tested texts, as a seed does elsewhere.
 
 use super::data_report::ngram_settings;
+use super::frozen_teacher;
 use super::ngram_model::NgramModel;
+use super::plan::DistillPlan;
 use super::trials::{Trial, Trials};
 use crate::data::{Corpus, Example, Split, TextInput};
 use crate::evaluation::{Scores, argmax, to_array};
-use crate::store::{Predictor, Run};
+use crate::store::{Predictor, Recipe, Run, RunStore};
+use crate::training::progress::TextClock;
+use crate::training::{ProgressCallback, Stage};
 use crate::{Error, Result};
 use ndarray::{Array2, Axis, concatenate};
+use std::path::Path;
 use std::time::Instant;
 
 /// Texts of which each is classified alone, to time it.
@@ -29,6 +34,8 @@ pub(super) struct Evidence {
     pub majority: f64,
     /// Accuracy of a linear model over n-grams.
     pub linear: f64,
+    /// Accuracy of a linear layer on the teacher's checkpoint, which is not fine-tuned.
+    pub frozen_teacher: f64,
 }
 
 /// A side of the comparison on the tested texts: one model, or one for each fold.
@@ -53,14 +60,23 @@ pub(super) struct DevLogits {
 
 impl Evidence {
     /// Reads the test splits, which nothing read before.
-    pub fn of(trials: &Trials, has_words: bool) -> Result<Evidence> {
+    pub fn of(
+        store: &RunStore,
+        plan: &DistillPlan,
+        trials: &Trials,
+        folder: &Path,
+        callback: ProgressCallback,
+    ) -> Result<Evidence> {
+        let first = &trials.rounds[0];
+        let teacher = &plan.settings.teacher;
         let mut evidence = Evidence {
-            corpus: tested_corpus(&trials.rounds[0]),
+            corpus: tested_corpus(first),
             teacher: Vec::new(),
             baseline: Vec::new(),
             distilled: Vec::new(),
-            majority: share_of_majority(&trials.rounds[0]),
-            linear: linear_accuracy(&trials.rounds[0], has_words)?,
+            majority: share_of_majority(first),
+            linear: linear_accuracy(first, plan.facts.has_words)?,
+            frozen_teacher: frozen_accuracy(store, teacher, first, folder, callback)?,
         };
         for round in &trials.rounds {
             let teachers = round
@@ -68,15 +84,21 @@ impl Evidence {
                 .filter_map(|trial| trial.outcome.teacher.clone());
             let teachers: Vec<Run> = teachers.collect();
             if teachers.len() == round.len() {
-                evidence.teacher.push(tested("teacher", round, teachers)?);
+                evidence
+                    .teacher
+                    .push(tested("teacher", round, teachers, callback)?);
             }
             let baselines = |trial: &Trial| trial.outcome.baseline.clone();
             for runs in by_seed(round, baselines) {
-                evidence.baseline.push(tested("baseline", round, runs)?);
+                evidence
+                    .baseline
+                    .push(tested("baseline", round, runs, callback)?);
             }
             let distilled = |trial: &Trial| trial.outcome.distilled.clone();
             for runs in by_seed(round, distilled) {
-                evidence.distilled.push(tested("distilled", round, runs)?);
+                evidence
+                    .distilled
+                    .push(tested("distilled", round, runs, callback)?);
             }
         }
         Ok(evidence)
@@ -121,15 +143,30 @@ fn by_seed(round: &[Trial], runs_of: impl Fn(&Trial) -> Vec<Run>) -> Vec<Vec<Run
 }
 
 /// One run for each trial of a round, on the trial's test texts.
-fn tested(name: &'static str, round: &[Trial], runs: Vec<Run>) -> Result<Tested> {
+fn tested(
+    name: &'static str,
+    round: &[Trial],
+    runs: Vec<Run>,
+    callback: ProgressCallback,
+) -> Result<Tested> {
     let mut parts = Vec::new();
-    let (mut seconds, mut singly) = (0.0, Vec::new());
+    let (mut seconds, mut computed, mut singly) = (0.0, 0, Vec::new());
     for (trial, run) in round.iter().zip(&runs) {
         let predictor = Predictor::open(run)?;
         let texts: Vec<TextInput> = trial.corpus.test.iter().map(Example::input).collect();
+        let mut clock = TextClock::new(&run.report.id, Stage::Scoring, texts.len());
+        let mut begun_with = None;
+        let mut after_batch = |done| {
+            begun_with.get_or_insert(done);
+            clock.at(done).report(callback)
+        };
         let started = Instant::now();
-        parts.push(to_array(&predictor.logits(&texts)?)?);
+        let output = predictor.compute(&texts, &[], |pass| {
+            pass.resumable_outputs(run.folder()?, "report", &mut after_batch)
+        })?;
         seconds += started.elapsed().as_secs_f64();
+        computed += texts.len() - begun_with.unwrap_or_default();
+        parts.push(to_array(&output.logits)?);
         for text in texts.iter().take(TIMED_TEXTS / round.len()) {
             let started = Instant::now();
             let _ = predictor.logits(&[*text])?;
@@ -152,7 +189,7 @@ fn tested(name: &'static str, round: &[Trial], runs: Vec<Run>) -> Result<Tested>
         scores: Scores::of(logits.view(), &labels),
         logits,
         seconds_per_text: singly.get(singly.len() / 2).copied().unwrap_or_default(),
-        texts_per_second: labels.len() as f64 / seconds,
+        texts_per_second: computed as f64 / seconds,
         runs,
     })
 }
@@ -210,4 +247,19 @@ fn linear_accuracy(round: &[Trial], has_words: bool) -> Result<f64> {
         all += corpus.test.len();
     }
     Ok(right / all.max(1) as f64)
+}
+
+fn frozen_accuracy(
+    store: &RunStore,
+    teacher: &Recipe,
+    round: &[Trial],
+    folder: &Path,
+    callback: ProgressCallback,
+) -> Result<f64> {
+    let (mut right, mut all) = (0, 0);
+    for trial in round {
+        right += frozen_teacher::correct_on_test(store, teacher, trial, folder, callback)?;
+        all += trial.corpus.test.len();
+    }
+    Ok(right as f64 / all.max(1) as f64)
 }

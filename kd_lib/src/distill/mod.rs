@@ -11,6 +11,7 @@ pub mod document;
 mod evidence;
 pub mod execute;
 pub mod facts;
+mod frozen_teacher;
 pub mod measure;
 pub mod ngram_model;
 pub mod plan;

@@ -11,7 +11,8 @@ use super::trials::Trials;
 use crate::data::{Corpus, Example};
 use crate::evaluation::significance::{Difference, GapShare, difference, share_of_gap};
 use crate::evaluation::{argmax, fit_temperature, probabilities, reliability_bins};
-use crate::store::{MeanSd, Table};
+use crate::store::{MeanSd, RunStore, Table};
+use crate::training::ProgressCallback;
 use crate::{Result, files};
 use ndarray::Array2;
 use std::collections::BTreeSet;
@@ -39,6 +40,8 @@ pub struct Findings {
     pub majority: f64,
     /// Accuracy of a linear model over n-grams.
     pub linear: f64,
+    /// Accuracy of a linear layer on the teacher's checkpoint, which is not fine-tuned.
+    pub frozen_teacher: f64,
     /// Folds of cross-validation; 0 without.
     pub folds: usize,
 }
@@ -61,6 +64,7 @@ impl Findings {
             recovered: teacher.and_then(|teacher| share_of_gap(&ours, &other, &teacher.correct)),
             majority: evidence.majority,
             linear: evidence.linear,
+            frozen_teacher: evidence.frozen_teacher,
             folds,
         }
     }
@@ -121,8 +125,13 @@ pub struct Report<'a> {
 impl Report<'_> {
     /// Reads test, writes `report.html` and `report.md` into the plan's folder, and says what was
     /// found.
-    pub fn write(&self, folder: &Path) -> Result<Findings> {
-        let evidence = Evidence::of(self.trials, self.plan.facts.has_words)?;
+    pub fn write(
+        &self,
+        store: &RunStore,
+        folder: &Path,
+        callback: ProgressCallback,
+    ) -> Result<Findings> {
+        let evidence = Evidence::of(store, self.plan, self.trials, folder, callback)?;
         let findings = Findings::of(&evidence, self.plan.settings.folds);
         let mut document = Document {
             title: format!("Distillation on {}", self.corpus.name),
@@ -169,6 +178,10 @@ impl Report<'_> {
         for (name, accuracy) in [
             ("most frequent class", evidence.majority),
             ("linear model over n-grams", evidence.linear),
+            (
+                "frozen teacher with a linear layer",
+                evidence.frozen_teacher,
+            ),
         ] {
             let mut cells = vec![name.to_owned(), String::new(), String::new()];
             cells.push(format!("{accuracy:.4}"));

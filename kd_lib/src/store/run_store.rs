@@ -10,7 +10,7 @@ use super::run::{self, Run, RunReport, TaughtBy};
 use super::step_timer::StepTimer;
 use super::tensorboard;
 use crate::data::batch::eval_batches;
-use crate::data::{Corpus, Example, Split, TokenizedSplit, Tokenizer};
+use crate::data::{Corpus, Example, Split, TextInput, TokenizedSplit, Tokenizer};
 use crate::device::{self, Environment};
 use crate::evaluation::{self, Scores, SplitPass};
 use crate::models::{Checkpoint, Classifier, ForwardPass, hidden_width};
@@ -184,6 +184,45 @@ impl RunStore {
         }
         let built = model_factory::build_random_model(&plan, &tokenizer)?;
         StepTimer::new(plan, built.model, data)
+    }
+
+    /// Pooled states `[text, width]` of the last layer of a recipe's checkpoint before any training.
+    /// `folder` keeps what an interruption leaves.
+    ///
+    /// # Errors
+    /// If the recipe's model has no checkpoint.
+    pub fn pretrained_states(
+        &self,
+        recipe: &Recipe,
+        corpus: &Corpus,
+        texts: &[TextInput],
+        folder: &Path,
+        callback: ProgressCallback,
+    ) -> Result<Tensor> {
+        let plan = self.plan(recipe, corpus)?;
+        let Some(checkpoint) = &plan.checkpoint else {
+            let fix = "name a recipe of a BERT";
+            return Err(Error::recipe("model", "no pretrained checkpoint", fix));
+        };
+        let last = checkpoint.config.num_hidden_layers;
+        let tokenizer = model_factory::build_tokenizer(&plan)?;
+        let built = model_factory::build_model(&plan, &tokenizer, &[])?;
+        let split = tokenizer.encode(texts)?;
+        let train = &plan.recipe.train;
+        let pass = SplitPass {
+            model: built.model.as_ref(),
+            split: &split,
+            batches: &eval_batches(&split, train.batch_size, train.group_by_length),
+            pass: ForwardPass {
+                hidden_layers: &[last],
+                ..ForwardPass::evaluation(plan.precision)
+            },
+        };
+        let mut clock = TextClock::new(&plan.id, Stage::Scoring, texts.len());
+        let mut after_batch = |done| clock.at(done).report(callback);
+        let name = format!("pretrained-{}", plan.id);
+        let mut output = pass.resumable_outputs(folder, &name, &mut after_batch)?;
+        Ok(output.hidden.remove(0))
     }
 
     /// Zeros for the teacher's pooled states that an objective names, for timing.
