@@ -127,6 +127,20 @@ fn a_budget_that_is_too_short_names_one_that_is_enough() {
     planned(enough.seconds, 60_000, 3.0).unwrap();
 }
 
+#[test]
+fn of_a_million_unlabelled_texts_as_many_are_used_as_there_is_time_for() {
+    let used = |unlabelled| {
+        let plan = planned_with(settings("1m"), 400.0, 6000, unlabelled, 1.0).unwrap();
+        let transfer = plan.distilled_recipe().unwrap().transfer.clone();
+        transfer.unwrap().max_unlabelled_samples.unwrap()
+    };
+    let (fewer, more) = (used(100_000), used(1_000_000));
+    assert!(
+        fewer > 0 && more * 2 > fewer,
+        "{fewer} of 100,000, {more} of a million"
+    );
+}
+
 /// The same stages, but for spare ones, with training runs of a few updates.
 fn shortened(mut plan: DistillPlan) -> DistillPlan {
     plan.stages.retain(|stage| !stage.spare);

@@ -20,6 +20,8 @@ use tokenizers::{AddedToken, EncodeInput, Tokenizer, TruncationParams};
 
 /// The settings of a saved tokenizer, beside its `tokenizer.json`.
 const SETTINGS: &str = "tokenizer_settings.json";
+/// Texts whose tokens are in memory at once while pieces are counted.
+const COUNTED_TOGETHER: usize = 8192;
 
 /// A tokenizer with its prefix, its truncation and its kept embedding rows.
 #[derive(Debug, Clone)]
@@ -257,11 +259,17 @@ impl SubwordTokenizer {
                 ..self.settings.clone()
             },
         )?;
-        let mut counts: HashMap<String, usize> = HashMap::new();
-        for encoding in whole.tokenizer_encodings(texts)? {
-            for id in encoding.ids {
-                *counts.entry(self.piece(id)).or_default() += 1;
+        let mut counts_by_id: HashMap<u32, usize> = HashMap::new();
+        for part in texts.chunks(COUNTED_TOGETHER) {
+            for encoding in whole.tokenizer_encodings(part)? {
+                for id in encoding.ids {
+                    *counts_by_id.entry(id).or_default() += 1;
+                }
             }
+        }
+        let mut counts: HashMap<String, usize> = HashMap::new();
+        for (id, count) in counts_by_id {
+            *counts.entry(self.piece(id)).or_default() += count;
         }
         let path = Path::new("tokenizer.json");
         let file = self.tokenizer.to_string(false);

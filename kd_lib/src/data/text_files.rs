@@ -6,6 +6,7 @@
 use super::text_input::TextInput;
 use crate::{Error, Result};
 use std::collections::HashMap;
+use std::ops::Range;
 use std::path::Path;
 
 /// One labelled text and its place in its file.
@@ -85,9 +86,54 @@ pub fn without_mark(line: &str) -> &str {
 /// Reads UTF-8 lines, which LF, CRLF or CR end. Byte-order marks and empty lines at the end are
 /// dropped; everything else is kept.
 pub fn read_lines(path: &Path) -> Result<Vec<String>> {
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    let mut lines = Vec::new();
-    for (at, line) in split_lines(&bytes).enumerate() {
+    let file = TextLines::read(path)?;
+    Ok(file.iter().map(str::to_owned).collect())
+}
+
+/// The lines of a file of texts, as [`read_lines`] reads them, in the memory of the file: a file of a
+/// million texts is kept as it is.
+#[derive(Debug)]
+pub struct TextLines {
+    text: String,
+    /// Where each line is in the text.
+    places: Vec<Range<usize>>,
+}
+
+impl TextLines {
+    /// Reads a file.
+    pub fn read(path: &Path) -> Result<TextLines> {
+        let bytes = std::fs::read(path).map_err(Error::io(path))?;
+        let places = line_places(path, &bytes)?;
+        // Each line is UTF-8, and so are the line endings between them.
+        let text = String::from_utf8(bytes).map_err(Error::in_file(path, crate::error::BUG))?;
+        Ok(TextLines { text, places })
+    }
+
+    /// Number of lines.
+    pub fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    /// Whether there is no line.
+    pub fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// The line with this index, from 0.
+    pub fn line(&self, index: usize) -> &str {
+        &self.text[self.places[index].clone()]
+    }
+
+    /// The lines.
+    pub fn iter(&self) -> impl Iterator<Item = &str> {
+        self.places.iter().map(|place| &self.text[place.clone()])
+    }
+}
+
+/// Where each line of a file is.
+fn line_places(path: &Path, bytes: &[u8]) -> Result<Vec<Range<usize>>> {
+    let mut places: Vec<Range<usize>> = Vec::new();
+    for (at, line) in split_lines(bytes).enumerate() {
         if line.len() > LONGEST_LINE {
             let fix = "a corpus has one text a line: split it";
             let problem = format!("{} bytes in one line (limit {LONGEST_LINE})", line.len());
@@ -102,12 +148,13 @@ pub fn read_lines(path: &Path) -> Result<Vec<String>> {
                 "convert the file to UTF-8, for example with iconv",
             )
         })?;
-        lines.push(without_mark(text).to_owned());
+        let end = line.as_ptr() as usize - bytes.as_ptr() as usize + line.len();
+        places.push(end - without_mark(text).len()..end);
     }
-    while lines.last().is_some_and(String::is_empty) {
-        lines.pop();
+    while places.last().is_some_and(Range::is_empty) {
+        places.pop();
     }
-    Ok(lines)
+    Ok(places)
 }
 
 /// Bytes as lines, which LF, CRLF or CR end.

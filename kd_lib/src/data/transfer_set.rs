@@ -7,7 +7,7 @@
 
 use super::config::check_count;
 use super::corpus::Corpus;
-use super::text_files::{Example, normalize, read_lines, split_pair};
+use super::text_files::{Example, TextLines, normalize, split_pair};
 use super::text_input::{TextInput, TextKey};
 use crate::{Error, Result};
 use rand::seq::IndexedRandom;
@@ -288,30 +288,38 @@ impl TransferConfig {
             label: None,
             augmented: false,
         };
-        let mut texts = Vec::new();
-        if let Some(path) = &self.unlabelled_file {
-            for (at, line) in read_lines(path)?.iter().enumerate() {
-                texts.push(match pairs {
-                    false => unlabelled(normalize(line), None),
-                    true => {
-                        let (text, text_pair) = split_pair(path, at + 1, line)?;
-                        unlabelled(text, Some(text_pair))
-                    }
-                });
-            }
-        }
         let mut is_new =
             |text: &TransferText| !text.input().is_empty() && seen.insert(text.input().key());
-        let lines = texts.len();
-        texts.retain(&mut is_new);
-        let usable = texts.len();
-        self.draw_unlabelled(&mut texts);
-        if self.unlabelled_file.is_some() {
+        let mut texts = Vec::new();
+        if let Some(path) = &self.unlabelled_file {
+            let lines = TextLines::read(path)?;
+            let text_of = |at: usize| -> Result<TransferText> {
+                Ok(match pairs {
+                    false => unlabelled(normalize(lines.line(at)), None),
+                    true => {
+                        let (text, text_pair) = split_pair(path, at + 1, lines.line(at))?;
+                        unlabelled(text, Some(text_pair))
+                    }
+                })
+            };
+            // Of a million lines a plan may use some thousands: only those become texts.
+            let mut usable = Vec::new();
+            for at in 0..lines.len() {
+                if is_new(&text_of(at)?) {
+                    usable.push(at);
+                }
+            }
+            let number = usable.len();
+            self.draw_unlabelled(&mut usable);
+            for at in usable {
+                texts.push(text_of(at)?);
+            }
             notices.push(format!(
-                "unlabelled texts: {lines} lines; {} are empty, repeat another or are in the labelled \
+                "unlabelled texts: {} lines; {} are empty, repeat another or are in the labelled \
                  texts, {} are over transfer.max_unlabelled_samples, {} are used",
-                lines - usable,
-                usable - texts.len(),
+                lines.len(),
+                lines.len() - number,
+                number - texts.len(),
                 texts.len()
             ));
         }
@@ -323,18 +331,18 @@ impl TransferConfig {
         Ok(texts)
     }
 
-    /// Keeps `max_unlabelled_samples` texts in their order.
-    fn draw_unlabelled(&self, texts: &mut Vec<TransferText>) {
+    /// Keeps `max_unlabelled_samples` lines in their order.
+    fn draw_unlabelled(&self, lines: &mut Vec<usize>) {
         let Some(most) = self
             .max_unlabelled_samples
-            .filter(|&most| most < texts.len())
+            .filter(|&most| most < lines.len())
         else {
             return;
         };
         let mut random = ChaCha8Rng::seed_from_u64(0);
-        let drawn: HashSet<usize> = sample(&mut random, texts.len(), most).into_iter().collect();
+        let drawn: HashSet<usize> = sample(&mut random, lines.len(), most).into_iter().collect();
         let mut row = 0;
-        texts.retain(|_| {
+        lines.retain(|_| {
             row += 1;
             drawn.contains(&(row - 1))
         });

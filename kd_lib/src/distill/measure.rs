@@ -5,7 +5,7 @@ use super::facts::{CorpusFacts, FORWARD_SHARE, PlanSettings, SecondsPerText};
 use super::recipes::{StudentKind, student, teacher};
 use super::trials::FIRST_ROUND;
 use crate::data::splits::folds;
-use crate::data::text_files::read_lines;
+use crate::data::text_files::TextLines;
 use crate::data::{Corpus, Example, SubwordTokenizer, Truncation};
 use crate::models::{Checkpoint, ModelConfig};
 use crate::store::{Recipe, RunStore};
@@ -117,7 +117,7 @@ fn corpus_facts(store: &RunStore, corpus: &Corpus, settings: &PlanSettings) -> R
     Ok(CorpusFacts {
         train_texts: selected.train.len(),
         unlabelled_texts: match &settings.unlabelled {
-            Some(path) => read_lines(path)?.len(),
+            Some(path) => TextLines::read(path)?.len(),
             None => 0,
         },
         dev_texts: selected.dev.len(),

@@ -43,6 +43,8 @@ const FIRST_PAIR_SHARE: f64 = 0.75;
 /// Below this size the teacher trains 3 to 20 epochs, aiming at [`TEACHER_TEXTS`] examples.
 const SMALL_CORPUS: usize = 10_000;
 const TEACHER_TEXTS: usize = 4000;
+/// Fewer unlabelled texts are not looked for.
+const LEAST_UNLABELLED: usize = 100;
 /// Most augmented texts of a text.
 const MOST_AUGMENTATIONS: usize = 20;
 /// Seconds for students below which there is one pair of candidates.
@@ -500,9 +502,13 @@ fn texts_that_fit(
             unlabelled: facts.unlabelled_texts,
             augmentations,
         });
-    // Twentieths: a plan needs no finer number.
-    let with_some = (0..20).rev().map(|part| TransferTexts {
-        unlabelled: facts.unlabelled_texts * part / 20,
+    // Twentieths: a plan needs no finer number. Of a million texts less than one may fit.
+    let twentieths = (1..20).rev().map(|part| facts.unlabelled_texts * part / 20);
+    let halves = std::iter::successors(Some(facts.unlabelled_texts / 40), |some| {
+        (*some > LEAST_UNLABELLED).then_some(some / 2)
+    });
+    let with_some = twentieths.chain(halves).map(|unlabelled| TransferTexts {
+        unlabelled,
         augmentations: 0,
     });
     let none = TransferTexts {

@@ -11,7 +11,7 @@ use super::{
     Architecture, Classifier, ForwardPass, InitialWeights, ModelOutput, ModelSizes, Params,
     Perturbation, TokenizerTexts, check_vocab_size,
 };
-use crate::data::text_files::read_lines;
+use crate::data::text_files::TextLines;
 use crate::data::{Batch, DataConfig, SubwordTokenizer, TextInput, Tokenizer};
 use crate::precision::{self, Precision};
 use crate::{Error, Result};
@@ -218,10 +218,10 @@ impl BertSettings {
         size: usize,
     ) -> Result<SubwordTokenizer> {
         let more = match &self.vocab_texts {
-            Some(path) => read_lines(path)?,
-            None => Vec::new(),
+            Some(path) => Some(TextLines::read(path)?),
+            None => None,
         };
-        let more = more.iter().map(|line| TextInput::from(line.as_str()));
+        let more = more.iter().flat_map(TextLines::iter).map(TextInput::from);
         let training = texts.train.iter().chain(texts.unlabelled).copied();
         let texts: Vec<TextInput> = training.chain(more).collect();
         tokenizer.prune(&texts, size, true)
