@@ -2,8 +2,9 @@
 //! section 2; Tang et al. 2019, section 3.3). It holds unlabelled lines of a file, training texts
 //! whose labels are not used, and augmented texts, which are made of others character by character
 //! or word by word. Of a pair one of the two texts is augmented: first texts with first texts,
-//! second texts with second texts. What the augmented texts are depends on their sources and not on
-//! a run's seed, so that a teacher computes each text's logits once for all seeds.
+//! second texts with second texts. The augmented texts depend on all texts of the run and on its
+//! `[transfer]` settings, not on its seed. So a teacher computes each text's logits once for all
+//! seeds.
 
 use super::config::check_count;
 use super::corpus::Corpus;
@@ -252,6 +253,10 @@ impl TransferConfig {
         for text in set.iter() {
             sources.push(Source::new(text.input(), None));
         }
+        // Texts of a corpus and unlabelled texts are trimmed, so an augmented text is trimmed too
+        // before it is compared with them: whitespace at an end must not hide a dev or test text.
+        // Augmented texts are compared with one another as they are: trimming them here as well
+        // could change the texts of stored runs, whose ids would stay the same.
         let originals = seen.clone();
         let mut random = ChaCha8Rng::seed_from_u64(0);
         for _ in 0..self.augmentations_per_text {
@@ -348,7 +353,8 @@ impl TransferConfig {
         });
     }
 
-    /// An augmented text, unless it is empty or nearly equal to its source.
+    /// An augmented text. None if the source has fewer than two units, or if the result is nearly
+    /// equal to it.
     fn augment<U: Unit>(
         &self,
         source: &Source<U>,
@@ -363,6 +369,8 @@ impl TransferConfig {
         if text.len() < 2 {
             return None;
         }
+        // Only crossover and rotation use it, but it is drawn for every kind: another order of
+        // draws would give stored runs other texts, and their ids would stay the same.
         let cut = random.random_range(1..text.len());
         let augmented = match self.augmentations.choose(random)? {
             Augmentation::Mask => mask(text, random),
@@ -374,8 +382,8 @@ impl TransferConfig {
                 span_replacement(text, other, random)
             }
         };
-        let is_new = bigram_jaccard(text, &augmented) <= MAX_SIMILARITY;
-        if !is_new {
+        let differs_enough = bigram_jaccard(text, &augmented) <= MAX_SIMILARITY;
+        if !differs_enough {
             return None;
         }
         let mut texts: Vec<String> = Vec::new();
@@ -425,6 +433,7 @@ fn crossover<U: Unit>(text: &[U], cut: usize, other: &[U]) -> Vec<U> {
 
 fn span_replacement<U: Unit>(text: &[U], other: &[U], random: &mut ChaCha8Rng) -> Vec<U> {
     let widest = MAX_SPAN.min(text.len() - 1).min(other.len());
+    // 0 only if the other text has no unit.
     let width = random.random_range(widest.min(1)..=widest);
     let from = random.random_range(0..=other.len() - width);
     let to = random.random_range(0..=text.len() - width);

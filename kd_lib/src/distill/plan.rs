@@ -11,9 +11,10 @@
 //!    epochs.
 //! 4. What is left is for the students, in pairs of a baseline and a distilled student that make the
 //!    same number of updates until the baseline reaches its cap. The first pair gets most of it.
-//! 5. The time that the caps leave goes to a pair that reads characters, if the texts have no blanks,
-//!    and to further seeds of the two students that dev chooses. These also stand in the plan as
-//!    spare stages, for the case that the others take less time than expected.
+//! 5. If the texts have no blanks and the caps leave more than three quarters of the students'
+//!    time, a pair that reads characters is trained. What then remains goes to further seeds of the
+//!    two students that dev chooses. Seeds that do not fit also stand in the plan, as spare stages,
+//!    for the case that the others take less time than expected.
 //! 6. Under cross-validation each fold carries the stages out within its part of the budget, without
 //!    further seeds. A refit on all labelled texts takes its time from the others.
 

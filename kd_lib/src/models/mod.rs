@@ -70,7 +70,10 @@ pub trait Classifier: Debug + Send {
     fn embed(&self, batch: &Batch, mode: Mode, perturbation: Option<&Perturbation>) -> Tensor;
 
     /// Logits (always fp32) and pooled hidden states from embedded tokens that
-    /// [`Precision::round_inputs`] has rounded.
+    /// [`Precision::round_inputs`] has rounded. `inputs` is `[batch, seq, width]`. In the
+    /// adversarial passes under bf16 or fp16 it is `[batch, seq, 2 · width]`, see [`Parts::Two`].
+    /// [`layers::Linear`] takes both. Another first layer repeats its weights
+    /// ([`layers::repeat_for_parts`]) or adds the two parts ([`crate::precision::combine_parts`]).
     fn forward(&self, inputs: &Tensor, batch: &Batch, pass: &ForwardPass) -> ModelOutput;
 
     /// Width of a layer's pooled state; none if there is no such layer.

@@ -127,8 +127,10 @@ impl Architecture for TextCnnSettings {
 struct Filters {
     /// Tokens that a filter sees.
     width: i64,
-    /// `[filters, embedding · width]`: the embeddings of `width` neighbours, side by side.
-    linear: Linear,
+    /// `[filters, embedding, width]`, as `conv1d` takes it.
+    weight: Tensor,
+    /// `[filters]`.
+    bias: Tensor,
 }
 
 /// The convolutional student.
@@ -166,14 +168,12 @@ impl TextCnn {
             let name = format!("convolution{width}");
             filters.push(Filters {
                 width,
-                linear: Linear {
-                    weight: params.add(format!("{name}.weight"), uniform(&size, bound), true),
-                    bias: params.add(
-                        format!("{name}.bias"),
-                        uniform(&[num_filters], bound),
-                        false,
-                    ),
-                },
+                weight: params.add(format!("{name}.weight"), uniform(&size, bound), true),
+                bias: params.add(
+                    format!("{name}.bias"),
+                    uniform(&[num_filters], bound),
+                    false,
+                ),
             });
         }
         let features = num_filters * filters.len() as i64;
@@ -197,13 +197,17 @@ impl TextCnn {
         batch: &Batch,
         precision: Precision,
     ) -> Tensor {
-        let Filters { width, linear } = filters;
+        let Filters {
+            width,
+            weight,
+            bias,
+        } = filters;
         // Inputs of two parts (see `Precision::round_inputs`) have twice the channels.
-        let parts = tokens.size()[1] / linear.weight.size()[1];
+        let parts = tokens.size()[1] / weight.size()[1];
         let weight = precision
-            .cast(&linear.weight.repeat([1, parts, 1]))
+            .cast(&weight.repeat([1, parts, 1]))
             .to_kind(tokens.kind());
-        let bias = precision.cast(&linear.bias).to_kind(tokens.kind());
+        let bias = precision.cast(bias).to_kind(tokens.kind());
         let outputs = tokens.conv1d(&weight, Some(&bias), 1, width - 1, 1, 1);
         let outputs = precision.cast(&outputs).to_kind(Kind::Float).relu();
         let windows = Tensor::arange(outputs.size()[2], (Kind::Int64, outputs.device()));

@@ -1,4 +1,5 @@
-//! A recipe applied to a corpus: every number resolved, every setting checked, no model built yet.
+//! A recipe applied to a corpus: every number resolved, every setting checked (`RunStore::plan`
+//! validates the recipe first), no model built yet.
 //! The plan's id is the recipe's name and a hash of the experiment's definition: settings, seed,
 //! resolved precision, corpus, files, teachers. Processor, kd_lib version and number of threads
 //! change the rounding alone; they are not part of the id, and the report records them.
@@ -16,7 +17,7 @@ use std::path::Path;
 use tch::Device;
 
 /// Raised whenever the same recipe would become another experiment. A change that only rounds
-/// differently raises the crate's version instead, which reports state.
+/// differently raises the crate's version instead; every report names that version.
 const ID_FORMAT: u32 = 6;
 /// Digits of a hash in an id.
 pub const HASH_DIGITS: usize = 12;
@@ -153,8 +154,9 @@ pub struct IdKey<'a> {
 pub fn run_id(key: &IdKey) -> Result<String> {
     let bug = |e: serde_json::Error| Error::recipe("recipe", e.to_string(), crate::error::BUG);
     let mut recipe = serde_json::to_value(key.recipe).map_err(bug)?;
-    // File hashes do not say whether the student also takes the embedding vectors, so that flag is
-    // kept.
+    // The hashes of the checkpoint's files cover both keys, `tokenizer` and
+    // `pretrained_embeddings`. With a tokenizer they do not tell whether the embedding starts from
+    // the checkpoint's vectors too, so one flag stands for both keys.
     if recipe["model"].get("tokenizer").is_some() {
         let vectors = recipe["model"].get("pretrained_embeddings").is_some();
         recipe["model"]["tokenizer"] = json!({ "pretrained_embeddings": vectors });
@@ -204,7 +206,8 @@ fn remove(value: &mut Value, dotted: &str) {
 }
 
 /// Hashes of the files beside the corpus that decide the result: the checkpoint's, the model's own
-/// (a vocabulary), and the file of unlabelled texts.
+/// (`model.vocab_file`, `model.vocab_texts`), the file of teacher logits, and the file of
+/// unlabelled texts.
 pub fn file_hashes(
     recipe: &Recipe,
     checkpoint: Option<&Checkpoint>,

@@ -240,9 +240,9 @@ struct Work<'a> {
 }
 
 impl Work<'_> {
-    /// Computes it file by file; `store` writes each. A file that is stopped is continued by the
-    /// next request for the same texts. The number of threads may change between two files, and
-    /// within a file that was stopped; the teacher's log names each number.
+    /// Computes it file by file; `store` writes each. A file at which the computation was
+    /// interrupted is continued by the next request for the same texts. The number of threads may
+    /// change between two files, and within such a file; the teacher's log names each number.
     fn compute(
         &self,
         progress: ProgressCallback,

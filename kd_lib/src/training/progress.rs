@@ -129,6 +129,7 @@ impl<'a> TextClock<'a> {
             done,
             total: self.total,
             examples_per_second: speed,
+            // Not known yet (NaN or infinite): zero.
             time_left: Duration::try_from_secs_f64(left).unwrap_or_default(),
             ..Progress::begin(self.run, self.stage)
         }

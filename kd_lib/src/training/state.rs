@@ -74,8 +74,8 @@ impl TrainState {
         params: &Params,
         optimizer: &mut AdamW,
     ) -> Result<TrainState> {
-        let saved = files::content_addressed(folder, PREFIX);
-        if saved.is_empty() {
+        let newest_first = files::content_addressed(folder, PREFIX);
+        if newest_first.is_empty() {
             let scaler = GradScaler::new(precision);
             return Ok(TrainState {
                 scaler,
@@ -83,9 +83,12 @@ impl TrainState {
             });
         }
         let fix = "remove the run's folder to train from the start";
-        let Some(path) = saved.iter().find(|path| files::matches_its_name(path)) else {
+        let intact = newest_first
+            .iter()
+            .find(|path| files::matches_its_name(path));
+        let Some(path) = intact else {
             let problem = "damaged, like every state saved before it";
-            return Err(Error::file(&saved[0], problem, fix));
+            return Err(Error::file(&newest_first[0], problem, fix));
         };
         let mut file = TensorFile::read(path)?;
         let text = file.metadata.get("state").cloned().unwrap_or_default();
@@ -205,10 +208,8 @@ impl TrainState {
         }
         let metadata = HashMap::from([("state".into(), text)]);
         files::write_content_addressed(&path, tensors, metadata)?;
-        for stale in files::content_addressed(folder, PREFIX)
-            .into_iter()
-            .skip(KEPT)
-        {
+        let newest_first = files::content_addressed(folder, PREFIX);
+        for stale in newest_first.into_iter().skip(KEPT) {
             std::fs::remove_file(&stale).map_err(Error::io(&stale))?;
         }
         Ok(())

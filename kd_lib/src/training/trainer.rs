@@ -85,7 +85,7 @@ pub struct TrainingOutcome {
     pub thread_changes: Vec<ThreadChange>,
 }
 
-/// The accumulation groups of one epoch.
+/// The micro-batches of one epoch, in their order.
 #[derive(Debug, Default)]
 pub(crate) struct EpochOrder {
     epoch: Option<usize>,
@@ -350,6 +350,7 @@ impl Clock {
             total: trainer.schedule.total_steps,
             loss,
             examples_per_second,
+            // Not known yet (NaN or infinite): zero.
             time_left: Duration::try_from_secs_f64(seconds_left).unwrap_or_default(),
             dev,
             ..Progress::begin(trainer.run, Stage::Training)
