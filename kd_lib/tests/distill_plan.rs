@@ -128,6 +128,24 @@ fn a_budget_that_is_too_short_names_one_that_is_enough() {
 }
 
 #[test]
+fn a_large_dev_split_leaves_the_teacher_time_to_train() {
+    let facts = CorpusFacts {
+        dev_texts: 10_000,
+        ..facts(6500, 10)
+    };
+    let plan = plan("corpus", "0", settings("8m"), facts, speed(2.0)).unwrap();
+    let teacher = &plan.stages[0].recipe;
+    assert!(
+        teacher
+            .data
+            .max_dev_samples
+            .is_some_and(|dev| (300..5000).contains(&dev))
+    );
+    let texts = teacher.data.max_train_samples.unwrap_or(6500);
+    assert!(texts > 5000, "{}", plan.describe());
+}
+
+#[test]
 fn of_a_million_unlabelled_texts_as_many_are_used_as_there_is_time_for() {
     let used = |unlabelled| {
         let plan = planned_with(settings("1m"), 400.0, 6000, unlabelled, 1.0).unwrap();

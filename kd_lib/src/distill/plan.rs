@@ -37,6 +37,10 @@ const RESERVE: f64 = 0.1;
 const FIXED_SECONDS: f64 = 10.0;
 /// Largest share of the usable time for the teacher.
 const TEACHER_SHARE: f64 = 0.5;
+/// Largest share of the teacher's time for its evaluations on dev; a larger dev split is sampled.
+const TEACHER_EVALUATION_SHARE: f64 = 0.15;
+/// Fewer dev texts choose no weights.
+const LEAST_DEV_TEXTS: usize = 300;
 /// A teacher sees at least so many texts, or all.
 const LEAST_TEACHER_TEXTS: usize = 200;
 /// Share of the students' time for the first pair of candidates, if there are two pairs.
@@ -530,25 +534,33 @@ fn plan_teacher(
     usable: f64,
 ) -> Stage {
     let texts = facts.train_texts as f64;
-    let one_evaluation = facts.dev_texts as f64 * speed.teacher_logits;
-    let seconds = |texts: f64, epochs: f64| {
-        texts * epochs * speed.teacher_update + TEACHER_EVALUATIONS * one_evaluation
-    };
     let allowed = usable * TEACHER_SHARE;
+    // While training, and once more at the end.
+    let evaluations = TEACHER_EVALUATIONS + 1.0;
+    let for_one = allowed * TEACHER_EVALUATION_SHARE / evaluations;
+    let affordable = (for_one / speed.teacher_logits) as usize;
+    let dev_texts = affordable.max(LEAST_DEV_TEXTS).min(facts.dev_texts);
+    let for_evaluations = evaluations * dev_texts as f64 * speed.teacher_logits;
+    let seconds = |texts: f64, epochs: f64| texts * epochs * speed.teacher_update + for_evaluations;
+    let planned = |epochs, samples| {
+        let mut recipe = teacher(settings, facts, epochs, samples);
+        recipe.data.max_dev_samples = Some(dev_texts).filter(|&n| n < facts.dev_texts);
+        recipe
+    };
     let wanted = match facts.train_texts {
         few if few < SMALL_CORPUS => (TEACHER_TEXTS / few.max(1)).clamp(3, 20) as u32,
         _ => 2,
     };
     for epochs in (1..=wanted).rev().map(f64::from) {
         if seconds(texts, epochs) <= allowed {
-            let recipe = teacher(settings, facts, epochs, None);
+            let recipe = planned(epochs, None);
             return Stage::candidate(Side::Teacher, recipe, seconds(texts, epochs), true);
         }
     }
-    let fitting = (allowed - TEACHER_EVALUATIONS * one_evaluation) / speed.teacher_update;
+    let fitting = (allowed - for_evaluations) / speed.teacher_update;
     let least = facts.train_texts.min(LEAST_TEACHER_TEXTS);
     let samples = (fitting.max(1.0) as usize).clamp(least, facts.train_texts);
-    let recipe = teacher(settings, facts, 1.0, Some(samples));
+    let recipe = planned(1.0, Some(samples));
     Stage::candidate(Side::Teacher, recipe, seconds(samples as f64, 1.0), true)
 }
 

@@ -74,6 +74,16 @@ impl Findings {
         let Some(gain) = &self.gain else {
             return "There is no test text, so nothing can be said.".into();
         };
+        let teacher_is_no_better = self
+            .teacher
+            .is_some_and(|teacher| teacher <= self.baseline.mean);
+        let teacher = match teacher_is_no_better {
+            true => {
+                " The teacher is no better than the baseline, so what the distilled student gains or \
+                 loses does not come from the teacher: give it more time."
+            }
+            false => "",
+        };
         let points = format!(
             "{:+.1} points of accuracy, 95 % interval {:+.1} to {:+.1}",
             100.0 * gain.mean,
@@ -90,19 +100,18 @@ impl Findings {
                  (--unlabelled), or a longer budget, may show one."
             )
         };
-        match (gain.seeds, self.folds) {
+        let trained_once = match (gain.seeds, self.folds) {
             (1, 0) => {
-                verdict
-                    + " Each side was trained once, so the interval covers the choice of test texts \
-                       and not the chance of training."
+                " Each side was trained once, so the interval covers the choice of test texts and not \
+                 the chance of training."
             }
             (1, _) => {
-                verdict
-                    + " Each side was trained once on each fold, so the interval covers the choice \
-                       of texts and little of the chance of training."
+                " Each side was trained once on each fold, so the interval covers the choice of texts \
+                 and little of the chance of training."
             }
-            _ => verdict,
-        }
+            _ => "",
+        };
+        format!("{verdict}{teacher}{trained_once}")
     }
 }
 
