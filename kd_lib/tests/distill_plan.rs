@@ -19,6 +19,7 @@ fn settings(budget: &str) -> PlanSettings {
     PlanSettings {
         budget: budget.parse().unwrap(),
         max_megabytes: 15.0,
+        max_latency: None,
         teacher: teacher.unwrap(),
         unlabelled: None,
         folds: 0,
@@ -37,6 +38,7 @@ fn facts(train_texts: usize, classes: usize) -> CorpusFacts {
         truncated: 0.0,
         unknown: 0.0,
         has_words: true,
+        too_slow_networks: 0,
     }
 }
 
@@ -197,6 +199,12 @@ fn a_stopped_distillation_continues_its_plan_and_a_copy_of_the_plan_gives_the_sa
     assert_eq!((facts.train_texts, facts.classes), (300, 10));
     assert!(!facts.has_words, "Chinese has no blanks");
     assert!(measured.student_update < measured.teacher_update);
+    let too_fast = PlanSettings {
+        max_latency: Some(1e-6),
+        ..settings.clone()
+    };
+    let error = measure(&store, &corpus, &too_fast).unwrap_err().to_string();
+    assert!(error.contains("allow"), "{error}");
     let plan = plan(
         &corpus.name,
         &corpus.fingerprint,

@@ -76,6 +76,10 @@ pub enum Verb {
             conflicts_with = "profile"
         )]
         max_size: f64,
+        /// Longest time in milliseconds that the student may take for one text on this machine, with
+        /// the threads of the training.
+        #[arg(long, value_name = "MS", conflicts_with = "profile")]
+        max_latency: Option<f64>,
         /// A file of texts without labels, one a line, for the teacher to label.
         #[arg(long, value_name = "FILE", conflicts_with = "profile")]
         unlabelled: Option<PathBuf>,
@@ -90,7 +94,7 @@ pub enum Verb {
         #[arg(long, conflicts_with = "profile")]
         dry_run: bool,
         /// Carry out this plan (`plan.json`) instead of a new one.
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "budget", "max_size", "unlabelled", "folds", "refit", "set"])]
+        #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "budget", "max_size", "max_latency", "unlabelled", "folds", "refit", "set"])]
         plan: Option<PathBuf>,
         /// Write the texts that a teacher should label, as JSON lines, and train nothing.
         #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "dry_run", "folds", "refit"])]

@@ -7,10 +7,12 @@ use crate::{print, report_progress};
 use anyhow::{Context, Result, bail};
 use kd_lib::data::import::Imported;
 use kd_lib::data::{Corpus, TextInput};
-use kd_lib::distill::execute::{read_plan, write_plan};
+use kd_lib::distill::execute::{count_seconds, read_plan, write_plan};
 use kd_lib::distill::plan::plan;
 use kd_lib::distill::report::report_files;
-use kd_lib::distill::{Budget, DataReport, DistillPlan, PlanSettings, Report, measure, run_trials};
+use kd_lib::distill::{
+    Budget, DataReport, DistillPlan, PlanSettings, Report, SuspiciousLabels, measure, run_trials,
+};
 use kd_lib::files::hash_file;
 use kd_lib::store::teacher_logits::teacher_logits;
 use kd_lib::store::{Recipe, Run, RunStore, labelled_texts};
@@ -43,6 +45,7 @@ pub struct Request {
     pub teacher: Recipe,
     pub budget: Budget,
     pub max_megabytes: f64,
+    pub max_latency: Option<f64>,
     pub unlabelled: Option<PathBuf>,
     pub folds: Option<usize>,
     pub refit: bool,
@@ -96,6 +99,7 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
     let settings = PlanSettings {
         budget: request.budget,
         max_megabytes: request.max_megabytes,
+        max_latency: request.max_latency,
         teacher: request.teacher,
         unlabelled: request.unlabelled,
         folds: request.folds.unwrap_or(default_folds),
@@ -158,17 +162,26 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
         }
     };
     eprintln!("{}", plan.describe());
-    let data = DataReport::of(&corpus, plan.facts.has_words)?;
-    eprintln!("\n{}", data.table(&corpus, &plan.facts).text());
+    let mut data = DataReport::of(&corpus, plan.facts.has_words)?;
+    let store = store.with_threads(ThreadPolicy::Fixed(plan.speed.threads));
+    let stop = StopSignals::catch()?;
+    let mut progress = report_progress(&stop);
     if request.dry_run {
+        let nowhere = tempfile::tempdir()?;
+        let found = SuspiciousLabels::find(&store, &plan, &corpus, nowhere.path(), &mut progress)?;
+        data.suspicious = Some(found);
+        eprintln!("\n{}", data.table(&corpus, &plan.facts).text());
         return Ok(());
     }
-    let store = store.with_threads(ThreadPolicy::Fixed(plan.speed.threads));
     if is_new {
         write_plan(&plan, &folder, started.elapsed().as_secs_f64())?;
     }
-    let stop = StopSignals::catch()?;
-    let trials = run_trials(&store, &corpus, &plan, &folder, &mut report_progress(&stop))?;
+    let searching = Instant::now();
+    let found = SuspiciousLabels::find(&store, &plan, &corpus, &folder, &mut progress)?;
+    count_seconds(&folder, searching.elapsed().as_secs_f64())?;
+    data.suspicious = Some(found);
+    eprintln!("\n{}", data.table(&corpus, &plan.facts).text());
+    let trials = run_trials(&store, &corpus, &plan, &folder, &mut progress)?;
     let command: Vec<String> = std::env::args().collect();
     let report = Report {
         corpus: &corpus,
@@ -178,7 +191,7 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
         notices: &notices,
         command: &command.join(" "),
     };
-    let findings = report.write(&store, &folder, &mut report_progress(&stop))?;
+    let findings = report.write(&store, &folder, &mut progress)?;
     eprintln!("{}", findings.verdict());
     for file in report_files(&folder) {
         eprintln!("{}", file.display());

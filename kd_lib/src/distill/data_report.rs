@@ -1,25 +1,15 @@
-//! What a person should know of a corpus before it is trained on: balance, lengths, duplicates, leaks,
-//! labels that are likely to be wrong. Nothing is removed here. [`crate::data::data_quality`] counts
+//! What a person should know of a corpus before it is trained on: balance, lengths, duplicates, leaks.
+//! [`super::suspicious_labels`] adds labels that are likely to be wrong. Nothing is removed here. [`crate::data::data_quality`] counts
 //! equal texts; this module finds nearly equal ones too.
 
 use super::facts::CorpusFacts;
 use super::ngram_model::{NgramModel, NgramSettings, NgramUnit};
+use super::suspicious_labels::{LEAST_TEXTS, SuspiciousLabels};
 use crate::Result;
 use crate::data::data_quality::DataQuality;
-use crate::data::{Corpus, Example, near_duplicates};
+use crate::data::{Corpus, near_duplicates};
 use crate::store::Table;
 use std::collections::HashMap;
-
-/// Folds of the search for suspicious labels: each text is judged by a model that did not see it.
-const FOLDS: usize = 5;
-/// A label is suspicious if another class has at least this probability.
-const CERTAIN: f64 = 0.9;
-/// Suspicious labels are looked for among so many training texts: the search takes seconds then.
-const SEARCHED_TEXTS: usize = 20_000;
-/// Suspicious labels that are listed.
-const LISTED: usize = 30;
-/// A class with fewer training texts than this cannot be judged.
-const LEAST_TEXTS: usize = 5;
 
 /// Findings about a corpus.
 #[derive(Debug, Clone)]
@@ -32,25 +22,10 @@ pub struct DataReport {
     pub near_duplicates: usize,
     /// Training texts that are nearly equal to a text of dev or test.
     pub near_leaks: usize,
-    /// Training texts whose label is suspicious, the most suspicious first.
-    pub suspicious: Vec<SuspiciousLabel>,
+    /// Labels that are likely to be wrong, once they were searched for.
+    pub suspicious: Option<SuspiciousLabels>,
     /// Accuracy of the linear model on dev.
     pub linear_dev: f64,
-}
-
-/// A training text whose label does not fit its n-grams.
-#[derive(Debug, Clone, PartialEq)]
-pub struct SuspiciousLabel {
-    /// Line in its file.
-    pub line: usize,
-    /// The text.
-    pub text: String,
-    /// Its label.
-    pub label: usize,
-    /// Class that a linear model predicts that did not train on this text.
-    pub predicted: usize,
-    /// Its probability.
-    pub probability: f64,
 }
 
 /// The linear model for a corpus.
@@ -85,7 +60,7 @@ impl DataReport {
             quality: corpus.data_quality(),
             near_duplicates: near.in_train,
             near_leaks: near.in_held_out,
-            suspicious: suspicious_labels(corpus, settings)?,
+            suspicious: None,
             linear_dev: linear.accuracy(&corpus.dev),
         })
     }
@@ -159,29 +134,16 @@ impl DataReport {
             self.quality.contradictions.to_string(),
         );
         row("empty texts", self.quality.empty.to_string());
-        row(
-            "labels that are likely to be wrong",
-            self.suspicious.len().to_string(),
-        );
+        if let Some(SuspiciousLabels { searched, labels }) = &self.suspicious {
+            row(
+                "labels that are likely to be wrong",
+                format!("{} of {searched} that were searched", labels.len()),
+            );
+        }
         row(
             "linear model over n-grams: accuracy on dev",
             format!("{:.4}", self.linear_dev),
         );
-        table
-    }
-
-    /// The most suspicious labels as a table.
-    pub fn suspicious_table(&self, corpus: &Corpus) -> Table {
-        let mut table = Table::new(&["line", "text", "label", "n-grams say", "probability"]);
-        for suspicious in self.suspicious.iter().take(LISTED) {
-            table.rows.push(vec![
-                suspicious.line.to_string().into(),
-                suspicious.text.chars().take(160).collect::<String>().into(),
-                corpus.labels[suspicious.label].as_str().into(),
-                corpus.labels[suspicious.predicted].as_str().into(),
-                format!("{:.3}", suspicious.probability).into(),
-            ]);
-        }
         table
     }
 }
@@ -217,40 +179,4 @@ fn near_texts(corpus: &Corpus) -> NearTexts {
             .filter(|group| of_held_out.contains_key(*group))
             .count(),
     }
-}
-
-/// Training texts to which a linear model that was trained on other texts gives another class, and
-/// is certain of it (confident learning, Northcutt et al. 2021, in its simplest form).
-fn suspicious_labels(corpus: &Corpus, settings: NgramSettings) -> Result<Vec<SuspiciousLabel>> {
-    let searched: Vec<Example> = corpus.train.iter().take(SEARCHED_TEXTS).cloned().collect();
-    let mut found = Vec::new();
-    for fold in 0..FOLDS {
-        let in_fold = |example: &Example| example.input().fold(FOLDS) == fold;
-        let (held_out, rest): (Vec<Example>, Vec<Example>) =
-            searched.iter().cloned().partition(in_fold);
-        if held_out.is_empty() || rest.is_empty() {
-            continue;
-        }
-        let mut known = vec![0; corpus.labels.len()];
-        rest.iter().for_each(|example| known[example.label] += 1);
-        let model = NgramModel::train(&rest, settings)?;
-        for example in held_out {
-            let Some(prediction) = model.predict(&example) else {
-                continue;
-            };
-            let can_be_judged = known[example.label] >= LEAST_TEXTS;
-            let other = prediction.class != example.label;
-            if can_be_judged && other && prediction.probability >= CERTAIN {
-                found.push(SuspiciousLabel {
-                    line: example.line,
-                    label: example.label,
-                    predicted: prediction.class,
-                    probability: prediction.probability,
-                    text: example.text,
-                });
-            }
-        }
-    }
-    found.sort_by(|a, b| b.probability.total_cmp(&a.probability));
-    Ok(found)
 }

@@ -87,6 +87,13 @@ pub fn seconds_spent(folder: &Path) -> Result<f64> {
     Ok(read_elapsed(folder)?.seconds)
 }
 
+/// Adds seconds that were spent on a plan's folder outside its trainings.
+pub fn count_seconds(folder: &Path, seconds: f64) -> Result<()> {
+    let mut clock = PlanClock::open(folder)?;
+    clock.elapsed.seconds += seconds;
+    clock.write()
+}
+
 fn read_elapsed(folder: &Path) -> Result<Elapsed> {
     let path = folder.join(ELAPSED);
     match path.exists() {

@@ -17,6 +17,9 @@ pub struct PlanSettings {
     pub budget: Budget,
     /// Largest student in megabytes of fp32 weights.
     pub max_megabytes: f64,
+    /// Longest time in milliseconds that a student may take for one text on this machine.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_latency: Option<f64>,
     /// The teacher's recipe; the plan sets its length.
     pub teacher: Recipe,
     /// A file of texts without labels, one a line.
@@ -64,6 +67,9 @@ pub struct CorpusFacts {
     pub unknown: f64,
     /// Whether whitespace separates words.
     pub has_words: bool,
+    /// How many of the widest networks take longer for a text than the student may.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub too_slow_networks: usize,
 }
 
 fn one() -> f64 {

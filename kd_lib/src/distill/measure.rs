@@ -2,7 +2,7 @@
 //! is written. Of dev and test only the size counts, and which training texts recur there.
 
 use super::facts::{CorpusFacts, FORWARD_SHARE, PlanSettings, SecondsPerText};
-use super::recipes::{StudentKind, student, teacher};
+use super::recipes::{NETWORK_WIDTHS, StudentKind, student, teacher};
 use super::trials::FIRST_ROUND;
 use crate::data::splits::folds;
 use crate::data::text_files::TextLines;
@@ -38,7 +38,10 @@ pub fn measure(
             &first_fold
         }
     };
-    let facts = corpus_facts(store, corpus, settings)?;
+    let mut facts = corpus_facts(store, corpus, settings)?;
+    if let Some(milliseconds) = settings.max_latency {
+        facts.too_slow_networks = too_slow_networks(store, corpus, settings, &facts, milliseconds)?;
+    }
     let of_teacher = teacher(settings, &facts, 1.0, None);
     let without_fgm = |kind| -> Result<Recipe> {
         let mut recipe = student(settings, &facts, kind, 1.0)?;
@@ -73,6 +76,41 @@ fn seconds_per_text(store: &RunStore, corpus: &Corpus, recipe: &Recipe) -> Resul
     seconds.sort_unstable_by(f64::total_cmp);
     let epoch = timer.epoch_size()?;
     Ok(seconds[UPDATES / 2] * epoch.padded_tokens as f64 / epoch.texts.max(1) as f64)
+}
+
+/// How many of the widest networks take longer than so many milliseconds for the longest text, as any
+/// kind of student.
+fn too_slow_networks(
+    store: &RunStore,
+    corpus: &Corpus,
+    settings: &PlanSettings,
+    facts: &CorpusFacts,
+    milliseconds: f64,
+) -> Result<usize> {
+    let mut kinds = vec![StudentKind::Bilstm, StudentKind::Textcnn];
+    if !facts.has_words {
+        kinds.push(StudentKind::BilstmCharacters);
+    }
+    let mut fastest = f64::INFINITY;
+    for too_slow_networks in 0..NETWORK_WIDTHS.len() {
+        let facts = CorpusFacts {
+            too_slow_networks,
+            ..facts.clone()
+        };
+        let mut slowest = 0.0f64;
+        for &kind in &kinds {
+            let recipe = student(settings, &facts, kind, 1.0)?;
+            let seconds = store.step_timer(&recipe, corpus)?.time_one_text();
+            slowest = slowest.max(1000.0 * seconds);
+        }
+        if slowest <= milliseconds {
+            return Ok(too_slow_networks);
+        }
+        fastest = fastest.min(slowest);
+    }
+    let problem = format!("{milliseconds} ms for one text");
+    let fix = format!("allow {:.1} ms or more on this machine", fastest * 1.2);
+    Err(Error::recipe("max-latency", problem, fix))
 }
 
 fn corpus_facts(store: &RunStore, corpus: &Corpus, settings: &PlanSettings) -> Result<CorpusFacts> {
@@ -127,5 +165,6 @@ fn corpus_facts(store: &RunStore, corpus: &Corpus, settings: &PlanSettings) -> R
         truncated: longer.count() as f64 / lengths.len() as f64,
         unknown: unknown as f64 / tokens().count().max(1) as f64,
         has_words: blanks * CHARACTERS_PER_BLANK > characters,
+        too_slow_networks: 0,
     })
 }

@@ -18,6 +18,8 @@ pub const SEEDS: [u64; 3] = [123, 124, 125];
 pub const TEACHER_EVALUATIONS: f64 = 4.0;
 /// Bytes of an fp32 number.
 const BYTES: f64 = 4.0;
+/// Widths of embedding and hidden state that a student may have, the widest first.
+pub const NETWORK_WIDTHS: [(i64, i64); 4] = [(300, 384), (300, 256), (200, 192), (128, 128)];
 /// Entries of a student's vocabulary: at most, such that a narrower network is tried with fewer, and
 /// at least.
 const MOST_ENTRIES: f64 = 30_000.0;
@@ -40,6 +42,15 @@ impl TransferTexts {
     pub fn texts(self, facts: &CorpusFacts) -> f64 {
         ((facts.train_texts + self.unlabelled) * (1 + self.augmentations)) as f64
     }
+}
+
+/// What bounds a student.
+#[derive(Debug, Clone, Copy)]
+pub struct StudentLimits {
+    /// Megabytes of fp32 weights.
+    pub megabytes: f64,
+    /// How many of the widest of [`NETWORK_WIDTHS`] are too slow.
+    pub too_slow: usize,
 }
 
 /// A student that a plan may try.
@@ -65,19 +76,20 @@ impl StudentKind {
 
     /// The network with the widths that fit into its megabytes, and with a vocabulary that uses the
     /// rest of them: the widest whose embedding keeps room for eight thousand entries; if none does,
-    /// the narrowest that fits. `checkpoint` lends its subwords and word vectors.
+    /// the narrowest that fits. Networks that are too slow do not count. `checkpoint` lends its
+    /// subwords and word vectors.
     ///
     /// # Errors
     /// If no network fits.
     pub fn network(
         self,
-        megabytes: f64,
+        limits: StudentLimits,
         classes: usize,
         checkpoint: Option<&str>,
     ) -> Result<ModelConfig> {
         let tokenizer = checkpoint.filter(|_| self != StudentKind::BilstmCharacters);
         let mut narrowest = None;
-        for (embedding_dim, hidden_size) in [(300, 384), (300, 256), (200, 192), (128, 128)] {
+        for (embedding_dim, hidden_size) in NETWORK_WIDTHS.into_iter().skip(limits.too_slow) {
             let network = |vocab_size: usize| match self {
                 StudentKind::Textcnn => ModelConfig::Textcnn(TextCnnSettings {
                     embedding_dim,
@@ -100,7 +112,7 @@ impl StudentKind {
                     ..BiLstmSettings::default()
                 }),
             };
-            let values = megabytes * 1e6 / BYTES;
+            let values = limits.megabytes * 1e6 / BYTES;
             let beside_embedding =
                 self.values_beside_embedding(embedding_dim, hidden_size, classes);
             let entries = (values - beside_embedding) / embedding_dim as f64;
@@ -113,7 +125,7 @@ impl StudentKind {
             }
         }
         narrowest.ok_or_else(|| {
-            let problem = format!("{megabytes} MB");
+            let problem = format!("{} MB", limits.megabytes);
             let fix = format!("{classes} classes need more: allow the default of 15 MB");
             Error::recipe("max-size", problem, fix)
         })
@@ -170,6 +182,10 @@ pub fn student(
         ModelConfig::Bert(bert) => Some(bert.checkpoint.as_str()),
         _ => None,
     };
+    let limits = StudentLimits {
+        megabytes: settings.max_megabytes,
+        too_slow: facts.too_slow_networks,
+    };
     Ok(Recipe {
         name: format!("baseline-{}", kind.name()),
         seed: SEEDS[0],
@@ -187,7 +203,7 @@ pub fn student(
             skip_test: true,
             drop_leaks: settings.teacher.data.drop_leaks,
         },
-        model: kind.network(settings.max_megabytes, facts.classes, checkpoint)?,
+        model: kind.network(limits, facts.classes, checkpoint)?,
         objective: ObjectiveConfig::CrossEntropy(CrossEntropy {}),
         adversarial: Some(Adversarial::Fgm {
             epsilon: 3.0,

@@ -311,12 +311,14 @@ impl Report<'_> {
     fn add_data(&self, document: &mut Document) {
         document.heading("The texts");
         document.table(self.data.table(self.corpus, &self.plan.facts));
-        if !self.data.suspicious.is_empty() {
+        let suspicious = self.data.suspicious.as_ref();
+        if let Some(suspicious) = suspicious.filter(|found| !found.labels.is_empty()) {
             document.paragraph(
-                "Training texts whose label is likely to be wrong: a linear model that was trained on \
-                 other texts is certain of another class. Look at them first.",
+                "Texts whose label is likely to be wrong: a linear layer on the teacher's checkpoint, \
+                 trained on other texts, is certain of another class. Look at them first; \
+                 suspicious_labels.json lists all.",
             );
-            document.table(self.data.suspicious_table(self.corpus));
+            document.table(suspicious.table());
         }
     }
 

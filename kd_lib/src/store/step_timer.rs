@@ -4,10 +4,16 @@
 use super::model_factory::{build_objective_params, build_trainer};
 use super::plan::Plan;
 use crate::Result;
+use crate::data::Batch;
+use crate::models::layers::Mode;
 use crate::models::{Classifier, Params};
 use crate::training::trainer::EpochOrder;
 use crate::training::{AdamW, GradScaler, TrainData, Trainer};
 use std::time::Instant;
+use tch::Device;
+
+/// Passes of which the median counts as the time for one text.
+const TIMED_PASSES: usize = 21;
 
 /// A recipe with its model, ready to make updates.
 #[derive(Debug)]
@@ -96,6 +102,27 @@ impl StepTimer {
             epoch.padded_tokens += size.padded_tokens;
         }
         Ok(epoch)
+    }
+
+    /// Seconds that the model takes to classify the longest training text alone: the median of some
+    /// passes.
+    pub fn time_one_text(&self) -> f64 {
+        let length = |row: &usize| self.data.train.ids[*row].len();
+        let longest = (0..self.data.train.ids.len()).max_by_key(length);
+        let rows: Vec<usize> = longest.into_iter().collect();
+        let device = self.model.params().device();
+        let batch = Batch::collate(&self.data.train, &rows, device);
+        let _guard = tch::no_grad_guard();
+        let mut seconds: Vec<f64> = (0..TIMED_PASSES)
+            .map(|_| {
+                let start = Instant::now();
+                let logits = self.model.logits(&batch, Mode::Eval, self.plan.precision);
+                let _ = logits.to_device(Device::Cpu);
+                start.elapsed().as_secs_f64()
+            })
+            .collect();
+        seconds.sort_unstable_by(f64::total_cmp);
+        seconds[TIMED_PASSES / 2]
     }
 
     fn trainer(&self) -> Result<Trainer<'_>> {

@@ -1,0 +1,161 @@
+//! A linear layer on the pooled states of a model that stays as it is (a linear probe, Alain & Bengio
+//! 2016). It trains in a second. A report compares a student with it, and the search for wrong labels
+//! asks it.
+
+use crate::Result;
+use tch::nn::{Adam, OptimizerConfig, VarStore};
+use tch::{Device, Kind, Tensor};
+
+/// Updates, each over all texts. The loss is convex, and so many suffice.
+const UPDATES: usize = 300;
+const LEARNING_RATE: f64 = 0.01;
+/// Of these, the one whose probes classify texts of other folds best.
+const WEIGHT_DECAYS: [f64; 3] = [0.002, 0.02, 0.2];
+/// Folds of that choice.
+pub(super) const FOLDS: usize = 5;
+
+/// Pooled states `[text, width]` with what belongs to each text.
+pub(super) struct LabelledStates<'a> {
+    pub states: &'a Tensor,
+    /// The class of each text.
+    pub labels: &'a [i64],
+    /// The fold of each text, below [`FOLDS`].
+    pub folds: &'a [usize],
+    pub classes: i64,
+}
+
+/// A trained linear layer over standardized states.
+pub(super) struct LinearProbe {
+    mean: Tensor,
+    deviation: Tensor,
+    weight: Tensor,
+    bias: Tensor,
+}
+
+/// The weight decay that suits some texts, and what probes say of each that did not see it.
+pub(super) struct HeldOut {
+    pub weight_decay: f64,
+    /// `[text, class]`.
+    pub probabilities: Tensor,
+}
+
+impl LabelledStates<'_> {
+    fn select(&self, keep: impl Fn(usize) -> bool) -> (Vec<i64>, Tensor, Tensor) {
+        let rows: Vec<i64> = (0..self.labels.len())
+            .filter(|&row| keep(self.folds[row]))
+            .map(|row| row as i64)
+            .collect();
+        let index = Tensor::from_slice(&rows);
+        let labels = Tensor::from_slice(self.labels).index_select(0, &index);
+        (rows, self.states.index_select(0, &index), labels)
+    }
+
+    /// Probabilities of each text by a probe that was trained on the texts of the other folds.
+    pub fn held_out(&self) -> Result<HeldOut> {
+        let labels = Tensor::from_slice(self.labels);
+        let mut best: Option<(f64, HeldOut)> = None;
+        for weight_decay in WEIGHT_DECAYS {
+            let size = [self.labels.len() as i64, self.classes];
+            let mut probabilities = Tensor::zeros(size, (Kind::Float, Device::Cpu));
+            for fold in 0..FOLDS {
+                let (rows, states, _) = self.select(|other| other == fold);
+                let (known, of_known, labels) = self.select(|other| other != fold);
+                if rows.is_empty() || known.is_empty() {
+                    continue;
+                }
+                let probe = LinearProbe::fit(&of_known, &labels, self.classes, weight_decay)?;
+                let predicted = probe.logits(&states).softmax(1, Kind::Float);
+                let rows = Tensor::from_slice(&rows);
+                probabilities = probabilities.index_copy(0, &rows, &predicted);
+            }
+            let right = probabilities.argmax(1, false).eq_tensor(&labels);
+            let accuracy = right.mean(Kind::Float).double_value(&[]);
+            if best.as_ref().is_none_or(|(so_far, _)| accuracy > *so_far) {
+                let held_out = HeldOut {
+                    weight_decay,
+                    probabilities,
+                };
+                best = Some((accuracy, held_out));
+            }
+        }
+        let no_candidate = || crate::Error::recipe("probe", "no weight decay", crate::error::BUG);
+        best.map(|(_, held_out)| held_out).ok_or_else(no_candidate)
+    }
+}
+
+impl LinearProbe {
+    /// Trains on states `[text, width]`. It starts from zeros, so that no chance is involved.
+    pub fn fit(
+        states: &Tensor,
+        labels: &Tensor,
+        classes: i64,
+        weight_decay: f64,
+    ) -> Result<LinearProbe> {
+        let variables = VarStore::new(Device::Cpu);
+        let mut probe = LinearProbe {
+            mean: states.mean_dim(0, true, Kind::Float),
+            deviation: states.std_dim(0, false, true).clamp_min(1e-6),
+            weight: variables
+                .root()
+                .zeros("weight", &[classes, states.size()[1]]),
+            bias: variables.root().zeros("bias", &[classes]),
+        };
+        let settings = Adam {
+            wd: weight_decay,
+            ..Adam::default()
+        };
+        let mut optimizer = settings.build(&variables, LEARNING_RATE)?;
+        let standardized = probe.standardized(states);
+        for _ in 0..UPDATES {
+            let logits = standardized.linear(&probe.weight, Some(&probe.bias));
+            optimizer.backward_step(&logits.cross_entropy_for_logits(labels));
+        }
+        probe.weight = probe.weight.detach();
+        probe.bias = probe.bias.detach();
+        Ok(probe)
+    }
+
+    /// Logits `[text, class]`.
+    pub fn logits(&self, states: &Tensor) -> Tensor {
+        self.standardized(states)
+            .linear(&self.weight, Some(&self.bias))
+    }
+
+    fn standardized(&self, states: &Tensor) -> Tensor {
+        (states - &self.mean) / &self.deviation
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Two classes of ten texts each; the first text has the other class's label.
+    #[test]
+    fn a_wrong_label_is_unlikely_to_a_probe_that_did_not_see_it() {
+        let mut rows: Vec<[f32; 2]> = Vec::new();
+        let (mut labels, mut folds) = (Vec::new(), Vec::new());
+        for text in 0..20 {
+            let class = text % 2;
+            let side = if class == 0 { 1.0 } else { -1.0 };
+            rows.push([side + text as f32 * 0.01, side - text as f32 * 0.01]);
+            labels.push(class as i64);
+            folds.push(text % FOLDS);
+        }
+        labels[0] = 1;
+        let states = LabelledStates {
+            states: &Tensor::from_slice2(&rows),
+            labels: &labels,
+            folds: &folds,
+            classes: 2,
+        };
+        let held_out = states.held_out().unwrap();
+        let of_label = |text: i64| {
+            held_out
+                .probabilities
+                .double_value(&[text, labels[text as usize]])
+        };
+        assert!(of_label(0) < 0.3, "{}", of_label(0));
+        assert!((1..20).all(|text| of_label(text) > 0.6));
+    }
+}
