@@ -7,7 +7,7 @@ use kd_lib::distill::plan::plan;
 use kd_lib::distill::{
     Budget, CorpusFacts, DataReport, DistillPlan, PlanSettings, SecondsPerText, Side,
 };
-use kd_lib::distill::{Report, Trials, execute, measure, run_trials};
+use kd_lib::distill::{Report, SuspiciousLabels, Trials, execute, measure, run_trials};
 use kd_lib::store::{Recipe, Run, RunStore};
 use kd_lib::training::Progress;
 use kd_lib::training::progress::silent;
@@ -159,6 +159,34 @@ fn of_a_million_unlabelled_texts_as_many_are_used_as_there_is_time_for() {
         fewer > 0 && more * 2 > fewer,
         "{fewer} of 100,000, {more} of a million"
     );
+}
+
+#[test]
+fn labels_that_were_changed_are_suspicious_and_are_kept_for_the_next_start() {
+    let _guard = lock_generator();
+    let mut corpus = Corpus::open(sample()).unwrap();
+    let changed: Vec<usize> = (0..300).step_by(30).collect();
+    for &row in &changed {
+        corpus.train[row].label = (corpus.train[row].label + 3) % 10;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let store = RunStore::new(folder.path()).with_pretrained(root().join("checkpoints"));
+    let (name, fingerprint) = (&corpus.name, &corpus.fingerprint);
+    let settings = settings("10m");
+    let plan = plan(name, fingerprint, settings, facts(300, 10), speed(1.0)).unwrap();
+    let find = || SuspiciousLabels::find(&store, &plan, &corpus, folder.path(), &mut silent);
+    let found = find().unwrap();
+    assert_eq!(found.searched, 300);
+    let lines: Vec<usize> = changed.iter().map(|&row| corpus.train[row].line).collect();
+    let hits = found
+        .labels
+        .iter()
+        .filter(|label| lines.contains(&label.line));
+    let hits = hits.count();
+    // With thirty texts a class the search is cautious.
+    assert!(hits >= 2, "{:#?}", found.labels);
+    assert!(found.labels.len() <= 2 * hits, "{:#?}", found.labels);
+    assert_eq!(find().unwrap(), found, "read from the file");
 }
 
 /// The same stages, but for spare ones, with training runs of a few updates.

@@ -382,3 +382,23 @@ fn runs_of_the_search_did_not_see_the_test_split() {
     }
     assert!(searched > 0);
 }
+
+#[test]
+fn every_test_file_is_part_of_a_test_program() {
+    for package in ["kd_lib", "kd_lib/cli"] {
+        let main = read(&format!("{package}/tests/main.rs"));
+        let manifest = read(&format!("{package}/Cargo.toml"));
+        for entry in std::fs::read_dir(root().join(package).join("tests")).unwrap() {
+            let path = entry.unwrap().path();
+            let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+            if path.extension().is_some_and(|ending| ending == "rs") && name != "main" {
+                let is_named = main.contains(&format!("mod {name};"));
+                let is_a_program = manifest.contains(&format!("name = \"{name}\""));
+                assert!(
+                    is_named || is_a_program,
+                    "{package}: no program has {name}.rs"
+                );
+            }
+        }
+    }
+}

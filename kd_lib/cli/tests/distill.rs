@@ -109,6 +109,7 @@ fn a_budget_without_a_unit_and_a_setting_of_a_student_are_refused() {
     for (more, fix) in [
         (["--budget", "30"], "30m"),
         (["--budget", "1s"], "allow"),
+        (["--folds", "1"], "2 or more"),
         (["--set", "model.hidden_size=8"], "--profile"),
     ] {
         let output = distill(folder.path(), &more).output().unwrap();

@@ -148,9 +148,10 @@ pub struct IdKey<'a> {
     pub teachers: &'a [String],
 }
 
-/// The id of a run, `NAME-HASH`. Names, devices and paths do not enter the hash: another GPU or
-/// another spelling of a path is the same run. A renamed recipe keeps the hash, but NAME makes it
-/// another run. The contents of files enter the hash.
+/// The id of a run, `NAME-HASH`. Names of recipes, devices and paths do not enter the hash: another
+/// GPU or another spelling of a path is the same run. A renamed recipe keeps the hash, but NAME makes
+/// it another run. The contents of files enter the hash, and so does the name of a custom model or
+/// objective.
 pub fn run_id(key: &IdKey) -> Result<String> {
     let bug = |e: serde_json::Error| Error::recipe("recipe", e.to_string(), crate::error::BUG);
     let mut recipe = serde_json::to_value(key.recipe).map_err(bug)?;

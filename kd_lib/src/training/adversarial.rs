@@ -22,7 +22,7 @@ pub enum Adversarial {
         #[serde(default)]
         norm_over: NormOver,
     },
-    /// PGD (Madry et al. 2018, equation 3) in L2: K steps `r ← Π(r + α · g / ‖g‖)`, where Π
+    /// PGD (Madry et al. 2018, section 2.1) in L2: K steps `r ← Π(r + α · g / ‖g‖)`, where Π
     /// projects onto `‖r‖ ≤ ε`. The weights' gradient is that of the clean pass plus that of the
     /// last pass.
     Pgd {
