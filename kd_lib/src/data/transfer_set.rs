@@ -86,7 +86,7 @@ pub enum Augmentation {
     Crossover,
     /// Rotates the text at a random position: the second part comes first.
     Rotation,
-    /// Replaces a span of one to four units by a span of another text.
+    /// Replaces a span of one to four units by a span of a text drawn at random.
     SpanReplacement,
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 /// `hard_weight · CE(s, y) + soft_weight · T² · KL(softmax(t/T) ‖ softmax(s/T))` of student logits
 /// s, teacher logits t and labels y. The KL is summed over classes and averaged over examples; T²
-/// keeps the size of the soft loss's gradient when T changes.
+/// roughly keeps the size of the soft loss's gradient when T changes.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Kd {

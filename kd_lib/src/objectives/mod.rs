@@ -1,8 +1,8 @@
 //! What training minimises. Each loss is one file with its paper's equation; all see the
 //! [`ModelOutput`]s of student and teacher. Every loss is computed in fp32 (f64 from f64 logits)
-//! and is a mean, over the examples of its micro-batch or over all elements. To add a loss, write a
-//! file like [`kd`] and add a variant to [`ObjectiveConfig`]; a loss of a notebook or of another
-//! crate uses [`CustomObjective`].
+//! and is a mean, over the examples of its micro-batch or over all elements; one term of [`dist`] is
+//! a mean over classes. To add a loss, write a file like [`kd`] and add a variant to
+//! [`ObjectiveConfig`]; a loss of a notebook or of another crate uses [`CustomObjective`].
 
 pub mod cross_entropy;
 pub mod dist;
@@ -263,7 +263,7 @@ impl LossInputs<'_> {
     /// If there is no teacher.
     pub fn teacher_logits(&self) -> Result<Tensor> {
         let teacher = self.teacher.ok_or_else(|| {
-            let fix = "distillation needs a teacher's recipe under [teacher]";
+            let fix = "give the teacher's logits; in a recipe: teacher = \"FILE.toml\", or teacher_logits";
             Error::recipe("teacher", "none", fix)
         })?;
         Ok(to_full_precision(&teacher.logits))

@@ -2,7 +2,8 @@
 //! validates the recipe first), no model built yet.
 //! The plan's id is the recipe's name and a hash of the experiment's definition: settings, seed,
 //! resolved precision, corpus, files, teachers. Processor, kd_lib version and number of threads
-//! change the rounding alone; they are not part of the id, and the report records them.
+//! change the rounding alone, and a GPU draws other dropout masks; they are not part of the id, and
+//! the report records them.
 
 use super::recipe::Recipe;
 use crate::data::{Corpus, Example, TextInput, TransferText};

@@ -9,7 +9,7 @@
 //! | `dev.safetensors`, `test.safetensors` | logits `[example, class]` and labels, in the corpus's order |
 //! | `taught_by.json` | of a distilled run: its teachers' weights, by the hash of their bytes |
 //! | `b3sums` | checksums of all these, written last: the run is finished if it exists |
-//! | `state-STEP-NUMBER-HASH.safetensors` | while training: where to continue, the last two |
+//! | `state-STEP-NUMBER-CHECKSUM.safetensors` | while training: where to continue, the last two |
 
 use super::recipe::Recipe;
 use crate::data::Split;
