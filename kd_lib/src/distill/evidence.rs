@@ -154,7 +154,7 @@ fn tested(
     for (trial, run) in round.iter().zip(&runs) {
         let predictor = Predictor::open(run)?;
         let texts: Vec<TextInput> = trial.corpus.test.iter().map(Example::input).collect();
-        let mut clock = TextClock::new(&run.report.id, Stage::Scoring, texts.len());
+        let mut clock = TextClock::new(&run.report.id, Stage::Reporting, texts.len());
         let mut begun_with = None;
         let mut after_batch = |done| {
             begun_with.get_or_insert(done);

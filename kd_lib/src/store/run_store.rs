@@ -218,7 +218,7 @@ impl RunStore {
                 ..ForwardPass::evaluation(plan.precision)
             },
         };
-        let mut clock = TextClock::new(&plan.id, Stage::Scoring, texts.len());
+        let mut clock = TextClock::new(&plan.id, Stage::Reporting, texts.len());
         let mut after_batch = |done| clock.at(done).report(callback);
         let name = format!("pretrained-{}", plan.id);
         let mut output = pass.resumable_outputs(folder, &name, &mut after_batch)?;

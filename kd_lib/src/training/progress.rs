@@ -34,6 +34,8 @@ pub enum Stage {
     Evaluating,
     /// Scores the best weights on dev and test; counts texts.
     Scoring,
+    /// Reads texts with a finished or a pretrained model, for a report; counts texts.
+    Reporting,
 }
 
 /// Where a run, or a teacher that computes logits, stands.
@@ -91,6 +93,7 @@ impl<'a> Progress<'a> {
             Stage::Training => format!("at {done} of {total} updates"),
             Stage::Evaluating => format!("in an evaluation, at {done} of {total} texts"),
             Stage::Scoring => format!("in the final scoring, at {done} of {total} texts"),
+            Stage::Reporting => format!("in the report, at {done} of {total} texts"),
         };
         Err(Error::Stopped {
             run: self.run.to_owned(),
@@ -187,6 +190,7 @@ fn line(progress: &Progress) -> String {
         (Stage::TeacherLogits, _) => format!("logits of {done} of {total} texts computed"),
         (Stage::Evaluating, _) => format!("dev: {done} of {total} texts evaluated"),
         (Stage::Scoring, _) => format!("dev and test: {done} of {total} texts scored"),
+        (Stage::Reporting, _) => format!("for the report: {done} of {total} texts read"),
         (Stage::Training, None) => format!("step {done}/{total}"),
         (Stage::Training, Some(loss)) => format!("step {done}/{total} · loss {loss:.4}"),
     };
