@@ -4,8 +4,8 @@
 //!
 //! 1. A tenth of the budget and ten seconds are for reading, tokenizing, the report, and what the
 //!    measurement of speed did not see. What is left is the usable time.
-//! 2. Half of the usable time at most is for the teacher: three epochs below 10,000 texts, more over
-//!    a very small corpus, else two; fewer, or fewer texts, if the share is too small.
+//! 2. Half of the usable time at most is for the teacher: two epochs, or below 10,000 texts as many
+//!    as make 20,000 examples (3 to 20); fewer, or fewer texts, if the share is too small.
 //! 3. Then come the teacher's logits: of the training texts, and of as many unlabelled and then
 //!    augmented texts (20 of each text at most) as the distilled student can train on for three
 //!    epochs.
@@ -45,9 +45,10 @@ const LEAST_DEV_TEXTS: usize = 300;
 const LEAST_TEACHER_TEXTS: usize = 200;
 /// Share of the students' time for the first pair of candidates, if there are two pairs.
 const FIRST_PAIR_SHARE: f64 = 0.75;
-/// Below this size the teacher trains 3 to 20 epochs, aiming at [`TEACHER_TEXTS`] examples.
+/// Below this size the teacher trains 3 to 20 epochs, aiming at [`TEACHER_EXAMPLES`]: fine-tuning on
+/// few texts needs many updates (Mosbach et al. 2021).
 const SMALL_CORPUS: usize = 10_000;
-const TEACHER_TEXTS: usize = 4000;
+const TEACHER_EXAMPLES: usize = 20_000;
 /// Fewer unlabelled texts are not looked for.
 const LEAST_UNLABELLED: usize = 100;
 /// Most augmented texts of a text.
@@ -548,7 +549,7 @@ fn plan_teacher(
         recipe
     };
     let wanted = match facts.train_texts {
-        few if few < SMALL_CORPUS => (TEACHER_TEXTS / few.max(1)).clamp(3, 20) as u32,
+        few if few < SMALL_CORPUS => (TEACHER_EXAMPLES / few.max(1)).clamp(3, 20) as u32,
         _ => 2,
     };
     for epochs in (1..=wanted).rev().map(f64::from) {
