@@ -367,8 +367,12 @@ fn add_differences(document: &mut Document, findings: &Findings) {
     row(
         "distilled − baseline",
         format!(
-            "{:+.4}, 95 % interval {:+.4} to {:+.4}, p = {:.4}",
-            gain.mean, gain.interval.low, gain.interval.high, gain.p
+            "{:+.4}, 95 % interval {:+.4} to {:+.4}, p {} {:.5}",
+            gain.mean,
+            gain.interval.low,
+            gain.interval.high,
+            if gain.at_floor() { "≤" } else { "=" },
+            gain.p
         ),
     );
     row(
