@@ -566,9 +566,13 @@ fn plan_teacher(
 }
 
 impl DistillPlan {
-    /// The same plan without its teacher: the distilled students learn from a file of logits.
+    /// The same plan without its teacher: the distilled students learn from a file of logits. It has
+    /// no folds and no refit, since the file holds the texts of the corpus's own splits.
     pub fn with_teacher_logits(mut self, file: &Path) -> DistillPlan {
         self.stages.retain(|stage| stage.side != Side::Teacher);
+        self.settings.folds = 0;
+        self.settings.refit = false;
+        self.refit_seconds = None;
         for stage in &mut self.stages {
             if stage.side == Side::Distilled {
                 stage.recipe.teacher = None;
