@@ -66,8 +66,11 @@ pub(crate) struct TrainState {
 }
 
 impl TrainState {
-    /// Restores weights and moments to the last saved state in `folder`; a new state if there is
-    /// none.
+    /// Restores weights and moments to the last intact state in `folder`; a new state if none was
+    /// saved.
+    ///
+    /// # Errors
+    /// If states were saved and all are damaged.
     pub fn resume(
         folder: &Path,
         precision: Precision,
