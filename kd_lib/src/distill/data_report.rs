@@ -1,6 +1,6 @@
 //! What a person should know of a corpus before it is trained on: balance, lengths, duplicates, leaks.
-//! [`super::suspicious_labels`] adds labels that are likely to be wrong. Nothing is removed here. [`crate::data::data_quality`] counts
-//! equal texts; this module finds nearly equal ones too.
+//! Nothing is removed here. [`super::suspicious_labels`] adds labels that are likely to be wrong;
+//! [`crate::data::data_quality`] counts equal texts, and this module finds nearly equal ones too.
 
 use super::facts::CorpusFacts;
 use super::ngram_model::{NgramModel, NgramSettings, NgramUnit};

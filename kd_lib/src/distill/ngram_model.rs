@@ -1,6 +1,6 @@
-//! A linear model over n-grams (fastText, Joulin et al. 2017), by the crate `fasttext`. A report
-//! compares a student with it, and a data report uses it to find suspicious labels: it trains in
-//! seconds and has nothing in common with the student.
+//! A linear model over n-grams (fastText, Joulin et al. 2017), by the crate `fasttext`. Report
+//! and data report compare a student with it: it trains in seconds and has nothing in common with the
+//! student.
 
 use crate::data::Example;
 use crate::{Error, Result, files};
