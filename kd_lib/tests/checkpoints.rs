@@ -56,7 +56,7 @@ fn initialize(folder: &Path, pooling: Pooling) -> Result<()> {
         init_from_teacher: false,
     };
     let checkpoint = Checkpoint::open(folder, &settings.checkpoint)?;
-    let tokenizer = SubwordTokenizer::open(folder, "", 32, Truncation::Head)?;
+    let tokenizer = SubwordTokenizer::open(folder)?.with_limit("", 32, Truncation::Head);
     let tokenizer = kd_lib::data::Tokenizer::Subword(Box::new(tokenizer));
     let sizes = ModelSizes {
         vocab_size: checkpoint.config.vocab_size,
@@ -160,7 +160,10 @@ fn a_tokenizer_that_adds_no_special_tokens_is_refused() {
     let _turn = lock_generator();
     let (folder, copy) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     tiny_checkpoint(folder.path());
-    let tokenizer = SubwordTokenizer::open(folder.path(), "", 32, Truncation::Head).unwrap();
+    let tokenizer =
+        SubwordTokenizer::open(folder.path())
+            .unwrap()
+            .with_limit("", 32, Truncation::Head);
     assert_eq!(
         tokenizer.encode(&[""]).unwrap().ids[0].len(),
         2,
@@ -171,7 +174,7 @@ fn a_tokenizer_that_adds_no_special_tokens_is_refused() {
     let mut json: serde_json::Value = files::read_json(&path).unwrap();
     json["post_processor"] = serde_json::Value::Null;
     write_json(&path, &json).unwrap();
-    let error = SubwordTokenizer::open(copy.path(), "", 32, Truncation::Head).unwrap_err();
+    let error = SubwordTokenizer::open(copy.path()).unwrap_err();
     assert!(error.to_string().contains("no special tokens"), "{error}");
 }
 
@@ -184,7 +187,7 @@ fn a_crafted_tokenizer_is_an_error_and_no_panic() {
     for path in files::sorted_entries(&crafted).unwrap() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::copy(&path, folder.path().join("tokenizer.json")).unwrap();
-        let error = SubwordTokenizer::open(folder.path(), "", 32, Truncation::Head)
+        let error = SubwordTokenizer::open(folder.path())
             .and_then(|tokenizer| tokenizer.encode(&["a ab 基金"]))
             .unwrap_err()
             .to_string();
@@ -233,7 +236,10 @@ fn a_vocabulary_of_the_training_texts_keeps_their_logits_and_splits_other_texts(
         unlabelled: &[],
         full_corpus: &train,
     };
-    let whole = SubwordTokenizer::open(&folder, "query: ", 64, Truncation::Head).unwrap();
+    let whole =
+        SubwordTokenizer::open(&folder)
+            .unwrap()
+            .with_limit("query: ", 64, Truncation::Head);
     let whole = Tokenizer::Subword(Box::new(whole));
     let tokenizer = architecture.tokenizer(&recipe.data, &texts, Some(&checkpoint));
     let tokenizer = tokenizer.unwrap();
@@ -319,7 +325,11 @@ fn weights_of_other_dtypes_and_names_and_a_vocabulary_with_other_line_ends_load(
     initialize(folder.path(), Pooling::Cls).unwrap();
 
     let vocabulary = folder.path().join("vocab.txt");
-    let open = || SubwordTokenizer::open(folder.path(), "", 32, Truncation::Head).unwrap();
+    let open = || {
+        SubwordTokenizer::open(folder.path())
+            .unwrap()
+            .with_limit("", 32, Truncation::Head)
+    };
     let expected = open().encode(&["球队赢得冠军"]).unwrap().ids;
     let lines = std::fs::read_to_string(&vocabulary).unwrap();
     std::fs::write(&vocabulary, lines.replace('\n', "\r\n")).unwrap();

@@ -20,7 +20,10 @@ fn both() -> [(Box<dyn Classifier>, Batch); 2] {
     tch::manual_seed(5);
     let folder = tempfile::tempdir().unwrap();
     tiny_checkpoint(folder.path());
-    let tokenizer = SubwordTokenizer::open(folder.path(), "", 32, Truncation::Head).unwrap();
+    let tokenizer =
+        SubwordTokenizer::open(folder.path())
+            .unwrap()
+            .with_limit("", 32, Truncation::Head);
     let corpus = Corpus::open(sample()).unwrap();
     let texts: Vec<&str> = corpus
         .train
@@ -153,7 +156,10 @@ fn layer_norms_named_gamma_and_beta_load() {
             .replace("LayerNorm.bias", "LayerNorm.beta")
     };
     kd_lib::files::write_tensors(&path, file.tensors.iter().map(|(n, t)| (old(n), t))).unwrap();
-    let tokenizer = SubwordTokenizer::open(folder.path(), "", 32, Truncation::Head).unwrap();
+    let tokenizer =
+        SubwordTokenizer::open(folder.path())
+            .unwrap()
+            .with_limit("", 32, Truncation::Head);
     let model = pretrained_bert(folder.path(), Pooling::Cls, 3, &tokenizer);
     let name = "encoder.layer.1.attention.self.key.weight";
     let loaded = model.params().iter().find(|p| p.name == name).unwrap();
@@ -219,7 +225,10 @@ fn pretrained_embeddings_keep_the_geometry_of_the_characters_that_the_checkpoint
             .unwrap();
         students.map(|student| student.word_embedding().detach().to_kind(Kind::Double))
     };
-    let subwords = SubwordTokenizer::open(folder.path(), "", 8, Truncation::Head).unwrap();
+    let subwords =
+        SubwordTokenizer::open(folder.path())
+            .unwrap()
+            .with_limit("", 8, Truncation::Head);
     let known = |character: &String| subwords.id_of_character(character).map(i64::from);
     let (rows, ids): (Vec<i64>, Vec<i64>) = vocabulary
         .entries()

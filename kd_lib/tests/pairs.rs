@@ -45,7 +45,10 @@ fn assert_same_as_transformers(tokenizer: &Path, checkpoint: &Path) {
     let inputs: Vec<TextInput> = inputs.collect();
     let mut truncated = 0;
     for (&length, expected) in &expected {
-        let ours = SubwordTokenizer::open(checkpoint, "", length, Truncation::Head).unwrap();
+        let ours =
+            SubwordTokenizer::open(checkpoint)
+                .unwrap()
+                .with_limit("", length, Truncation::Head);
         let encodings = ours.tokenizer_encodings(&inputs).unwrap();
         for ((pair, ours), theirs) in pairs.iter().zip(encodings).zip(expected) {
             let ours = Encoding {
@@ -83,7 +86,10 @@ fn two_hundred_pairs_have_the_tokens_and_types_of_transformers_under_word_pieces
 fn the_prefix_stands_before_the_first_text_only() {
     let weights = teacher_weights();
     let encode = |prefix: &str, text: &str| {
-        let tokenizer = SubwordTokenizer::open(&weights, prefix, 64, Truncation::Head).unwrap();
+        let tokenizer =
+            SubwordTokenizer::open(&weights)
+                .unwrap()
+                .with_limit(prefix, 64, Truncation::Head);
         let pair = TextInput {
             text,
             text_pair: Some("篮球"),

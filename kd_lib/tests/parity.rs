@@ -78,7 +78,10 @@ fn the_default_teacher_matches_its_package_and_transformers() {
         .unwrap()
         .tensors;
     // The embedding keeps the rows of these texts alone: the same outputs from a twentieth of it.
-    let tokenizer = SubwordTokenizer::open(&weights, "query: ", 64, Truncation::Head).unwrap();
+    let tokenizer =
+        SubwordTokenizer::open(&weights)
+            .unwrap()
+            .with_limit("query: ", 64, Truncation::Head);
     let tokenizer = tokenizer.keep_only(&texts).unwrap();
     let model = pretrained_bert(&weights, Pooling::Mean, 2, &tokenizer);
     let batch = batch(&tokenizer.encode(&texts).unwrap().ids);
@@ -291,7 +294,10 @@ fn token_ids_match_python_on_ten_thousand_real_lines() {
     );
     let expected: Vec<Vec<u32>> = read_json(&folder.path().join("ids.json")).unwrap();
     let ours = {
-        let tokenizer = SubwordTokenizer::open(&weights, "query: ", 64, Truncation::Head).unwrap();
+        let tokenizer =
+            SubwordTokenizer::open(&weights)
+                .unwrap()
+                .with_limit("query: ", 64, Truncation::Head);
         subword_ids(&tokenizer, &texts)
     };
     assert_eq!(ours.len(), 10_000);
@@ -353,7 +359,9 @@ fn word_pieces_match_transformers_on_a_vocabulary_of_the_sample() {
     reference("wordpiece.py", &[folder.path()]);
     let expected: Vec<Vec<u32>> = read_json(&folder.path().join("ids.json")).unwrap();
     let ids = |max_length, truncation, texts: &[&str]| {
-        let tokenizer = SubwordTokenizer::open(folder.path(), "", max_length, truncation).unwrap();
+        let tokenizer = SubwordTokenizer::open(folder.path())
+            .unwrap()
+            .with_limit("", max_length, truncation);
         subword_ids(&tokenizer, texts)
     };
     let ours = ids(24, Truncation::Head, &texts);
@@ -371,7 +379,9 @@ fn word_pieces_match_transformers_on_a_vocabulary_of_the_sample() {
 
 #[test]
 fn a_pruned_tokenizer_maps_other_subwords_to_unknown() {
-    let tokenizer = SubwordTokenizer::open(&teacher_weights(), "", 64, Truncation::Head).unwrap();
+    let tokenizer = SubwordTokenizer::open(&teacher_weights())
+        .unwrap()
+        .with_limit("", 64, Truncation::Head);
     let tokenizer = tokenizer.keep_only(&["足球"]).unwrap();
     let unknown = tokenizer
         .kept_ids()

@@ -24,7 +24,9 @@ const TEXTS: [&str; 8] = [
 const ANY_SIZE: usize = 100_000;
 
 fn open(folder: &Path) -> SubwordTokenizer {
-    SubwordTokenizer::open(folder, "", 64, Truncation::Head).unwrap()
+    SubwordTokenizer::open(folder)
+        .unwrap()
+        .with_limit("", 64, Truncation::Head)
 }
 
 /// What a text is split into, the special tokens around it aside.

@@ -6,17 +6,18 @@
 use super::batch::TokenizedSplit;
 use super::prune_vocabulary;
 use super::text_input::TextInput;
-use super::truncation::{SpecialTokens, Truncation};
+use super::truncation::{SpecialTokens, Truncation, longest_first};
 use crate::{Error, Result, error::BUG, files};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Arc;
 use tokenizers::models::wordpiece::WordPiece;
 use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::bert::BertProcessing;
-use tokenizers::{AddedToken, EncodeInput, Tokenizer, TruncationParams};
+use tokenizers::{AddedToken, EncodeInput, Encoding, Tokenizer};
 
 /// The settings of a saved tokenizer, beside its `tokenizer.json`.
 const SETTINGS: &str = "tokenizer_settings.json";
@@ -26,7 +27,9 @@ const COUNTED_TOGETHER: usize = 8192;
 /// A tokenizer with its prefix, its truncation and its kept embedding rows.
 #[derive(Debug, Clone)]
 pub struct SubwordTokenizer {
-    tokenizer: Tokenizer,
+    /// Neither truncates nor pads. Copies share it: that of a multilingual checkpoint takes a second
+    /// to read, and as long to copy.
+    tokenizer: Arc<Tokenizer>,
     settings: Settings,
     /// Tokenizer id → row; empty while every row is kept.
     row_of: HashMap<u32, i64>,
@@ -67,13 +70,8 @@ pub struct SubwordEncoding {
 impl SubwordTokenizer {
     /// Opens the tokenizer of a BERT checkpoint folder: `tokenizer.json`, else `vocab.txt`
     /// (WordPiece, with `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` of
-    /// `tokenizer_config.json`).
-    pub fn open(
-        folder: &Path,
-        prefix: &str,
-        max_length: usize,
-        truncation: Truncation,
-    ) -> Result<SubwordTokenizer> {
+    /// `tokenizer_config.json`). It has no prefix and truncates nothing.
+    pub fn open(folder: &Path) -> Result<SubwordTokenizer> {
         let json = folder.join("tokenizer.json");
         let tokenizer = if json.exists() {
             read_tokenizer(&json)?
@@ -88,16 +86,32 @@ impl SubwordTokenizer {
         let pad_id = special(["[PAD]", "<pad>"]).ok_or_else(|| missing("padding"))?;
         let unk_id = special(["[UNK]", "<unk>"]).ok_or_else(|| missing("unknown"))?;
         let settings = Settings {
-            prefix: prefix.to_owned(),
-            max_length,
-            truncation,
+            prefix: String::new(),
+            max_length: usize::MAX,
+            truncation: Truncation::Head,
             pad_id,
             unk_id,
             kept_ids: None,
             pruned: false,
             special_tokens: true,
         };
-        SubwordTokenizer::assemble(folder, tokenizer, settings)
+        Ok(SubwordTokenizer::assemble(Arc::new(tokenizer), settings))
+    }
+
+    /// The same tokenizer with this prefix, which keeps at most `max_length` tokens of a text.
+    pub fn with_limit(
+        &self,
+        prefix: &str,
+        max_length: usize,
+        truncation: Truncation,
+    ) -> SubwordTokenizer {
+        let settings = Settings {
+            prefix: prefix.to_owned(),
+            max_length,
+            truncation,
+            ..self.settings.clone()
+        };
+        SubwordTokenizer::assemble(self.tokenizer.clone(), settings)
     }
 
     /// Whether [`SubwordTokenizer::write`] wrote to this folder.
@@ -108,11 +122,8 @@ impl SubwordTokenizer {
     /// Opens what [`SubwordTokenizer::write`] wrote.
     pub fn read(folder: &Path) -> Result<SubwordTokenizer> {
         let settings = files::read_json(&folder.join(SETTINGS))?;
-        SubwordTokenizer::assemble(
-            folder,
-            read_tokenizer(&folder.join("tokenizer.json"))?,
-            settings,
-        )
+        let tokenizer = read_tokenizer(&folder.join("tokenizer.json"))?;
+        Ok(SubwordTokenizer::assemble(Arc::new(tokenizer), settings))
     }
 
     /// Writes `tokenizer.json` and `tokenizer_settings.json`.
@@ -126,27 +137,14 @@ impl SubwordTokenizer {
         files::write_json(&folder.join(SETTINGS), &self.settings)
     }
 
-    fn assemble(
-        folder: &Path,
-        mut tokenizer: Tokenizer,
-        settings: Settings,
-    ) -> Result<SubwordTokenizer> {
-        let truncation = TruncationParams {
-            max_length: settings.max_length,
-            ..TruncationParams::default()
-        };
-        tokenizer.with_padding(None);
-        // Truncation in the middle acts on the ids, which must arrive complete.
-        tokenizer
-            .with_truncation(settings.truncation.is_head().then_some(truncation))
-            .map_err(Error::in_file(folder, "raise data.max_length"))?;
+    fn assemble(tokenizer: Arc<Tokenizer>, settings: Settings) -> SubwordTokenizer {
         let kept = settings.kept_ids.iter().flatten().enumerate();
         let row_of = kept.map(|(row, &id)| (id, row as i64)).collect();
-        Ok(SubwordTokenizer {
+        SubwordTokenizer {
             tokenizer,
             settings,
             row_of,
-        })
+        }
     }
 
     /// Embedding rows of each text's tokens, special tokens included, without labels. Of a pair
@@ -189,21 +187,32 @@ impl SubwordTokenizer {
         let around = self.settings.special_tokens;
         let encode = || self.tokenizer.encode_batch(inputs, around);
         let encodings = without_panic(Path::new("tokenizer.json"), encode)?;
+        Ok(encodings.iter().map(|e| self.truncated(e)).collect())
+    }
+
+    fn truncated(&self, encoding: &Encoding) -> SubwordEncoding {
         let Settings {
             truncation,
             max_length,
+            special_tokens,
             ..
         } = self.settings;
-        let special = match around {
+        let (ids, token_types) = (encoding.get_ids(), encoding.get_type_ids());
+        if truncation.is_head() {
+            let kept = kept_tokens(encoding, max_length);
+            return SubwordEncoding {
+                ids: kept.iter().map(|&at| ids[at]).collect(),
+                token_types: kept.iter().map(|&at| token_types[at]).collect(),
+            };
+        }
+        let special = match special_tokens {
             true => SpecialTokens::BERT,
             false => SpecialTokens::NONE,
         };
-        let truncated = |values: &[u32]| truncation.apply(values.to_vec(), max_length, special);
-        let encoding = |e: &tokenizers::Encoding| SubwordEncoding {
-            ids: truncated(e.get_ids()),
-            token_types: truncated(e.get_type_ids()),
-        };
-        Ok(encodings.iter().map(encoding).collect())
+        SubwordEncoding {
+            ids: truncation.apply(ids.to_vec(), max_length, special),
+            token_types: truncation.apply(token_types.to_vec(), max_length, special),
+        }
     }
 
     /// The tokenizer's id of a single character inside a word. If the tokenizer normalizes the
@@ -234,11 +243,7 @@ impl SubwordTokenizer {
             kept_ids: Some(used.into_iter().collect()),
             ..self.settings.clone()
         };
-        SubwordTokenizer::assemble(
-            Path::new("tokenizer.json"),
-            self.tokenizer.clone(),
-            settings,
-        )
+        Ok(SubwordTokenizer::assemble(self.tokenizer.clone(), settings))
     }
 
     /// A tokenizer with at most `size` pieces, those that `texts` use most among them. Texts whose
@@ -250,15 +255,7 @@ impl SubwordTokenizer {
         size: usize,
         special_tokens: bool,
     ) -> Result<SubwordTokenizer> {
-        let whole = SubwordTokenizer::assemble(
-            Path::new("tokenizer.json"),
-            self.tokenizer.clone(),
-            Settings {
-                max_length: usize::MAX,
-                truncation: Truncation::Head,
-                ..self.settings.clone()
-            },
-        )?;
+        let whole = self.with_limit(&self.settings.prefix, usize::MAX, Truncation::Head);
         let mut counts_by_id: HashMap<u32, usize> = HashMap::new();
         for part in texts.chunks(COUNTED_TOGETHER) {
             for encoding in whole.tokenizer_encodings(part)? {
@@ -288,7 +285,7 @@ impl SubwordTokenizer {
             special_tokens,
             ..self.settings.clone()
         };
-        SubwordTokenizer::assemble(path, tokenizer, settings)
+        Ok(SubwordTokenizer::assemble(Arc::new(tokenizer), settings))
     }
 
     /// Number of rows of the embedding that this tokenizer needs. None if all rows of its
@@ -351,7 +348,36 @@ impl SubwordTokenizer {
 
 fn read_tokenizer(path: &Path) -> Result<Tokenizer> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    without_panic(path, || Tokenizer::from_bytes(bytes))
+    let mut tokenizer = without_panic(path, || Tokenizer::from_bytes(bytes))?;
+    tokenizer.with_padding(None);
+    tokenizer
+        .with_truncation(None)
+        .map_err(Error::in_file(path, BUG))?;
+    Ok(tokenizer)
+}
+
+/// The positions of at most `max_length` tokens: the special ones, and the first ones of a text, or
+/// of both texts of a pair.
+fn kept_tokens(encoding: &Encoding, max_length: usize) -> Vec<usize> {
+    let positions = 0..encoding.len();
+    if encoding.len() <= max_length {
+        return positions.collect();
+    }
+    let text_of = encoding.get_sequence_ids();
+    let length = |text: usize| text_of.iter().filter(|&&of| of == Some(text)).count();
+    let lengths = [length(0), length(1)];
+    let special = encoding.len() - lengths[0] - lengths[1];
+    let kept = longest_first(lengths[0], lengths[1], max_length.saturating_sub(special));
+    let mut left = [kept.first, kept.second];
+    let is_kept = |&position: &usize| match text_of[position] {
+        None => true,
+        Some(text) if left[text] == 0 => false,
+        Some(text) => {
+            left[text] -= 1;
+            true
+        }
+    };
+    positions.filter(is_kept).collect()
 }
 
 /// Calls the crate of tokenizers. It panics on some crafted files; a panic becomes an error.

@@ -6,8 +6,8 @@ use super::recipes::{NETWORK_WIDTHS, StudentKind, student, teacher};
 use super::trials::FIRST_ROUND;
 use crate::data::splits::folds;
 use crate::data::text_files::TextLines;
-use crate::data::{Corpus, Example, SubwordTokenizer, Truncation};
-use crate::models::{Checkpoint, ModelConfig};
+use crate::data::{Corpus, Example, Truncation};
+use crate::models::ModelConfig;
 use crate::store::{Recipe, RunStore};
 use crate::{Error, Result};
 
@@ -118,10 +118,10 @@ fn corpus_facts(store: &RunStore, corpus: &Corpus, settings: &PlanSettings) -> R
         let fix = "name a recipe of a BERT";
         return Err(Error::recipe("teacher.model.kind", "not a BERT", fix));
     };
-    let checkpoint: Checkpoint = store.checkpoint(&bert.checkpoint)?;
+    let checkpoint = store.checkpoint(&bert.checkpoint)?;
     let longest = LONGEST.min(checkpoint.config.longest_sequence() as usize);
-    let tokenizer =
-        SubwordTokenizer::open(&checkpoint.folder, &bert.prefix, longest, Truncation::Head)?;
+    let whole = checkpoint.tokenizer()?;
+    let tokenizer = whole.with_limit(&bert.prefix, longest, Truncation::Head);
     let selected = settings.teacher.data.select(corpus)?.corpus;
     let step = selected.train.len().div_ceil(MEASURED_TEXTS).max(1);
     let texts: Vec<_> = selected

@@ -135,8 +135,8 @@ impl Architecture for BertSettings {
                 fix,
             ));
         }
-        let (folder, prefix) = (&checkpoint.folder, &self.prefix);
-        let tokenizer = SubwordTokenizer::open(folder, prefix, data.max_length, data.truncation)?;
+        let whole = checkpoint.tokenizer()?;
+        let tokenizer = whole.with_limit(&self.prefix, data.max_length, data.truncation);
         let tokenizer = match (self.vocab_size, self.prune_vocab) {
             (Some(size), _) => self.pruned(&tokenizer, texts, size)?,
             (None, true) => tokenizer.keep_only(texts.full_corpus)?,

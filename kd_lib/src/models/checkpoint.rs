@@ -2,12 +2,14 @@
 //! a tokenizer. This module reads it; the networks decide what they take from it.
 
 use super::params::Params;
-use crate::data::{SubwordTokenizer, Tokenizer, Truncation};
-use crate::files::{TensorFile, read_json};
+use crate::data::{SubwordTokenizer, Tokenizer};
+use crate::files::{TensorFile, file_name, hash_file, read_json};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_inline_default::serde_inline_default;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, OnceLock};
 use tch::Tensor;
 
 /// The files of a checkpoint folder that decide a result.
@@ -120,6 +122,14 @@ pub struct Checkpoint {
     pub folder: PathBuf,
     /// Its `config.json`.
     pub config: BertConfig,
+    read: Arc<OnceRead>,
+}
+
+/// What is read of a checkpoint when it is first asked for. Copies share it.
+#[derive(Debug, Default)]
+struct OnceRead {
+    tokenizer: OnceLock<SubwordTokenizer>,
+    hashes: OnceLock<BTreeMap<String, String>>,
 }
 
 /// Word vectors of a checkpoint for some rows of a student's vocabulary.
@@ -143,7 +153,34 @@ impl Checkpoint {
             return Err(no_weights(&folder));
         }
         let config = BertConfig::read(&folder.join("config.json"))?;
-        Ok(Checkpoint { folder, config })
+        Ok(Checkpoint {
+            folder,
+            config,
+            read: Arc::default(),
+        })
+    }
+
+    /// Its whole tokenizer, without a prefix and a limit.
+    pub fn tokenizer(&self) -> Result<&SubwordTokenizer> {
+        match self.read.tokenizer.get() {
+            Some(tokenizer) => Ok(tokenizer),
+            None => {
+                let tokenizer = SubwordTokenizer::open(&self.folder)?;
+                Ok(self.read.tokenizer.get_or_init(|| tokenizer))
+            }
+        }
+    }
+
+    /// The hash of each file that decides a result, by the file's name.
+    pub fn file_hashes(&self) -> Result<&BTreeMap<String, String>> {
+        if let Some(hashes) = self.read.hashes.get() {
+            return Ok(hashes);
+        }
+        let mut hashes = BTreeMap::new();
+        for path in self.files() {
+            hashes.insert(file_name(&path).to_owned(), hash_file(&path)?);
+        }
+        Ok(self.read.hashes.get_or_init(|| hashes))
     }
 
     /// The files that decide a result.
@@ -173,7 +210,7 @@ impl Checkpoint {
         if !tokenizer.is_pruned() {
             return Ok(tokenizer.kept_ids().map(<[u32]>::to_vec));
         }
-        let own = SubwordTokenizer::open(&self.folder, "", 8, Truncation::Head)?;
+        let own = self.tokenizer()?;
         let mut rows = Vec::new();
         for piece in tokenizer.pieces() {
             rows.push(own.id_of_piece(&piece).ok_or_else(|| {
@@ -191,7 +228,7 @@ impl Checkpoint {
     /// The word vectors of the characters or pieces of a student's tokenizer that the checkpoint's
     /// tokenizer knows.
     pub fn pretrained_rows(&self, tokenizer: &Tokenizer) -> Result<PretrainedRows> {
-        let own = SubwordTokenizer::open(&self.folder, "", 8, Truncation::Head)?;
+        let own = self.tokenizer()?;
         let (mut rows, mut ids) = (Vec::new(), Vec::new());
         let mut add = |row: usize, id: Option<u32>| {
             if let Some(id) = id {

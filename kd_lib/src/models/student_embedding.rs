@@ -4,7 +4,7 @@
 
 use super::checkpoint::Checkpoint;
 use super::{TokenizerTexts, check_embedding_init_std, check_vocab_size};
-use crate::data::{CharTokenizer, DataConfig, SubwordTokenizer, TextInput, Tokenizer, Vocabulary};
+use crate::data::{CharTokenizer, DataConfig, TextInput, Tokenizer, Vocabulary};
 use crate::{Error, Result};
 use std::path::Path;
 use tch::{Kind, Tensor};
@@ -73,8 +73,8 @@ impl<'a> StudentEmbedding<'a> {
             .copied()
             .collect();
         if let (Some(_), Some(checkpoint)) = (self.tokenizer, checkpoint) {
-            let folder = &checkpoint.folder;
-            let whole = SubwordTokenizer::open(folder, "", data.max_length, data.truncation)?;
+            let whole = checkpoint.tokenizer()?;
+            let whole = whole.with_limit("", data.max_length, data.truncation);
             // Special tokens separate the two texts of a pair; a single text needs none.
             let pairs = texts.iter().any(|text| text.text_pair.is_some());
             let pruned = whole.prune(&texts, self.vocab_size, pairs)?;

@@ -6,6 +6,7 @@
 
 pub mod labelled_texts;
 pub(crate) mod model_factory;
+mod opened_checkpoints;
 pub mod overrides;
 pub mod plan;
 pub mod predictor;

@@ -14,7 +14,6 @@ use crate::training::Schedule;
 use crate::{Error, Result, device, files};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
-use std::path::Path;
 use tch::Device;
 
 /// Raised whenever the same recipe would become another experiment. A change that only rounds
@@ -53,12 +52,12 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Resolves a recipe against a corpus. `checkpoints` are folders of named checkpoints, the first
-    /// that has one counts; `teachers` are the ids of the teachers' runs.
+    /// Resolves a recipe against a corpus. `checkpoint` is the one that the recipe's model names;
+    /// `teachers` are the ids of the teachers' runs.
     pub fn resolve(
         recipe: &Recipe,
         corpus: &Corpus,
-        checkpoints: &[&Path],
+        checkpoint: Option<Checkpoint>,
         teachers: Vec<String>,
     ) -> Result<Plan> {
         recipe
@@ -67,13 +66,6 @@ impl Plan {
             .validate_classes(corpus.labels.len())?;
         let device = device::choose(&recipe.device)?;
         let precision = recipe.train.precision.resolve(device);
-        let checkpoint = recipe.model.architecture()?.checkpoint();
-        let checkpoint = checkpoint
-            .map(|name| {
-                let has_it = checkpoints.iter().find(|folder| folder.join(name).is_dir());
-                Checkpoint::open(has_it.unwrap_or(&checkpoints[0]), name)
-            })
-            .transpose()?;
         let id = run_id(&IdKey {
             recipe,
             precision,
@@ -215,9 +207,10 @@ pub fn file_hashes(
     checkpoint: Option<&Checkpoint>,
 ) -> Result<BTreeMap<String, String>> {
     let mut hashes = BTreeMap::new();
-    for path in checkpoint.map(Checkpoint::files).unwrap_or_default() {
-        let name = format!("checkpoint/{}", files::file_name(&path));
-        hashes.insert(name, files::hash_file(&path)?);
+    if let Some(checkpoint) = checkpoint {
+        for (name, hash) in checkpoint.file_hashes()? {
+            hashes.insert(format!("checkpoint/{name}"), hash.clone());
+        }
     }
     for (number, path) in recipe.model.architecture()?.files().iter().enumerate() {
         hashes.insert(format!("model/{number}"), files::hash_file(path)?);

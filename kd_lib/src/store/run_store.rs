@@ -3,6 +3,7 @@
 //! obtained first, in the same way.
 
 use super::model_factory::{self, BuiltModel};
+use super::opened_checkpoints::OpenedCheckpoints;
 use super::plan::Plan;
 use super::recipe::Recipe;
 use super::results::{MAIN_SET, StoredResults};
@@ -37,6 +38,7 @@ pub struct RunStore {
     pretrained: Vec<PathBuf>,
     results: PathBuf,
     threads: ThreadPolicy,
+    opened: OpenedCheckpoints,
 }
 
 impl RunStore {
@@ -49,6 +51,7 @@ impl RunStore {
             pretrained: Vec::new(),
             results,
             threads: ThreadPolicy::Unchanged,
+            opened: OpenedCheckpoints::default(),
         }
     }
 
@@ -107,22 +110,21 @@ impl RunStore {
         for teacher in recipe.teachers() {
             teachers.push(self.plan(&teacher, corpus)?.id);
         }
-        let mut folders = vec![self.checkpoints.as_path()];
-        folders.extend(self.pretrained.iter().map(PathBuf::as_path));
+        let architecture = recipe.model.architecture()?;
+        let checkpoint = architecture.checkpoint();
+        let checkpoint = checkpoint.map(|name| self.checkpoint(name)).transpose()?;
         Ok(Plan {
             threads: self.threads,
-            ..Plan::resolve(recipe, corpus, &folders, teachers)?
+            ..Plan::resolve(recipe, corpus, checkpoint, teachers)?
         })
     }
 
-    /// A pretrained checkpoint by its name.
+    /// A pretrained checkpoint by its name. This store opens it once, and again if its files changed.
     pub fn checkpoint(&self, name: &str) -> Result<Checkpoint> {
         let folders = std::iter::once(&self.checkpoints).chain(&self.pretrained);
         let has_it = |folder: &&PathBuf| folder.join(name).is_dir();
-        Checkpoint::open(
-            folders.clone().find(has_it).unwrap_or(&self.checkpoints),
-            name,
-        )
+        let folder = folders.clone().find(has_it).unwrap_or(&self.checkpoints);
+        self.opened.checkpoint(folder, name)
     }
 
     /// Whether a plan's run is finished in this store. (Its weights may have been removed.)

@@ -1,0 +1,65 @@
+//! The pretrained checkpoints that a run store has opened. To read a tokenizer of 250,000 pieces and
+//! to hash half a gigabyte of weights take a second each, and a distillation asks for both some sixty
+//! times. A checkpoint whose files changed is opened again. No run is kept here.
+
+use crate::Result;
+use crate::models::Checkpoint;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+/// Copies share what they have opened.
+#[derive(Debug, Clone, Default)]
+pub(super) struct OpenedCheckpoints {
+    by_folder: Arc<Mutex<HashMap<PathBuf, Opened>>>,
+}
+
+#[derive(Debug)]
+struct Opened {
+    checkpoint: Checkpoint,
+    files: Vec<FileState>,
+}
+
+/// What tells a file from one that was written over it.
+#[derive(Debug, PartialEq, Eq)]
+struct FileState {
+    path: PathBuf,
+    bytes: u64,
+    modified: Option<SystemTime>,
+}
+
+impl OpenedCheckpoints {
+    /// A checkpoint: a folder of this name in `checkpoints`, or a path.
+    pub fn checkpoint(&self, checkpoints: &Path, name: &str) -> Result<Checkpoint> {
+        let checkpoint = Checkpoint::open(checkpoints, name)?;
+        let files = file_states(&checkpoint);
+        let mut by_folder = self
+            .by_folder
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(opened) = by_folder.get(&checkpoint.folder)
+            && opened.files == files
+        {
+            return Ok(opened.checkpoint.clone());
+        }
+        let opened = Opened {
+            checkpoint: checkpoint.clone(),
+            files,
+        };
+        by_folder.insert(checkpoint.folder.clone(), opened);
+        Ok(checkpoint)
+    }
+}
+
+fn file_states(checkpoint: &Checkpoint) -> Vec<FileState> {
+    let state = |path: PathBuf| {
+        let metadata = path.metadata().ok();
+        FileState {
+            bytes: metadata.as_ref().map_or(0, |m| m.len()),
+            modified: metadata.and_then(|m| m.modified().ok()),
+            path,
+        }
+    };
+    checkpoint.files().into_iter().map(state).collect()
+}
