@@ -261,10 +261,16 @@ fn a_stopped_distillation_continues_its_plan_and_a_copy_of_the_plan_gives_the_sa
     let weights =
         |run: &Run| std::fs::read(run.folder().unwrap().join("model.safetensors")).unwrap();
     let student = weights(&outcome.distilled[0]);
+    let trials = Trials::single(corpus.clone(), outcome);
+    let best = trials
+        .dev_macro_f1(Side::Baseline)
+        .max(trials.dev_macro_f1(Side::Distilled));
+    let delivered = &trials.student().report;
+    assert_eq!(delivered.dev.macro_f1, best);
     let report = Report {
         corpus: &corpus,
         plan: &plan,
-        trials: &Trials::single(corpus.clone(), outcome),
+        trials: &trials,
         data: &data,
         notices: &[],
         command: "kd distill",
@@ -308,14 +314,34 @@ fn folds_test_all_texts_and_a_refit_trains_on_all_of_them() {
     assert!(plan.describe().contains("2 folds"), "{}", plan.describe());
     assert!(plan.seconds() <= 600.0);
     let mut plan = shortened(plan);
+    // A teacher and the first pair.
+    plan.stages.truncate(3);
     // Another round would take longer than this leaves.
     plan.settings.budget.seconds = 1.0;
     let place = folder.path().join("distilled/small");
     write_plan(&plan, &place, 0.0).unwrap();
+    // Stopped in each fold, and in the refit.
+    for stopped_in in ["fold-1", "fold-2", "refit"] {
+        let mut stop = |progress: &Progress| {
+            let is_there = match stopped_in {
+                "refit" => progress.run.contains("refit"),
+                fold => place.join(format!("round-1-{fold}")).exists(),
+            };
+            match is_there && progress.loss.is_some() {
+                true => ControlFlow::Break(()),
+                false => ControlFlow::Continue(()),
+            }
+        };
+        run_trials(&store, &corpus, &plan, &place, &mut stop).unwrap_err();
+    }
     let trials = run_trials(&store, &corpus, &plan, &place, &mut silent).unwrap();
     assert_eq!((trials.rounds.len(), trials.rounds[0].len()), (1, 2));
     let student = trials.student();
-    assert_eq!(student.report.recipe.name, "distilled-subwords-refit");
+    let name = match trials.preferred_side() {
+        Side::Distilled => "distilled-subwords-refit",
+        _ => "baseline-subwords-refit",
+    };
+    assert_eq!(student.report.recipe.name, name);
     assert_eq!(student.report.train_examples, 150);
     let data = DataReport::of(&corpus, false).unwrap();
     let report = Report {

@@ -2,14 +2,12 @@
 //! cross-validation the predictions of a round's folds are put together, so that a round covers all
 //! tested texts, as a seed does elsewhere.
 
-use super::data_report::ngram_settings;
-use super::frozen_teacher;
-use super::ngram_model::NgramModel;
 use super::plan::DistillPlan;
+use super::references::References;
 use super::trials::{Trial, Trials};
 use crate::data::{Corpus, Example, Split, TextInput};
 use crate::evaluation::{Scores, argmax, to_array};
-use crate::store::{Predictor, Recipe, Run, RunStore};
+use crate::store::{Predictor, Run, RunStore};
 use crate::training::progress::TextClock;
 use crate::training::{ProgressCallback, Stage};
 use crate::{Error, Result};
@@ -30,12 +28,8 @@ pub(super) struct Evidence {
     pub baseline: Vec<Tested>,
     /// One entry a seed or round.
     pub distilled: Vec<Tested>,
-    /// Accuracy of the most frequent training class.
-    pub majority: f64,
-    /// Accuracy of a linear model over n-grams.
-    pub linear: f64,
-    /// Accuracy of a linear layer on the teacher's checkpoint, which is not fine-tuned.
-    pub frozen_teacher: f64,
+    /// The models that a student must beat.
+    pub references: References,
 }
 
 /// A side of the comparison on the tested texts: one model, or one for each fold.
@@ -68,15 +62,12 @@ impl Evidence {
         callback: ProgressCallback,
     ) -> Result<Evidence> {
         let first = &trials.rounds[0];
-        let teacher = &plan.settings.teacher;
         let mut evidence = Evidence {
             corpus: tested_corpus(first),
             teacher: Vec::new(),
             baseline: Vec::new(),
             distilled: Vec::new(),
-            majority: share_of_majority(first),
-            linear: linear_accuracy(first, plan.facts.has_words)?,
-            frozen_teacher: frozen_accuracy(store, teacher, first, folder, callback)?,
+            references: References::of(store, plan, first, folder, callback)?,
         };
         for round in &trials.rounds {
             let teachers = round
@@ -224,42 +215,4 @@ fn tested_corpus(round: &[Trial]) -> Corpus {
         test: examples_by_row(round).into_iter().cloned().collect(),
         ..round[0].corpus.clone()
     }
-}
-
-fn share_of_majority(round: &[Trial]) -> f64 {
-    let (mut right, mut all) = (0, 0);
-    for Trial { corpus, .. } in round {
-        let count =
-            |examples: &[Example], class| examples.iter().filter(|e| e.label == class).count();
-        let most = (0..corpus.labels.len()).max_by_key(|&class| count(&corpus.train, class));
-        right += most.map_or(0, |class| count(&corpus.test, class));
-        all += corpus.test.len();
-    }
-    right as f64 / all.max(1) as f64
-}
-
-fn linear_accuracy(round: &[Trial], has_words: bool) -> Result<f64> {
-    let (mut right, mut all) = (0.0, 0);
-    for Trial { corpus, .. } in round {
-        let train = corpus.clone().without_leaks().train;
-        let linear = NgramModel::train(&train, ngram_settings(has_words))?;
-        right += linear.accuracy(&corpus.test) * corpus.test.len() as f64;
-        all += corpus.test.len();
-    }
-    Ok(right / all.max(1) as f64)
-}
-
-fn frozen_accuracy(
-    store: &RunStore,
-    teacher: &Recipe,
-    round: &[Trial],
-    folder: &Path,
-    callback: ProgressCallback,
-) -> Result<f64> {
-    let (mut right, mut all) = (0, 0);
-    for trial in round {
-        right += frozen_teacher::correct_on_test(store, teacher, trial, folder, callback)?;
-        all += trial.corpus.test.len();
-    }
-    Ok(right as f64 / all.max(1) as f64)
 }

@@ -691,7 +691,7 @@ impl DistillPlan {
         }
         if let Some(seconds) = self.refit_seconds {
             lines.push(format!(
-                "{:>8}  teacher and distilled student again, on all labelled texts",
+                "{:>8}  teacher and chosen student again, on all labelled texts",
                 duration(seconds)
             ));
         }

@@ -7,6 +7,7 @@ use super::data_report::DataReport;
 use super::document::{Block, Document};
 use super::evidence::{Evidence, Tested};
 use super::plan::{DistillPlan, Side};
+use super::references::References;
 use super::trials::Trials;
 use crate::data::{Corpus, Example};
 use crate::evaluation::significance::{Difference, GapShare, difference, share_of_gap};
@@ -36,18 +37,18 @@ pub struct Findings {
     pub gain: Option<Difference>,
     /// The recovered share of the gap; none if the gap is not distinguishable from zero.
     pub recovered: Option<GapShare>,
-    /// Accuracy of the most frequent training class.
-    pub majority: f64,
-    /// Accuracy of a linear model over n-grams.
-    pub linear: f64,
-    /// Accuracy of a linear layer on the teacher's checkpoint, which is not fine-tuned.
-    pub frozen_teacher: f64,
+    /// Models that are no students.
+    pub references: References,
+    /// The side that dev prefers. Its student is delivered.
+    pub delivered: Side,
+    /// Accuracy of the delivered side on dev.
+    pub delivered_dev: f64,
     /// Folds of cross-validation; 0 without.
     pub folds: usize,
 }
 
 impl Findings {
-    fn of(evidence: &Evidence, folds: usize) -> Findings {
+    fn of(evidence: &Evidence, trials: &Trials, folds: usize) -> Findings {
         let accuracy = |models: &[Tested]| {
             MeanSd::of(&models.iter().map(|m| m.scores.accuracy).collect::<Vec<_>>())
         };
@@ -55,6 +56,12 @@ impl Findings {
             models.iter().map(|m| m.correct.clone()).collect()
         };
         let teacher = evidence.teacher.first();
+        let delivered = trials.preferred_side();
+        let of_delivered = match delivered {
+            Side::Distilled => &evidence.distilled,
+            _ => &evidence.baseline,
+        };
+        let on_dev: Vec<f64> = of_delivered.iter().map(Tested::dev_accuracy).collect();
         let (ours, other) = (correct(&evidence.distilled), correct(&evidence.baseline));
         Findings {
             teacher: teacher.map(|teacher| teacher.scores.accuracy),
@@ -62,9 +69,9 @@ impl Findings {
             distilled: accuracy(&evidence.distilled),
             gain: difference(&ours, &other),
             recovered: teacher.and_then(|teacher| share_of_gap(&ours, &other, &teacher.correct)),
-            majority: evidence.majority,
-            linear: evidence.linear,
-            frozen_teacher: evidence.frozen_teacher,
+            references: evidence.references,
+            delivered,
+            delivered_dev: MeanSd::of(&on_dev).mean,
             folds,
         }
     }
@@ -93,7 +100,7 @@ impl Findings {
         let verdict = if gain.interval.low > 0.0 {
             format!("Distillation helped: {points}.")
         } else if gain.interval.high < 0.0 {
-            format!("Distillation did harm: {points}. Use the baseline.")
+            format!("Distillation did harm: {points}.")
         } else {
             format!(
                 "No gain is statistically distinguishable: {points}. Texts without labels \
@@ -111,7 +118,39 @@ impl Findings {
             }
             _ => "",
         };
-        format!("{verdict}{teacher}{trained_once}")
+        let delivered = match self.delivered {
+            Side::Distilled => "",
+            _ => " The student that is delivered is the baseline: dev prefers it.",
+        };
+        let cheaper = self.cheaper_model();
+        format!("{verdict}{teacher}{trained_once}{delivered}{cheaper}")
+    }
+
+    /// Names the cheapest model that is as good as the delivered student on dev, in a sentence.
+    fn cheaper_model(&self) -> String {
+        let References {
+            majority,
+            linear,
+            frozen_teacher,
+        } = self.references;
+        let references = [
+            (majority, "The most frequent class", ""),
+            (linear, "A linear model over n-grams", ""),
+            (
+                frozen_teacher,
+                "A linear layer on the teacher's checkpoint, which is not fine-tuned,",
+                ", though it is as slow as the teacher",
+            ),
+        ];
+        let as_good = references
+            .into_iter()
+            .find(|(scores, ..)| scores.dev >= self.delivered_dev);
+        as_good.map_or(String::new(), |(scores, name, though)| {
+            format!(
+                " {name} is as good on dev (accuracy {:.4}, the student's {:.4}){though}.",
+                scores.dev, self.delivered_dev
+            )
+        })
     }
 }
 
@@ -141,18 +180,12 @@ impl Report<'_> {
         callback: ProgressCallback,
     ) -> Result<Findings> {
         let evidence = Evidence::of(store, self.plan, self.trials, folder, callback)?;
-        let findings = Findings::of(&evidence, self.plan.settings.folds);
+        let findings = Findings::of(&evidence, self.trials, self.plan.settings.folds);
         let mut document = Document {
             title: format!("Distillation on {}", self.corpus.name),
             blocks: Vec::new(),
         };
         document.paragraph(findings.verdict());
-        if self.data.linear_dev >= evidence.distilled[0].dev_accuracy() {
-            document.paragraph(
-                "A linear model over n-grams is as good on dev: it trains in seconds and needs no \
-                 distillation.",
-            );
-        }
         self.add_scores(&mut document, &evidence);
         add_differences(&mut document, &findings);
         self.add_candidates(&mut document)?;
@@ -184,16 +217,17 @@ impl Report<'_> {
             "ms for one text",
             "texts/s",
         ]);
-        for (name, accuracy) in [
-            ("most frequent class", evidence.majority),
-            ("linear model over n-grams", evidence.linear),
+        for (name, scores) in [
+            ("most frequent class", evidence.references.majority),
+            ("linear model over n-grams", evidence.references.linear),
             (
                 "frozen teacher with a linear layer",
-                evidence.frozen_teacher,
+                evidence.references.frozen_teacher,
             ),
         ] {
-            let mut cells = vec![name.to_owned(), String::new(), String::new()];
-            cells.push(format!("{accuracy:.4}"));
+            let mut cells = vec![name.to_owned(), String::new()];
+            cells.push(format!("{:.4}", scores.dev));
+            cells.push(format!("{:.4}", scores.test));
             cells.resize(table.head.len(), String::new());
             table.rows.push(cells.into_iter().map(Into::into).collect());
         }
@@ -291,6 +325,16 @@ impl Report<'_> {
 
     fn add_use(&self, document: &mut Document) {
         document.heading("Use");
+        document.paragraph(format!(
+            "The delivered student is the {} one: macro-F1 on dev is {:.4} for the baseline and {:.4} for \
+             the distilled student.",
+            match self.trials.preferred_side() {
+                Side::Distilled => "distilled",
+                _ => "baseline",
+            },
+            self.trials.dev_macro_f1(Side::Baseline),
+            self.trials.dev_macro_f1(Side::Distilled)
+        ));
         if self.trials.refit.is_some() {
             document.paragraph(
                 "This student was trained on all labelled texts, with the settings of the chosen one. The \

@@ -36,7 +36,7 @@ pub struct Trial {
 pub struct Trials {
     /// One trial, or rounds of a trial for each fold.
     pub rounds: Vec<Vec<Trial>>,
-    /// The chosen distilled student, trained on all labelled texts.
+    /// The chosen student, trained on all labelled texts.
     pub refit: Option<Run>,
     /// Seconds in all, over all invocations.
     pub seconds: f64,
@@ -56,11 +56,39 @@ impl Trials {
         }
     }
 
-    /// The distilled student that is delivered.
+    /// The student that is delivered: of the side that dev prefers.
     pub fn student(&self) -> &Run {
-        let first = &self.rounds[0][0].outcome.distilled[0];
-        self.refit.as_ref().unwrap_or(first)
+        let first = &self.rounds[0][0].outcome;
+        let of_side = match self.preferred_side() {
+            Side::Distilled => &first.distilled[0],
+            _ => &first.baseline[0],
+        };
+        self.refit.as_ref().unwrap_or(of_side)
     }
+
+    /// The side whose students have the higher macro-F1 on dev, on average over trials and seeds; if
+    /// both have the same, the distilled one.
+    pub fn preferred_side(&self) -> Side {
+        match self.dev_macro_f1(Side::Baseline) > self.dev_macro_f1(Side::Distilled) {
+            true => Side::Baseline,
+            false => Side::Distilled,
+        }
+    }
+
+    /// Macro-F1 on dev of a side's chosen students, on average over trials and seeds.
+    pub fn dev_macro_f1(&self, side: Side) -> f64 {
+        let outcomes = self.rounds.iter().flatten().map(|trial| &trial.outcome);
+        let runs = outcomes.flat_map(|outcome| match side {
+            Side::Teacher => &[][..],
+            Side::Baseline => &outcome.baseline,
+            Side::Distilled => &outcome.distilled,
+        });
+        mean(&runs.map(|run| run.report.dev.macro_f1).collect::<Vec<_>>())
+    }
+}
+
+fn mean(values: &[f64]) -> f64 {
+    values.iter().sum::<f64>() / values.len() as f64
 }
 
 /// Carries a plan out. `folder` is the plan's.
@@ -81,7 +109,7 @@ pub fn run_trials(
         _ => cross_validate(store, corpus, plan, folder, callback)?,
     };
     if plan.settings.refit {
-        let recipe = refit_recipe(chosen_student(&trials.rounds));
+        let recipe = refit_recipe(chosen_recipe(&trials));
         let mut clock = PlanClock::open(folder)?;
         let before = clock.seconds();
         let mut timed = |progress: &Progress| {
@@ -146,21 +174,22 @@ fn cross_validate(
     })
 }
 
-/// The recipe of the distilled candidate with the highest macro-F1 on dev, averaged over all trials.
-fn chosen_student(rounds: &[Vec<Trial>]) -> &Recipe {
+/// Of the side that dev prefers, the recipe of the candidate with the highest macro-F1 on dev,
+/// averaged over all trials.
+fn chosen_recipe(trials: &Trials) -> &Recipe {
+    let side = trials.preferred_side();
     let mut scores: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     let candidates = || {
-        let outcomes = rounds.iter().flatten().map(|trial| &trial.outcome);
+        let outcomes = trials.rounds.iter().flatten().map(|trial| &trial.outcome);
         outcomes
             .flat_map(|outcome| &outcome.candidates)
-            .filter(|candidate| candidate.side == Side::Distilled)
+            .filter(|candidate| candidate.side == side)
     };
     for candidate in candidates() {
         let report = &candidate.run.report;
         let of_candidate = scores.entry(&report.recipe.name).or_default();
         of_candidate.push(report.dev.macro_f1);
     }
-    let mean = |scores: &Vec<f64>| scores.iter().sum::<f64>() / scores.len() as f64;
     let best = scores
         .iter()
         .max_by(|(_, a), (_, b)| mean(a).total_cmp(&mean(b)));
@@ -168,7 +197,7 @@ fn chosen_student(rounds: &[Vec<Trial>]) -> &Recipe {
     candidates()
         .map(|candidate| &candidate.run.report.recipe)
         .find(|recipe| Some(recipe.name.as_str()) == best)
-        .unwrap_or(&rounds[0][0].outcome.distilled[0].report.recipe)
+        .unwrap_or(&trials.student().report.recipe)
 }
 
 /// The same recipe for all labelled texts. No text is left to choose weights by, so those after the

@@ -1,0 +1,155 @@
+//! The references of a report: models that are no students. A student that does no better was not
+//! worth its training.
+//!
+//! The frozen teacher is the teacher's checkpoint as it is, with a linear layer on its last pooled
+//! state: if a student is no better, the checkpoint knows the classes already.
+
+use super::data_report::ngram_settings;
+use super::linear_probe::{FOLDS, LabelledStates, LinearProbe};
+use super::ngram_model::NgramModel;
+use super::plan::DistillPlan;
+use super::trials::Trial;
+use crate::Result;
+use crate::data::{Corpus, Example, TextInput};
+use crate::store::{Recipe, RunStore};
+use crate::training::ProgressCallback;
+use std::path::Path;
+use tch::{Kind, Tensor};
+
+/// Training texts at most, evenly spread: more change a linear layer of some hundred weights a class
+/// little, and each costs a pass through the teacher.
+const MOST_TEXTS: usize = 5000;
+/// Dev texts at most, evenly spread.
+const MOST_DEV_TEXTS: usize = 1000;
+
+/// The accuracy of a reference.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ReferenceScores {
+    /// On dev, or on some of its texts. Conclusions are drawn from this.
+    pub dev: f64,
+    /// On test.
+    pub test: f64,
+}
+
+/// The references, from the cheapest to the dearest.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct References {
+    /// The most frequent training class.
+    pub majority: ReferenceScores,
+    /// A linear model over n-grams.
+    pub linear: ReferenceScores,
+    /// A linear layer on the teacher's checkpoint, which is not fine-tuned.
+    pub frozen_teacher: ReferenceScores,
+}
+
+impl References {
+    /// Trains them on the trials of a round. `folder` keeps what an interruption leaves.
+    pub(super) fn of(
+        store: &RunStore,
+        plan: &DistillPlan,
+        round: &[Trial],
+        folder: &Path,
+        callback: ProgressCallback,
+    ) -> Result<References> {
+        let teacher = &plan.settings.teacher;
+        Ok(References {
+            majority: mean_over_trials(round, |trial| Ok(majority_scores(&trial.corpus)))?,
+            linear: mean_over_trials(round, |trial| {
+                linear_scores(&trial.corpus, plan.facts.has_words)
+            })?,
+            frozen_teacher: mean_over_trials(round, |trial| {
+                frozen_teacher_scores(store, teacher, trial, folder, callback)
+            })?,
+        })
+    }
+}
+
+/// The mean over trials; each counts as often as it has texts.
+fn mean_over_trials(
+    round: &[Trial],
+    mut scores: impl FnMut(&Trial) -> Result<ReferenceScores>,
+) -> Result<ReferenceScores> {
+    let (mut dev, mut test) = (0.0, 0.0);
+    let (mut dev_texts, mut test_texts) = (0.0, 0.0);
+    for trial in round {
+        let of_trial = scores(trial)?;
+        let (of_dev, of_test) = (trial.corpus.dev.len(), trial.corpus.test.len());
+        dev += of_trial.dev * of_dev as f64;
+        test += of_trial.test * of_test as f64;
+        dev_texts += of_dev as f64;
+        test_texts += of_test as f64;
+    }
+    Ok(ReferenceScores {
+        dev: dev / f64::max(dev_texts, 1.0),
+        test: test / f64::max(test_texts, 1.0),
+    })
+}
+
+fn majority_scores(corpus: &Corpus) -> ReferenceScores {
+    let count = |examples: &[Example], class| examples.iter().filter(|e| e.label == class).count();
+    let most = (0..corpus.labels.len()).max_by_key(|&class| count(&corpus.train, class));
+    let share = |examples: &[Example]| {
+        let of_class = most.map_or(0, |class| count(examples, class));
+        of_class as f64 / examples.len().max(1) as f64
+    };
+    ReferenceScores {
+        dev: share(&corpus.dev),
+        test: share(&corpus.test),
+    }
+}
+
+fn linear_scores(corpus: &Corpus, has_words: bool) -> Result<ReferenceScores> {
+    let train = corpus.clone().without_leaks().train;
+    let linear = NgramModel::train(&train, ngram_settings(has_words))?;
+    Ok(ReferenceScores {
+        dev: linear.accuracy(&corpus.dev),
+        test: linear.accuracy(&corpus.test),
+    })
+}
+
+fn frozen_teacher_scores(
+    store: &RunStore,
+    teacher: &Recipe,
+    trial: &Trial,
+    folder: &Path,
+    callback: ProgressCallback,
+) -> Result<ReferenceScores> {
+    let corpus = trial.corpus.clone().without_leaks();
+    let train = evenly_spread(&corpus.train, MOST_TEXTS);
+    let dev = evenly_spread(&corpus.dev, MOST_DEV_TEXTS);
+    let test: Vec<&Example> = corpus.test.iter().collect();
+    let examples = train.iter().chain(&dev).chain(&test);
+    let texts: Vec<TextInput> = examples.map(|e| e.input()).collect();
+    let states = store.pretrained_states(teacher, &corpus, &texts, folder, callback)?;
+    let classes = corpus.labels.len() as i64;
+    let trained = train.len() as i64;
+    let of_train = states.narrow(0, 0, trained);
+    let labels: Vec<i64> = train.iter().map(|e| e.label as i64).collect();
+    let folds: Vec<usize> = train.iter().map(|e| e.input().fold(FOLDS)).collect();
+    let labelled = LabelledStates {
+        states: &of_train,
+        labels: &labels,
+        folds: &folds,
+        classes,
+    };
+    let weight_decay = labelled.held_out()?.weight_decay;
+    let labels = Tensor::from_slice(&labels);
+    let probe = LinearProbe::fit(&of_train, &labels, classes, weight_decay)?;
+    let accuracy = |examples: &[&Example], first: i64| {
+        let of_examples = states.narrow(0, first, examples.len() as i64);
+        let predicted = probe.logits(&of_examples).argmax(1, false);
+        let labels: Vec<i64> = examples.iter().map(|e| e.label as i64).collect();
+        let correct = predicted.eq_tensor(&Tensor::from_slice(&labels));
+        correct.mean(Kind::Double).double_value(&[])
+    };
+    Ok(ReferenceScores {
+        dev: accuracy(&dev, trained),
+        test: accuracy(&test, trained + dev.len() as i64),
+    })
+}
+
+/// At most so many examples.
+fn evenly_spread(examples: &[Example], most: usize) -> Vec<&Example> {
+    let step = examples.len().div_ceil(most).max(1);
+    examples.iter().step_by(step).collect()
+}
