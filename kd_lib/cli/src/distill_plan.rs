@@ -191,7 +191,9 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
         notices: &notices,
         command: &command.join(" "),
     };
+    let reporting = Instant::now();
     let findings = report.write(&store, &folder, &mut progress)?;
+    count_seconds(&folder, reporting.elapsed().as_secs_f64())?;
     eprintln!("{}", findings.verdict());
     for file in report_files(&folder) {
         eprintln!("{}", file.display());
