@@ -152,6 +152,7 @@ fn gradients_of(model: &dyn Classifier) -> Vec<Tensor> {
         teacher_logits: Some(teacher),
         teacher_hidden: Vec::new(),
         lines: (1..=10).collect(),
+        class_weights: None,
     };
     let config = StepConfig {
         objective_parameters: &[],

@@ -5,12 +5,12 @@ use kd_lib::data::Corpus;
 use kd_lib::distill::execute::{read_plan, write_plan};
 use kd_lib::distill::plan::plan;
 use kd_lib::distill::{
-    Budget, CorpusFacts, DataReport, DistillPlan, PlanSettings, SecondsPerText, Side,
+    Budget, CorpusFacts, DataReport, DistillPlan, PlanSettings, SecondsPerText, Side, Stage,
 };
 use kd_lib::distill::{Report, SuspiciousLabels, Trials, execute, measure, run_trials};
 use kd_lib::store::{Recipe, Run, RunStore};
-use kd_lib::training::Progress;
 use kd_lib::training::progress::silent;
+use kd_lib::training::{ClassWeights, Progress};
 use proptest::prelude::*;
 use std::ops::ControlFlow;
 
@@ -39,6 +39,7 @@ fn facts(train_texts: usize, classes: usize) -> CorpusFacts {
         unknown: 0.0,
         has_words: true,
         too_slow_networks: 0,
+        imbalance: 1.0,
     }
 }
 
@@ -145,6 +146,28 @@ fn a_large_dev_split_leaves_the_teacher_time_to_train() {
     );
     let texts = teacher.data.max_train_samples.unwrap_or(6500);
     assert!(texts > 5000, "{}", plan.describe());
+}
+
+#[test]
+fn unbalanced_classes_are_tried_with_class_weights_for_as_long_as_without() {
+    let unbalanced = CorpusFacts {
+        imbalance: 7.0,
+        ..facts(2000, 5)
+    };
+    for (budget, number) in [("5m", 2), ("1h", 3)] {
+        let plan = plan("c", "f", settings(budget), unbalanced.clone(), speed(1.0)).unwrap();
+        for side in [Side::Baseline, Side::Distilled] {
+            let of_side = |stage: &&Stage| stage.side == side && !stage.repeats_winner;
+            let stages: Vec<&Stage> = plan.stages.iter().filter(of_side).collect();
+            assert_eq!(stages.len(), number, "{}", plan.describe());
+            let [first, weighted] = [0, 1].map(|at| &stages[at].recipe.train);
+            assert_eq!(weighted.class_weights, Some(ClassWeights::Balanced));
+            assert_eq!(first.class_weights, None);
+            assert_eq!(first.epochs, weighted.epochs);
+        }
+    }
+    let balanced = plan("c", "f", settings("5m"), facts(2000, 5), speed(1.0)).unwrap();
+    assert!(!balanced.describe().contains("class-weights"));
 }
 
 #[test]

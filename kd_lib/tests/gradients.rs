@@ -96,6 +96,7 @@ fn train_data(classes: i64) -> TrainData {
         teacher_logits: Some(teacher),
         teacher_hidden: Vec::new(),
         lines: (1..=10).collect(),
+        class_weights: None,
     }
 }
 

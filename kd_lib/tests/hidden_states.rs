@@ -54,6 +54,7 @@ fn the_states_loss_is_the_squared_error_and_the_cosine_distance_of_projected_sta
         teacher: Some(&teacher),
         labels: &Tensor::from_slice(&[0i64, 2, 2]),
         parameters: &[Tensor::from_slice2(&projection)],
+        class_weights: None,
     };
     let loss = objective().loss(&inputs).unwrap();
     assert!((loss.total.double_value(&[]) - expected).abs() < 1e-12);

@@ -1,6 +1,10 @@
 //! Soft losses against their papers' definitions, computed row by row in plain numbers.
 
-use kd_lib::objectives::{Dist, Dkd, Kd, LogitMse, Loss, Objective, UNLABELLED, loss_of_logits};
+use kd_lib::models::ModelOutput;
+use kd_lib::objectives::{
+    CrossEntropy, Dist, Dkd, Kd, LogitMse, Loss, LossInputs, Objective, UNLABELLED, loss_of_logits,
+};
+use kd_lib::training::ClassWeights;
 use tch::{Kind, Tensor};
 
 const STUDENT: [[f64; 3]; 3] = [[0.2, -0.1, 0.4], [1.5, 0.3, -0.7], [-0.4, 0.9, 0.1]];
@@ -139,6 +143,33 @@ fn the_total_is_the_weighted_sum_of_its_two_parts() {
         loss.total.double_value(&[]),
         0.25 * loss.hard.double_value(&[]) + 4.0 * loss.soft.double_value(&[]),
     );
+}
+
+/// Two of three labelled texts have class 0, so that its weight is 3 / (2 · 2) and that of class 1 is
+/// 3 / (2 · 1). Class 2 has no text.
+#[test]
+fn balanced_class_weights_count_a_rare_class_more() {
+    let labels = [0, 1, 0, UNLABELLED];
+    let weights = ClassWeights::Balanced.weights(&labels, 3);
+    let found: Vec<f64> = Vec::try_from(&weights).unwrap();
+    assert_eq!(found, [0.75, 1.5, 1.0]);
+    let logits = [
+        [1.0, 0.2, -0.5],
+        [0.1, 0.3, 0.2],
+        [-1.0, 0.0, 2.0],
+        [0.0; 3],
+    ];
+    let student = ModelOutput::from_logits(&Tensor::from_slice2(&logits));
+    let loss = CrossEntropy {}.loss(&LossInputs {
+        student: &student,
+        teacher: None,
+        labels: &Tensor::from_slice(&labels),
+        parameters: &[],
+        class_weights: Some(&weights),
+    });
+    let of_row = |row: usize, class: usize| -softened(logits[row], 1.0)[class].ln();
+    let expected = (0.75 * of_row(0, 0) + 1.5 * of_row(1, 1) + 0.75 * of_row(2, 0)) / 4.0;
+    near(loss.unwrap().hard.double_value(&[]), expected);
 }
 
 #[test]

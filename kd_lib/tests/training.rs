@@ -75,6 +75,25 @@ fn a_finished_run_is_found_again_and_not_trained_twice() {
 }
 
 #[test]
+fn class_weights_change_a_run_on_unbalanced_classes_alone() {
+    let _lock = lock_generator();
+    let folder = tempfile::tempdir().unwrap();
+    let store = RunStore::new(folder.path());
+    let train = |corpus: &Corpus, more: &[&str]| {
+        let run = store.run(&tiny_student(more), corpus, &mut silent);
+        bytes(&run.unwrap(), "model.safetensors")
+    };
+    let weighted = ["train.class_weights=balanced"];
+    let balanced = corpus();
+    assert!(train(&balanced, &[]) == train(&balanced, &weighted));
+    let mut unbalanced = corpus();
+    let first_of_class_0 = unbalanced.train.iter().position(|e| e.label == 0);
+    unbalanced.train.remove(first_of_class_0.unwrap());
+    unbalanced.fingerprint = "one text less".into();
+    assert!(train(&unbalanced, &[]) != train(&unbalanced, &weighted));
+}
+
+#[test]
 fn an_interrupted_run_ends_with_the_bytes_of_an_uninterrupted_one() {
     let _lock = lock_generator();
     let (whole, broken) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());

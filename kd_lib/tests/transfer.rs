@@ -601,6 +601,7 @@ fn the_temperature_moves_linearly_to_its_final_value() {
         teacher_logits: Some(logits),
         teacher_hidden: Vec::new(),
         lines: (1..=8).collect(),
+        class_weights: None,
     };
     let group = [(0..8).collect::<Vec<usize>>()];
     for (step, temperature) in [(0, 8.0), (total / 2, 5.0), (total, 2.0)] {

@@ -67,6 +67,9 @@ pub struct CorpusFacts {
     pub unknown: f64,
     /// Whether whitespace separates words.
     pub has_words: bool,
+    /// Training texts of the largest class, divided by those of the smallest.
+    #[serde(default = "one")]
+    pub imbalance: f64,
     /// How many of the widest networks take longer for a text than the student may.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub too_slow_networks: usize,

@@ -165,6 +165,15 @@ fn corpus_facts(store: &RunStore, corpus: &Corpus, settings: &PlanSettings) -> R
         truncated: longer.count() as f64 / lengths.len() as f64,
         unknown: unknown as f64 / tokens().count().max(1) as f64,
         has_words: blanks * CHARACTERS_PER_BLANK > characters,
+        imbalance: imbalance(&selected.train, corpus.labels.len()),
         too_slow_networks: 0,
     })
+}
+
+fn imbalance(examples: &[Example], classes: usize) -> f64 {
+    let mut texts = vec![0usize; classes];
+    examples.iter().for_each(|e| texts[e.label] += 1);
+    let largest = texts.iter().max().copied().unwrap_or_default();
+    let smallest = texts.iter().min().copied().unwrap_or_default();
+    largest as f64 / smallest.max(1) as f64
 }

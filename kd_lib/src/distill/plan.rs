@@ -15,7 +15,9 @@
 //!    time, a pair that reads characters is trained. What then remains goes to further seeds of the
 //!    two students that dev chooses. Seeds that do not fit also stand in the plan, as spare stages,
 //!    for the case that the others take less time than expected.
-//! 6. Under cross-validation each fold carries the stages out within its part of the budget, without
+//! 6. If the largest class has three times the texts of the smallest, a pair with class weights is
+//!    trained for as long as the first one.
+//! 7. Under cross-validation each fold carries the stages out within its part of the budget, without
 //!    further seeds. A refit on all labelled texts takes its time from the others.
 
 use super::budget::duration;
@@ -43,7 +45,8 @@ const TEACHER_EVALUATION_SHARE: f64 = 0.15;
 const LEAST_DEV_TEXTS: usize = 300;
 /// A teacher sees at least so many texts, or all.
 const LEAST_TEACHER_TEXTS: usize = 200;
-/// Share of the students' time for the first pair of candidates, if there are two pairs.
+/// Share of the students' time for the first pair of candidates (and the pair with class weights), if
+/// there is a TextCNN.
 const FIRST_PAIR_SHARE: f64 = 0.75;
 /// Below this size the teacher trains 3 to 20 epochs, aiming at [`TEACHER_EXAMPLES`]: fine-tuning on
 /// few texts needs many updates (Mosbach et al. 2021).
@@ -55,6 +58,9 @@ const LEAST_UNLABELLED: usize = 100;
 const MOST_AUGMENTATIONS: usize = 20;
 /// Seconds for students below which there is one pair of candidates.
 const SECOND_PAIR_MIN_SECONDS: f64 = 300.0;
+/// From this ratio of the largest class to the smallest on, a pair with class weights is tried. It has
+/// as much time as the first pair, so that only the weights tell the two apart.
+const UNBALANCED: f64 = 3.0;
 /// Fewer updates teach a student nothing.
 const LEAST_UPDATES: f64 = 50.0;
 /// Evaluations of a training on dev, at most, and their largest share of its time.
@@ -143,7 +149,7 @@ impl StudentCost<'_> {
     /// The cost of a student of this kind.
     fn of(self, kind: StudentKind) -> Self {
         let factor = match kind {
-            StudentKind::Bilstm => 1.0,
+            StudentKind::Bilstm | StudentKind::BilstmClassWeights => 1.0,
             StudentKind::Textcnn => self.speed.textcnn_factor,
             StudentKind::BilstmCharacters => self.speed.characters_factor,
         };
@@ -399,16 +405,24 @@ impl Students<'_> {
 
     /// The pairs that divide the time for students, and their shares.
     fn shares(&self, seconds: f64) -> Vec<(StudentKind, f64)> {
+        let mut of_bilstm = 1.0;
+        let mut shares = Vec::new();
         let second = 1.0 - FIRST_PAIR_SHARE;
-        if seconds < SECOND_PAIR_MIN_SECONDS
-            || seconds * second < self.least_seconds(StudentKind::Textcnn)
+        if seconds >= SECOND_PAIR_MIN_SECONDS
+            && seconds * second >= self.least_seconds(StudentKind::Textcnn)
         {
-            return vec![(StudentKind::Bilstm, 1.0)];
+            of_bilstm = FIRST_PAIR_SHARE;
+            shares.push((StudentKind::Textcnn, second));
         }
-        vec![
-            (StudentKind::Bilstm, FIRST_PAIR_SHARE),
-            (StudentKind::Textcnn, second),
-        ]
+        let half = of_bilstm / 2.0;
+        if self.facts.imbalance >= UNBALANCED
+            && seconds * half >= self.least_seconds(StudentKind::BilstmClassWeights)
+        {
+            of_bilstm = half;
+            shares.insert(0, (StudentKind::BilstmClassWeights, half));
+        }
+        shares.insert(0, (StudentKind::Bilstm, of_bilstm));
+        shares
     }
 
     /// A baseline and a distilled student that take so many seconds; the first distilled student of a

@@ -7,7 +7,7 @@ use crate::models::{BiLstmSettings, ModelConfig, NormOver, TextCnnSettings};
 use crate::objectives::{CrossEntropy, LogitMse, ObjectiveConfig};
 use crate::precision::PrecisionSetting;
 use crate::store::Recipe;
-use crate::training::{Adversarial, OptimizerConfig, TrainConfig};
+use crate::training::{Adversarial, ClassWeights, OptimizerConfig, TrainConfig};
 use crate::{Error, Result};
 
 /// Texts of a student's update.
@@ -63,6 +63,8 @@ pub enum StudentKind {
     Bilstm,
     /// A TextCNN over the teacher's subwords.
     Textcnn,
+    /// The same; in its hard loss rare classes count more.
+    BilstmClassWeights,
     /// A BiLSTM over characters.
     BilstmCharacters,
 }
@@ -73,6 +75,7 @@ impl StudentKind {
         match self {
             StudentKind::Bilstm => "subwords",
             StudentKind::Textcnn => "textcnn",
+            StudentKind::BilstmClassWeights => "class-weights",
             StudentKind::BilstmCharacters => "characters",
         }
     }
@@ -223,6 +226,10 @@ pub fn student(
             precision: PrecisionSetting::Auto,
             eval_every_samples: facts.train_texts.max(1),
             final_temperature: None,
+            class_weights: match kind {
+                StudentKind::BilstmClassWeights => Some(ClassWeights::Balanced),
+                _ => None,
+            },
             group_by_length: true,
         },
         optimizer: OptimizerConfig {

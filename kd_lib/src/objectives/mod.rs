@@ -45,6 +45,8 @@ pub struct LossInputs<'a> {
     pub labels: &'a Tensor,
     /// The objective's own parameters, in the order of [`Objective::parameters`].
     pub parameters: &'a [Tensor],
+    /// The weight of each class in the hard loss `[classes]`; all count alike if absent.
+    pub class_weights: Option<&'a Tensor>,
 }
 
 /// The layers whose pooled states an objective sees, see
@@ -81,7 +83,7 @@ pub struct ObjectiveParameter {
 pub struct Loss {
     /// What is differentiated.
     pub total: Tensor,
-    /// Cross-entropy against the labels, unweighted.
+    /// Cross-entropy against the labels, before the objective weights it.
     pub hard: Tensor,
     /// The teacher's part: unweighted if it is one term, the weighted sum if it has several.
     pub soft: Tensor,
@@ -247,6 +249,7 @@ pub fn loss_of_logits(
         teacher: teacher.as_ref(),
         labels,
         parameters: &[],
+        class_weights: None,
     };
     objective.loss(&inputs)
 }
@@ -269,14 +272,15 @@ impl LossInputs<'_> {
         Ok(to_full_precision(&teacher.logits))
     }
 
-    /// The hard loss: −log p(label), averaged over all examples. An example without a label counts
-    /// as zero.
+    /// The hard loss: −w(label) · log p(label), averaged over all examples, with the weights of the
+    /// classes w, which are 1 by default. An example without a label counts as zero.
     pub fn hard_loss(&self) -> Tensor {
         let student = self.student_logits();
         let rows = student.size()[0] as f64;
-        let sum = student.cross_entropy_loss::<Tensor>(
+        let weights = self.class_weights.map(|w| w.to_kind(student.kind()));
+        let sum = student.cross_entropy_loss(
             self.labels,
-            None,
+            weights.as_ref(),
             Reduction::Sum,
             UNLABELLED,
             0.0,

@@ -99,7 +99,10 @@ pub(crate) fn build_data(
             .push(text.label.map_or(UNLABELLED, |label| label as i64));
     }
     let texts = plan.texts_to_label();
+    let class_weights = plan.recipe.train.class_weights;
     let mut data = TrainData {
+        class_weights: class_weights
+            .map(|kind| kind.weights(&train.labels, plan.corpus.labels.len())),
         train,
         dev: tokenizer.encode_split(&plan.corpus.dev)?,
         teacher_logits: None,

@@ -1,5 +1,6 @@
 //! The settings of `[train]` in a recipe, and their validation.
 
+use super::class_weights::ClassWeights;
 use crate::data::config::check_count;
 use crate::precision::PrecisionSetting;
 use crate::{Error, Result};
@@ -27,6 +28,9 @@ pub struct TrainConfig {
     /// T + (final − T) · k/N.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub final_temperature: Option<f64>,
+    /// Weights of the classes in the hard loss; without, all count alike.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub class_weights: Option<ClassWeights>,
     /// Put texts of similar length into one batch. `false` takes them in random order in training
     /// and in their own order in evaluation.
     #[serde(default = "yes", skip_serializing_if = "bool::clone")]

@@ -15,7 +15,7 @@ pub struct CurvePoint {
     pub learning_rate: f64,
     /// Mean loss since the previous point.
     pub loss: f64,
-    /// Mean hard loss, unweighted.
+    /// Mean hard loss, before the objective weights it.
     pub hard_loss: f64,
     /// Mean soft loss: unweighted if it is one term, the weighted sum if it has several.
     pub soft_loss: f64,

@@ -48,6 +48,8 @@ pub struct TrainData {
     pub teacher_hidden: Vec<PooledStates>,
     /// Line of each labelled training text in its file: errors name it.
     pub lines: Vec<usize>,
+    /// The weight of each class in the hard loss `[classes]`, if they differ.
+    pub class_weights: Option<Tensor>,
 }
 
 /// What adversarial training did in one update.
@@ -71,7 +73,7 @@ pub struct StepMetrics {
     pub compute_dtype: Option<Precision>,
     /// Loss of the clean passes.
     pub loss: f64,
-    /// Hard loss, unweighted.
+    /// Hard loss, before the objective weights it.
     pub hard_loss: f64,
     /// Soft loss: unweighted if it is one term, the weighted sum if it has several.
     pub soft_loss: f64,
@@ -232,6 +234,7 @@ struct MicroBatch<'a> {
     model: &'a dyn Classifier,
     batch: Batch,
     teacher: Option<ModelOutput>,
+    class_weights: Option<Tensor>,
     /// Its number in the accumulation group.
     number: usize,
 }
@@ -264,11 +267,13 @@ impl<'a> MicroBatch<'a> {
                     .collect(),
             }
         });
+        let weights = data.class_weights.as_ref();
         MicroBatch {
             config,
             model,
-            batch,
             teacher,
+            class_weights: weights.map(|w| w.to_device(batch.ids.device())),
+            batch,
             number,
         }
     }
@@ -304,6 +309,7 @@ impl<'a> MicroBatch<'a> {
             teacher: self.teacher.as_ref(),
             labels: &self.batch.labels,
             parameters: objective_parameters,
+            class_weights: self.class_weights.as_ref(),
         })?;
         Ok(Pass {
             loss,

@@ -4,6 +4,7 @@
 //! are stored.
 
 pub mod adversarial;
+pub mod class_weights;
 pub mod config;
 pub mod curve;
 pub mod grad_scaler;
@@ -15,6 +16,7 @@ pub mod state;
 pub mod trainer;
 
 pub use adversarial::Adversarial;
+pub use class_weights::ClassWeights;
 pub use config::TrainConfig;
 pub use curve::CurvePoint;
 pub use grad_scaler::GradScaler;
