@@ -13,12 +13,12 @@ fn distill(checkpoints: &Path, more: &[&str]) -> Command {
     command
 }
 
-/// The one folder in a folder.
 fn link_default_teacher(checkpoints: &Path) {
     let teacher = root().join("checkpoints/e5-small");
     std::os::unix::fs::symlink(teacher, checkpoints.join("e5-small")).unwrap();
 }
 
+/// The one folder in a folder.
 fn only_entry(folder: &Path) -> PathBuf {
     let mut entries = std::fs::read_dir(folder).unwrap();
     let entry = entries.next().unwrap().unwrap().path();

@@ -20,9 +20,9 @@ fuzz_target!(|bytes: &[u8]| {
     write("tokenizer_config.json");
     for name in ["vocab.txt", "tokenizer.json"] {
         write(name);
-        let opened = SubwordTokenizer::open(folder.path(), "", 32, Truncation::Head);
-        if let Ok(tokenizer) = opened {
-            let _ = tokenizer.encode(&["a ab 基金", ""]);
+        if let Ok(tokenizer) = SubwordTokenizer::open(folder.path()) {
+            let tokenizer = tokenizer.with_limit("", 8, Truncation::Head);
+            let _ = tokenizer.encode(&["a ab 基金", "", "ab ab ab ab ab ab ab ab ab ab ab ab"]);
         }
     }
 });
