@@ -54,6 +54,7 @@ fn initialize(folder: &Path, pooling: Pooling) -> Result<()> {
         pretrained: true,
         keep_layers: None,
         init_from_teacher: false,
+        init_head_from_probe: false,
     };
     let checkpoint = Checkpoint::open(folder, &settings.checkpoint)?;
     let tokenizer = SubwordTokenizer::open(folder)?.with_limit("", 32, Truncation::Head);

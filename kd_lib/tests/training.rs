@@ -74,6 +74,32 @@ fn a_finished_run_is_found_again_and_not_trained_twice() {
     );
 }
 
+/// After one update at a learning rate that moves nothing, only the beginning counts.
+#[test]
+fn a_head_that_begins_as_a_linear_probe_knows_the_classes_before_training() {
+    let _lock = lock_generator();
+    let folder = tempfile::tempdir().unwrap();
+    let store = RunStore::new(folder.path()).with_pretrained(root().join("checkpoints"));
+    let dev_accuracy = |more: &[&str]| {
+        let settings = [
+            "data.max_length=32",
+            "data.skip_test=true",
+            "train.epochs=0.01",
+            "optimizer.learning_rate=1e-9",
+            "device=cpu",
+        ];
+        let recipe = recipe("teacher", &[&settings[..], more].concat());
+        let run = store.run(&recipe, &corpus(), &mut silent)?;
+        Ok::<f64, kd_lib::Error>(run.report.dev.accuracy)
+    };
+    let probed = dev_accuracy(&["model.init_head_from_probe=true"]).unwrap();
+    let random = dev_accuracy(&[]).unwrap();
+    assert!(probed > 0.7 && random < 0.4, "{probed} and {random}");
+    let with_pooler = ["model.init_head_from_probe=true", "model.pooling=cls"];
+    let error = dev_accuracy(&with_pooler).unwrap_err().to_string();
+    assert!(error.contains("model.init_head_from_probe"), "{error}");
+}
+
 #[test]
 fn class_weights_change_a_run_on_unbalanced_classes_alone() {
     let _lock = lock_generator();

@@ -13,7 +13,6 @@ pub mod document;
 mod evidence;
 pub mod execute;
 pub mod facts;
-mod linear_probe;
 pub mod measure;
 pub mod ngram_model;
 pub mod plan;

@@ -3,7 +3,7 @@
 
 use super::facts::{CorpusFacts, PlanSettings};
 use crate::data::{Augmentation, AugmentationUnit, DataConfig, TransferConfig};
-use crate::models::{BiLstmSettings, ModelConfig, NormOver, TextCnnSettings};
+use crate::models::{BiLstmSettings, ModelConfig, NormOver, Pooling, TextCnnSettings};
 use crate::objectives::{CrossEntropy, LogitMse, ObjectiveConfig};
 use crate::precision::PrecisionSetting;
 use crate::store::Recipe;
@@ -152,7 +152,8 @@ impl StudentKind {
     }
 }
 
-/// The teacher's recipe over so many epochs, on so many texts at most.
+/// The teacher's recipe over so many epochs, on so many texts at most. Its head begins as a linear
+/// probe: with few updates, a head that begins at random never learns a rare class.
 pub fn teacher(
     settings: &PlanSettings,
     facts: &CorpusFacts,
@@ -165,6 +166,8 @@ pub fn teacher(
         bert.prune_vocab = false;
         bert.vocab_size = Some(TEACHER_ENTRIES);
         bert.vocab_texts = settings.unlabelled.clone();
+        bert.init_head_from_probe =
+            bert.pretrained && bert.pooling == Pooling::Mean && !bert.init_from_teacher;
     }
     recipe.data.max_length = facts.max_length;
     recipe.data.skip_test = true;

@@ -5,7 +5,6 @@
 //! state: if a student is no better, the checkpoint knows the classes already.
 
 use super::data_report::ngram_settings;
-use super::linear_probe::{FOLDS, LabelledStates, LinearProbe};
 use super::ngram_model::NgramModel;
 use super::plan::DistillPlan;
 use super::trials::Trial;
@@ -13,6 +12,7 @@ use crate::Result;
 use crate::data::{Corpus, Example, TextInput};
 use crate::store::{Recipe, RunStore};
 use crate::training::ProgressCallback;
+use crate::training::linear_probe::{FOLDS, LabelledStates};
 use std::path::Path;
 use tch::{Kind, Tensor};
 
@@ -132,9 +132,7 @@ fn frozen_teacher_scores(
         folds: &folds,
         classes,
     };
-    let weight_decay = labelled.held_out()?.weight_decay;
-    let labels = Tensor::from_slice(&labels);
-    let probe = LinearProbe::fit(&of_train, &labels, classes, weight_decay)?;
+    let probe = labelled.probe()?;
     let accuracy = |examples: &[&Example], first: i64| {
         let of_examples = states.narrow(0, first, examples.len() as i64);
         let predicted = probe.logits(&of_examples).argmax(1, false);

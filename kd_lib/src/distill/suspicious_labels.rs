@@ -2,11 +2,11 @@
 //! on other texts, contradicts with certainty (confident learning, Northcutt et al. 2021, in its
 //! simplest form). Nothing is removed or changed here.
 
-use super::linear_probe::{FOLDS, LabelledStates};
 use super::plan::DistillPlan;
 use crate::data::{Corpus, Example, TextInput};
 use crate::store::{RunStore, Table};
 use crate::training::ProgressCallback;
+use crate::training::linear_probe::{FOLDS, LabelledStates};
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use std::path::Path;

@@ -9,7 +9,7 @@ use super::checkpoint::{BertConfig, Checkpoint, EncoderWeights, WORD_EMBEDDINGS}
 use super::layers::{LayerNorm, Linear, Mode, embed_tokens, mean_over_tokens};
 use super::{
     Architecture, Classifier, ForwardPass, InitialWeights, ModelOutput, ModelSizes, Params,
-    Perturbation, TokenizerTexts, check_vocab_size,
+    Perturbation, ProbedHead, TokenizerTexts, check_vocab_size,
 };
 use crate::data::text_files::TextLines;
 use crate::data::{Batch, DataConfig, SubwordTokenizer, TextInput, Tokenizer};
@@ -53,6 +53,10 @@ pub struct BertSettings {
     /// Begin from the trained weights of the teacher, head included, instead of the checkpoint's.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub init_from_teacher: bool,
+    /// Begin with a head that is a linear probe on the checkpoint's states (linear probing, then
+    /// fine-tuning: Kumar et al. 2022), instead of a random one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub init_head_from_probe: bool,
 }
 
 fn yes() -> bool {
@@ -104,11 +108,33 @@ impl Architecture for BertSettings {
             let fix = "set one of the two: a student begins from its teacher or at random";
             return Err(Error::recipe("model.init_from_teacher", problem, fix));
         }
+        if self.init_head_from_probe {
+            let mean = self.pooling == Pooling::Mean;
+            if !mean || !self.pretrained || self.init_from_teacher {
+                let problem = "true, for a model whose first states are not a checkpoint's means";
+                let fix = "set pooling = \"mean\", pretrained = true and init_from_teacher = false, or \
+                           leave it out";
+                return Err(Error::recipe("model.init_head_from_probe", problem, fix));
+            }
+        }
         Ok(())
     }
 
     fn begins_from_teacher(&self) -> bool {
         self.init_from_teacher
+    }
+
+    fn probed_head(&self, sizes: &ModelSizes) -> Option<ProbedHead> {
+        let config = sizes
+            .checkpoint
+            .as_ref()
+            .filter(|_| self.init_head_from_probe)?;
+        let kept = self.keep_layers.as_ref().map(Vec::len);
+        Some(ProbedHead {
+            layer: kept.unwrap_or(config.num_hidden_layers),
+            weight: "classifier.weight",
+            bias: "classifier.bias",
+        })
     }
 
     fn checkpoint(&self) -> Option<&str> {

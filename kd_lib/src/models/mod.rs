@@ -162,6 +162,11 @@ pub trait Architecture: Debug + Send + Sync {
         false
     }
 
+    /// The head that begins as a linear probe, if the settings ask for that.
+    fn probed_head(&self, _sizes: &ModelSizes) -> Option<ProbedHead> {
+        None
+    }
+
     /// Other files that decide the result.
     fn files(&self) -> Vec<PathBuf> {
         Vec::new()
@@ -188,6 +193,17 @@ pub trait Architecture: Debug + Send + Sync {
     ) -> Result<()> {
         Ok(())
     }
+}
+
+/// A head that is linear in the pooled states of a layer.
+#[derive(Debug, Clone, Copy)]
+pub struct ProbedHead {
+    /// The layer.
+    pub layer: usize,
+    /// Name of the parameter `[class, width]`.
+    pub weight: &'static str,
+    /// Name of the parameter `[class]`.
+    pub bias: &'static str,
 }
 
 /// Which network: `[model]` in a recipe.

@@ -6,11 +6,21 @@ use super::plan::Plan;
 use super::run::Run;
 use super::saved_model::SavedModel;
 use super::teacher_logits;
-use crate::data::{Example, TextInput, Tokenizer, TransferText};
-use crate::models::{self, Classifier, InitialWeights, ModelSizes, Params, TokenizerTexts};
+use crate::data::batch::eval_batches;
+use crate::data::{Example, TextInput, TokenizedSplit, Tokenizer, TransferText};
+use crate::evaluation::SplitPass;
+use crate::models::{
+    self, Classifier, ForwardPass, InitialWeights, ModelSizes, Params, TokenizerTexts,
+};
 use crate::objectives::{HiddenWidths, UNLABELLED};
-use crate::training::{ProgressCallback, TrainData, Trainer};
+use crate::training::linear_probe::{FOLDS, LabelledStates};
+use crate::training::progress::TextClock;
+use crate::training::{ProgressCallback, Stage, TrainData, Trainer};
 use crate::{Error, Result};
+use std::path::Path;
+
+/// Texts of a linear probe at most, evenly spread: more change some hundred weights a class little.
+const MOST_PROBED: usize = 5000;
 
 /// A model, and what it can be built from again.
 #[derive(Debug)]
@@ -79,6 +89,63 @@ pub(crate) fn build_model(
     let architecture = plan.recipe.model.architecture()?;
     architecture.initialize(built.model.as_ref(), tokenizer, &sources)?;
     Ok(built)
+}
+
+/// Gives a head that is to begin as a linear probe its weights: those of a probe on the model's own
+/// states of the labelled texts. `folder` keeps what an interruption leaves.
+pub(crate) fn probe_head(
+    plan: &Plan,
+    built: &BuiltModel,
+    data: &TrainData,
+    folder: &Path,
+    callback: ProgressCallback,
+) -> Result<()> {
+    let architecture = plan.recipe.model.architecture()?;
+    let Some(head) = architecture.probed_head(&built.saved.sizes) else {
+        return Ok(());
+    };
+    let labelled = &plan.corpus.train;
+    let step = labelled.len().div_ceil(MOST_PROBED).max(1);
+    let mut split = TokenizedSplit {
+        pad_id: data.train.pad_id,
+        ..TokenizedSplit::default()
+    };
+    let mut folds = Vec::new();
+    for row in (0..labelled.len()).step_by(step) {
+        split.ids.push(data.train.ids[row].clone());
+        split
+            .token_types
+            .extend(data.train.token_types.get(row).cloned());
+        split.labels.push(data.train.labels[row]);
+        folds.push(labelled[row].input().fold(FOLDS));
+    }
+    let train = &plan.recipe.train;
+    let pass = SplitPass {
+        model: built.model.as_ref(),
+        split: &split,
+        batches: &eval_batches(&split, train.batch_size, train.group_by_length),
+        pass: ForwardPass {
+            hidden_layers: &[head.layer],
+            ..ForwardPass::evaluation(plan.precision)
+        },
+    };
+    let mut clock = TextClock::new(&plan.id, Stage::Preparing, split.ids.len());
+    let mut after_batch = |done| clock.at(done).report(callback);
+    let output = pass.resumable_outputs(folder, "head", &mut after_batch)?;
+    let states = LabelledStates {
+        states: &output.hidden[0],
+        labels: &split.labels,
+        folds: &folds,
+        classes: plan.corpus.labels.len() as i64,
+    };
+    let probed = states.probe()?.head();
+    for (name, values) in [(head.weight, probed.weight), (head.bias, probed.bias)] {
+        let params = built.model.params();
+        let missing = || Error::recipe("model", format!("no parameter {name}"), crate::error::BUG);
+        let param = params.iter().find(|p| p.name == name).ok_or_else(missing)?;
+        tch::no_grad(|| param.tensor.shallow_clone().copy_(&values));
+    }
+    Ok(())
 }
 
 /// The plan's texts as token ids, and the teachers' logits of them.

@@ -314,6 +314,9 @@ impl RunStore {
         let data = model_factory::build_data(plan, &tokenizer, teachers, &mut callback)?;
         preparing.report(&mut callback)?;
         let built = model_factory::build_model(plan, &tokenizer, teachers)?;
+        if files::content_addressed(folder, state::PREFIX).is_empty() {
+            model_factory::probe_head(plan, &built, &data, folder, &mut callback)?;
+        }
         let model = built.model.as_ref();
         let objective_params = model_factory::build_objective_params(plan, model, &data)?;
         let trainer = model_factory::build_trainer(plan, model, &data, &objective_params)?;

@@ -145,8 +145,8 @@ pub fn group_gradients(
     interruptible_gradients(config, model, data, group, &mut || Ok(()))
 }
 
-/// Like [`group_gradients`]. `between_passes` is called between two passes; its error ends the
-/// work.
+/// Like [`group_gradients`]. `between_passes` is called between two passes, forward or backward; its
+/// error ends the work.
 pub(crate) fn interruptible_gradients(
     config: &StepConfig,
     model: &dyn Classifier,
@@ -172,6 +172,7 @@ pub(crate) fn interruptible_gradients(
 
         let Some(adversarial) = config.adversarial else {
             let pass = micro_batch.pass(0, None)?;
+            between_passes()?;
             metrics.compute_dtype = Some(pass.compute_dtype);
             metrics.add_clean(&pass.loss, share);
             accumulate(&mut gradients, differentiate(&pass.loss, weight, &params)?);
@@ -180,6 +181,7 @@ pub(crate) fn interruptible_gradients(
 
         let zero = adversarial.zero_perturbation(model.word_embedding(), &micro_batch.batch);
         let pass = micro_batch.pass(0, Some(&zero))?;
+        between_passes()?;
         metrics.compute_dtype = Some(pass.compute_dtype);
         metrics.add_clean(&pass.loss, share);
         let inputs: Vec<&Tensor> = params.iter().copied().chain([&zero.values]).collect();
@@ -189,7 +191,9 @@ pub(crate) fn interruptible_gradients(
 
         let mut pass_under = |perturbation: &Perturbation, number| {
             between_passes()?;
-            micro_batch.pass(number, Some(perturbation))
+            let pass = micro_batch.pass(number, Some(perturbation))?;
+            between_passes()?;
+            Ok(pass)
         };
         let (perturbation, pass) = adversarial_passes(
             adversarial,

@@ -9,6 +9,7 @@ pub mod config;
 pub mod curve;
 pub mod grad_scaler;
 pub mod gradients;
+pub(crate) mod linear_probe;
 pub mod optimizer;
 pub mod pooled_states;
 pub mod progress;

@@ -142,6 +142,7 @@ pub fn pretrained_bert(
         pretrained: true,
         keep_layers: None,
         init_from_teacher: false,
+        init_head_from_probe: false,
     };
     let checkpoint = Checkpoint::open(folder, &settings.checkpoint).unwrap();
     let tokenizer = Tokenizer::Subword(Box::new(tokenizer.clone()));

@@ -1,6 +1,6 @@
 //! A linear layer on the pooled states of a model that stays as it is (a linear probe, Alain & Bengio
-//! 2016). It trains in a second. A report compares a student with it, and the search for wrong labels
-//! asks it.
+//! 2016). It trains in a second. A teacher's head may begin as one; a report compares a student with
+//! one, and the search for wrong labels asks one.
 
 use crate::Result;
 use tch::nn::{Adam, OptimizerConfig, VarStore};
@@ -12,10 +12,10 @@ const LEARNING_RATE: f64 = 0.01;
 /// Of these, the one whose probes classify texts of other folds best.
 const WEIGHT_DECAYS: [f64; 3] = [0.002, 0.02, 0.2];
 /// Folds of that choice.
-pub(super) const FOLDS: usize = 5;
+pub(crate) const FOLDS: usize = 5;
 
 /// Pooled states `[text, width]` with what belongs to each text.
-pub(super) struct LabelledStates<'a> {
+pub(crate) struct LabelledStates<'a> {
     pub states: &'a Tensor,
     /// The class of each text.
     pub labels: &'a [i64],
@@ -25,15 +25,21 @@ pub(super) struct LabelledStates<'a> {
 }
 
 /// A trained linear layer over standardized states.
-pub(super) struct LinearProbe {
+pub(crate) struct LinearProbe {
     mean: Tensor,
     deviation: Tensor,
     weight: Tensor,
     bias: Tensor,
 }
 
+/// A linear layer.
+pub(crate) struct LinearHead {
+    pub weight: Tensor,
+    pub bias: Tensor,
+}
+
 /// The weight decay that suits some texts, and what probes say of each that did not see it.
-pub(super) struct HeldOut {
+pub(crate) struct HeldOut {
     pub weight_decay: f64,
     /// `[text, class]`.
     pub probabilities: Tensor,
@@ -48,6 +54,13 @@ impl LabelledStates<'_> {
         let index = Tensor::from_slice(&rows);
         let labels = Tensor::from_slice(self.labels).index_select(0, &index);
         (rows, self.states.index_select(0, &index), labels)
+    }
+
+    /// The probe of all texts, with the weight decay that suits them.
+    pub fn probe(&self) -> Result<LinearProbe> {
+        let weight_decay = self.held_out()?.weight_decay;
+        let labels = Tensor::from_slice(self.labels);
+        LinearProbe::fit(self.states, &labels, self.classes, weight_decay)
     }
 
     /// Probabilities of each text by a probe that was trained on the texts of the other folds.
@@ -119,6 +132,17 @@ impl LinearProbe {
     pub fn logits(&self, states: &Tensor) -> Tensor {
         self.standardized(states)
             .linear(&self.weight, Some(&self.bias))
+    }
+
+    /// The same layer on states that are not standardized: its weight `[class, width]` and its bias
+    /// `[class]`.
+    pub fn head(&self) -> LinearHead {
+        let weight = &self.weight / &self.deviation;
+        let shift = (&weight * &self.mean).sum_dim_intlist(1, false, Kind::Float);
+        LinearHead {
+            bias: &self.bias - shift,
+            weight,
+        }
     }
 
     fn standardized(&self, states: &Tensor) -> Tensor {
