@@ -153,15 +153,19 @@ pub fn silent(_: &Progress) -> ControlFlow<()> {
 }
 
 /// A callback that prints at most one line per `interval` to `out`, and besides every evaluation's
-/// scores and the beginning of every wait.
+/// scores and the beginning of every wait. The first line of a training waits for the end of an
+/// update, so that it has a loss, but not longer than `interval`.
 pub fn print_lines(
     mut out: impl Write,
     interval: Duration,
 ) -> impl FnMut(&Progress) -> ControlFlow<()> {
+    let begun = Instant::now();
     let mut last: Option<Instant> = None;
     let mut waiting = false;
     move |progress| {
-        let recent = last.is_some_and(|printed| printed.elapsed() < interval);
+        let within_update = progress.stage == Stage::Training && progress.loss.is_none();
+        let since = last.or(within_update.then_some(begun));
+        let recent = since.is_some_and(|time| time.elapsed() < interval);
         let begins_to_wait = progress.stage == Stage::Waiting && !waiting;
         waiting = progress.stage == Stage::Waiting;
         if progress.stage == Stage::Preparing {
