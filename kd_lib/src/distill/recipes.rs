@@ -19,6 +19,9 @@ const LEARNING_RATE: f64 = 2e-3;
 pub const SEEDS: [u64; 3] = [123, 124, 125];
 /// Evaluations of the teacher on dev.
 pub const TEACHER_EVALUATIONS: f64 = 4.0;
+/// From so many training texts on, the teacher's head begins as a linear probe. On fewer it gets large
+/// weights, and a student spends its updates on the size of the logits (LOG.md).
+const PROBED_CORPUS: usize = 10_000;
 /// Bytes of an fp32 number.
 const BYTES: f64 = 4.0;
 /// Widths of embedding and hidden state that a student may have, the widest first.
@@ -152,8 +155,8 @@ impl StudentKind {
     }
 }
 
-/// The teacher's recipe over so many epochs, on so many texts at most. Its head begins as a linear
-/// probe: with few updates, a head that begins at random never learns a rare class.
+/// The teacher's recipe over so many epochs, on so many texts at most. On a large corpus its head
+/// begins as a linear probe.
 pub fn teacher(
     settings: &PlanSettings,
     facts: &CorpusFacts,
@@ -166,8 +169,9 @@ pub fn teacher(
         bert.prune_vocab = false;
         bert.vocab_size = Some(TEACHER_ENTRIES);
         bert.vocab_texts = settings.unlabelled.clone();
-        bert.init_head_from_probe =
-            bert.pretrained && bert.pooling == Pooling::Mean && !bert.init_from_teacher;
+        let states_are_means = bert.pretrained && bert.pooling == Pooling::Mean;
+        bert.init_head_from_probe |=
+            states_are_means && !bert.init_from_teacher && facts.train_texts >= PROBED_CORPUS;
     }
     recipe.data.max_length = facts.max_length;
     recipe.data.skip_test = true;
