@@ -8,7 +8,6 @@ use kd_lib::distill::{
     Budget, CorpusFacts, DataReport, DistillPlan, PlanSettings, SecondsPerText, Side, Stage,
 };
 use kd_lib::distill::{Report, SuspiciousLabels, Trials, execute, measure, run_trials};
-use kd_lib::models::ModelConfig;
 use kd_lib::store::{Recipe, Run, RunStore};
 use kd_lib::training::progress::silent;
 use kd_lib::training::{ClassWeights, Progress};
@@ -147,17 +146,6 @@ fn a_large_dev_split_leaves_the_teacher_time_to_train() {
     );
     let texts = teacher.data.max_train_samples.unwrap_or(6500);
     assert!(texts > 5000, "{}", plan.describe());
-}
-
-#[test]
-fn the_teacher_of_a_large_corpus_begins_with_a_linear_probe() {
-    for (texts, probed) in [(5_000, false), (20_000, true)] {
-        let teacher = planned(3600.0, texts, 1.0).unwrap().stages.remove(0).recipe;
-        let ModelConfig::Bert(bert) = teacher.model else {
-            panic!("a BERT")
-        };
-        assert_eq!(bert.init_head_from_probe, probed, "{texts}");
-    }
 }
 
 #[test]

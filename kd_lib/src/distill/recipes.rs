@@ -3,7 +3,7 @@
 
 use super::facts::{CorpusFacts, PlanSettings};
 use crate::data::{Augmentation, AugmentationUnit, DataConfig, TransferConfig};
-use crate::models::{BiLstmSettings, ModelConfig, NormOver, Pooling, TextCnnSettings};
+use crate::models::{BiLstmSettings, ModelConfig, NormOver, TextCnnSettings};
 use crate::objectives::{CrossEntropy, LogitMse, ObjectiveConfig};
 use crate::precision::PrecisionSetting;
 use crate::store::Recipe;
@@ -19,9 +19,6 @@ const LEARNING_RATE: f64 = 2e-3;
 pub const SEEDS: [u64; 3] = [123, 124, 125];
 /// Evaluations of the teacher on dev.
 pub const TEACHER_EVALUATIONS: f64 = 4.0;
-/// From so many training texts on, the teacher's head begins as a linear probe. On fewer it gets large
-/// weights, and a student spends its updates on the size of the logits (LOG.md).
-const PROBED_CORPUS: usize = 10_000;
 /// Bytes of an fp32 number.
 const BYTES: f64 = 4.0;
 /// Widths of embedding and hidden state that a student may have, the widest first.
@@ -155,8 +152,7 @@ impl StudentKind {
     }
 }
 
-/// The teacher's recipe over so many epochs, on so many texts at most. On a large corpus its head
-/// begins as a linear probe.
+/// The teacher's recipe over so many epochs, on so many texts at most.
 pub fn teacher(
     settings: &PlanSettings,
     facts: &CorpusFacts,
@@ -169,9 +165,6 @@ pub fn teacher(
         bert.prune_vocab = false;
         bert.vocab_size = Some(TEACHER_ENTRIES);
         bert.vocab_texts = settings.unlabelled.clone();
-        let states_are_means = bert.pretrained && bert.pooling == Pooling::Mean;
-        bert.init_head_from_probe |=
-            states_are_means && !bert.init_from_teacher && facts.train_texts >= PROBED_CORPUS;
     }
     recipe.data.max_length = facts.max_length;
     recipe.data.skip_test = true;
