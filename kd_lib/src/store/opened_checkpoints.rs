@@ -63,3 +63,30 @@ fn file_states(checkpoint: &Checkpoint) -> Vec<FileState> {
     };
     checkpoint.files().into_iter().map(state).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_checkpoint_is_opened_again_only_if_a_file_changed() {
+        let folder = tempfile::tempdir().unwrap();
+        let weights = folder.path().join("tiny/model.safetensors");
+        std::fs::create_dir(folder.path().join("tiny")).unwrap();
+        std::fs::write(folder.path().join("tiny/config.json"), "{}").unwrap();
+        std::fs::write(&weights, "some weights").unwrap();
+        let opened = OpenedCheckpoints::default();
+        let hashes = || {
+            let checkpoint = opened.clone().checkpoint(folder.path(), "tiny").unwrap();
+            let hashes = checkpoint.file_hashes().unwrap();
+            (
+                std::ptr::from_ref(hashes),
+                hashes["model.safetensors"].clone(),
+            )
+        };
+        let first = hashes();
+        assert_eq!(first, hashes(), "the same hashes in memory");
+        std::fs::write(&weights, "other, longer weights").unwrap();
+        assert_ne!(first.1, hashes().1);
+    }
+}

@@ -182,4 +182,19 @@ mod tests {
         assert!(of_label(0) < 0.3, "{}", of_label(0));
         assert!((1..20).all(|text| of_label(text) > 0.6));
     }
+
+    /// The head reads the states themselves; the probe standardizes them.
+    #[test]
+    fn the_head_of_a_probe_has_its_logits() {
+        let rows = [[1.0f32, 10.0], [2.0, 14.0], [0.5, 30.0]];
+        let (states, labels) = (
+            Tensor::from_slice2(&rows),
+            Tensor::from_slice(&[0i64, 1, 1]),
+        );
+        let probe = LinearProbe::fit(&states, &labels, 2, 0.02).unwrap();
+        let head = probe.head();
+        let logits = states.linear(&head.weight, Some(&head.bias));
+        assert!(logits.allclose(&probe.logits(&states), 1e-4, 1e-4, false));
+        assert!(probe.weight.abs().max().double_value(&[]) > 0.01);
+    }
 }
