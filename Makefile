@@ -76,7 +76,7 @@ soak: setup
 
 # Nightly's flags on the pinned compiler. The fuzzed code is safe Rust, so no sanitizer is needed.
 fuzz: setup $(FUZZ)
-	for target in corpus weights recipe checkpoint; do \
+	for target in corpus weights recipe checkpoint stream; do \
 	  RUSTC_BOOTSTRAP=1 LD_LIBRARY_PATH="$$PWD/.libtorch/lib" PATH="$$PWD/.evcxr/tools/bin:$$PATH" cargo fuzz run --fuzz-dir kd_lib/fuzz --sanitizer none $$target -- \
 	    -max_total_time=60 -rss_limit_mb=4096 -print_final_stats=1 || exit 1; done
 

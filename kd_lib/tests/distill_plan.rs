@@ -5,7 +5,8 @@ use kd_lib::data::Corpus;
 use kd_lib::distill::execute::{read_plan, write_plan};
 use kd_lib::distill::plan::plan;
 use kd_lib::distill::{
-    Budget, CorpusFacts, DataReport, DistillPlan, PlanSettings, SecondsPerText, Side, Stage,
+    Budget, CorpusFacts, DataReport, DistillPlan, Forecast, PlanSettings, SecondsPerText, Side,
+    Stage,
 };
 use kd_lib::distill::{Report, SuspiciousLabels, Trials, execute, measure, run_trials};
 use kd_lib::store::{Recipe, Run, RunStore};
@@ -295,6 +296,7 @@ fn a_stopped_distillation_continues_its_plan_and_a_copy_of_the_plan_gives_the_sa
         plan: &plan,
         trials: &trials,
         data: &data,
+        forecast: None,
         notices: &[],
         command: "kd distill",
     };
@@ -366,12 +368,26 @@ fn folds_test_all_texts_and_a_refit_trains_on_all_of_them() {
     };
     assert_eq!(student.report.recipe.name, name);
     assert_eq!(student.report.train_examples, 150);
-    let data = DataReport::of(&corpus, false).unwrap();
+    let mut data = DataReport::of(&corpus, false).unwrap();
+    assert_eq!(Forecast::of(&data), None, "nothing is known of the teacher");
+    data.suspicious = Some(SuspiciousLabels {
+        searched: 150,
+        held_out_accuracy: Some(data.linear_dev + 0.1),
+        labels: Vec::new(),
+    });
+    let forecast = Forecast::find(&data, &place).unwrap();
+    data.linear_dev = 0.0;
+    assert_eq!(
+        Forecast::find(&data, &place).unwrap(),
+        forecast,
+        "kept in the folder"
+    );
     let report = Report {
         corpus: &corpus,
         plan: &plan,
         trials: &trials,
         data: &data,
+        forecast,
         notices: &[],
         command: "kd distill",
     };
@@ -379,6 +395,8 @@ fn folds_test_all_texts_and_a_refit_trains_on_all_of_them() {
     assert_eq!(findings.gain.unwrap().seeds, 1);
     let report = std::fs::read_to_string(place.join("report.md")).unwrap();
     assert!(report.contains("150 texts in 2 folds"), "{report}");
+    let expected = format!("| expected before training | {} |", forecast.unwrap());
+    assert!(report.contains(&expected), "{report}");
     let again = run_trials(&store, &corpus, &plan, &place, &mut silent).unwrap();
     assert_eq!(again.student().report.id, student.report.id);
 }

@@ -2,7 +2,8 @@
 
 use kd_lib::models::ModelOutput;
 use kd_lib::objectives::{
-    CrossEntropy, Dist, Dkd, Kd, LogitMse, Loss, LossInputs, Objective, UNLABELLED, loss_of_logits,
+    CrossEntropy, Dist, Dkd, Kd, KdStandardized, LogitMse, Loss, LossInputs, Objective, UNLABELLED,
+    loss_of_logits,
 };
 use kd_lib::training::ClassWeights;
 use tch::{Kind, Tensor};
@@ -208,7 +209,12 @@ fn losses_without_a_meaning_for_two_classes_are_refused() {
         beta: 1.0,
         gamma: 1.0,
     };
-    for objective in [&dkd as &dyn Objective, &dist] {
+    let standardized = KdStandardized {
+        temperature: 1.0,
+        hard_weight: 1.0,
+        soft_weight: 1.0,
+    };
+    for objective in [&dkd as &dyn Objective, &dist, &standardized] {
         let error = objective.validate_classes(2).unwrap_err().to_string();
         assert!(error.contains("two classes"), "{error}");
         objective.validate_classes(3).unwrap();

@@ -119,6 +119,26 @@ fn class_weights_change_a_run_on_unbalanced_classes_alone() {
     assert!(train(&unbalanced, &[]) != train(&unbalanced, &weighted));
 }
 
+/// With a learning rate that moves nothing the first evaluation is the best one.
+#[test]
+fn a_training_ends_after_two_evaluations_without_a_better_score() {
+    let _lock = lock_generator();
+    let folder = tempfile::tempdir().unwrap();
+    let store = RunStore::new(folder.path());
+    let evaluations = |more: &[&str]| {
+        let flat = ["optimizer.learning_rate=1e-12", "train.epochs=4"];
+        let recipe = tiny_student(&[&flat[..], more].concat());
+        let run = store.run(&recipe, &corpus(), &mut silent).unwrap();
+        let curve = run.curve().unwrap();
+        let evaluated = curve.iter().filter(|point| point.dev_macro_f1.is_some());
+        (evaluated.count(), run.report.steps)
+    };
+    let (of_all, all_steps) = evaluations(&[]);
+    let (of_stopped, steps) = evaluations(&["train.early_stopping_patience=2"]);
+    assert!(of_all > 3 && of_stopped == 3, "{of_all}, {of_stopped}");
+    assert!(steps < all_steps, "{steps} of {all_steps}");
+}
+
 #[test]
 fn an_interrupted_run_ends_with_the_bytes_of_an_uninterrupted_one() {
     let _lock = lock_generator();

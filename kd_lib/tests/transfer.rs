@@ -634,6 +634,7 @@ fn the_temperature_moves_linearly_to_its_final_value() {
             batch_size: 8,
             gradient_accumulation_steps: 1,
             group_by_length: true,
+            early_stopping_patience: None,
             eval_every_samples: 8,
             schedule: plan.schedule,
             optimizer: recipe.optimizer,

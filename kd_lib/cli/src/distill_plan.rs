@@ -11,7 +11,8 @@ use kd_lib::distill::execute::{count_seconds, read_plan, write_plan};
 use kd_lib::distill::plan::plan;
 use kd_lib::distill::report::report_files;
 use kd_lib::distill::{
-    Budget, DataReport, DistillPlan, PlanSettings, Report, SuspiciousLabels, measure, run_trials,
+    Budget, DataReport, DistillPlan, Forecast, PlanSettings, Report, SuspiciousLabels, measure,
+    run_trials,
 };
 use kd_lib::files::hash_file;
 use kd_lib::store::teacher_logits::teacher_logits;
@@ -171,6 +172,7 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
         let found = SuspiciousLabels::find(&store, &plan, &corpus, nowhere.path(), &mut progress)?;
         data.suspicious = Some(found);
         eprintln!("\n{}", data.table(&corpus, &plan.facts).text());
+        print_forecast(Forecast::of(&data));
         return Ok(());
     }
     if is_new {
@@ -181,6 +183,8 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
     count_seconds(&folder, searching.elapsed().as_secs_f64())?;
     data.suspicious = Some(found);
     eprintln!("\n{}", data.table(&corpus, &plan.facts).text());
+    let forecast = Forecast::find(&data, &folder)?;
+    print_forecast(forecast);
     let trials = run_trials(&store, &corpus, &plan, &folder, &mut progress)?;
     let command: Vec<String> = std::env::args().collect();
     let report = Report {
@@ -188,6 +192,7 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
         plan: &plan,
         trials: &trials,
         data: &data,
+        forecast,
         notices: &notices,
         command: &command.join(" "),
     };
@@ -253,6 +258,12 @@ pub fn write_teacher_logits(run: &Run, texts: &Path, into: &Path) -> Result<()> 
     let logits = teacher_logits(run, &inputs, &mut report_progress(&stop))?;
     labelled_texts::write_logits(into, &inputs, &logits)?;
     print(into.display())
+}
+
+fn print_forecast(forecast: Option<Forecast>) {
+    if let Some(forecast) = forecast {
+        eprintln!("Expected gain of the distilled student over the baseline: {forecast}");
+    }
 }
 
 fn plan_hash(plan: &DistillPlan) -> Result<String> {

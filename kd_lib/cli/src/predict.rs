@@ -3,14 +3,15 @@
 
 use crate::project::open_predictor;
 use anyhow::{Context, Result, bail, ensure};
-use kd_lib::data::text_files::{FileFormat, read_examples, split_lines, split_pair, without_mark};
+use kd_lib::data::text_files::{FileFormat, read_examples};
+use kd_lib::data::text_stream::{StreamedText, for_each_line};
 use kd_lib::data::{Example, TextInput};
 use kd_lib::evaluation::{Scores, to_array};
 use kd_lib::store::{Prediction, Predictor, Run};
 use serde_json::json;
-use std::io::{BufRead, ErrorKind, Write};
+use std::io::{ErrorKind, Write};
 use std::path::Path;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 
 /// Most lines that are predicted at a time: memory stays bounded however many there are.
 const LINES_AT_ONCE: usize = 4096;
@@ -44,47 +45,14 @@ pub fn predict(run: &Run, texts: &[String], text_pair: Option<&str>) -> Result<(
         let text_pair = Some(text_pair);
         return print_predictions(predictor.predict(&[TextInput { text, text_pair }])?);
     }
-    let mut pairs = Vec::new();
+    let mut streamed = Vec::new();
     for (number, text) in (1..).zip(texts) {
-        pairs.push(parse(&predictor, text, "argument", number)?);
+        let reads_pairs = predictor.reads_pairs();
+        let text = StreamedText::parse(text.as_bytes(), reads_pairs, "argument", number)?;
+        streamed.push(text);
     }
-    let inputs: Vec<TextInput> = pairs.iter().map(TwoTexts::input).collect();
+    let inputs: Vec<TextInput> = streamed.iter().map(StreamedText::input).collect();
     print_predictions(predictor.predict(&inputs)?)
-}
-
-/// A text, and the second of a pair.
-struct TwoTexts {
-    text: String,
-    text_pair: Option<String>,
-}
-
-impl TwoTexts {
-    fn input(&self) -> TextInput<'_> {
-        TextInput {
-            text: &self.text,
-            text_pair: self.text_pair.as_deref(),
-        }
-    }
-}
-
-/// A line as this model reads it. `origin` and `number` say where it stands.
-fn parse(
-    predictor: &Predictor,
-    line: &str,
-    origin: &str,
-    number: usize,
-) -> kd_lib::Result<TwoTexts> {
-    if !predictor.reads_pairs() {
-        return Ok(TwoTexts {
-            text: line.to_owned(),
-            text_pair: None,
-        });
-    }
-    let (text, text_pair) = split_pair(Path::new(origin), number, line)?;
-    Ok(TwoTexts {
-        text,
-        text_pair: Some(text_pair),
-    })
 }
 
 /// Answers each line of standard input as it arrives; lines that are there already form a batch. A
@@ -92,7 +60,9 @@ fn parse(
 fn predict_lines(predictor: &Predictor) -> Result<()> {
     let (sender, lines) = sync_channel(LINES_AT_ONCE);
     // Ends with the program, or with the input.
-    std::thread::spawn(move || send_lines(&sender));
+    std::thread::spawn(move || {
+        for_each_line(std::io::stdin().lock(), |line| sender.send(line).is_ok());
+    });
     let (mut number, mut failed) = (1, 0);
     while let Ok(first) = lines.recv() {
         let mut batch = Vec::new();
@@ -110,49 +80,15 @@ fn predict_lines(predictor: &Predictor) -> Result<()> {
     Ok(())
 }
 
-/// Sends the lines of standard input as they arrive.
-fn send_lines(sender: &SyncSender<std::io::Result<Vec<u8>>>) {
-    let mut input = std::io::stdin().lock();
-    loop {
-        let mut read = Vec::new();
-        match input.read_until(b'\n', &mut read) {
-            Ok(0) => return,
-            Ok(_) => {
-                if read.ends_with(b"\n") {
-                    read.pop();
-                }
-                if read.ends_with(b"\r") {
-                    read.pop();
-                }
-                for line in split_lines(&read) {
-                    if sender.send(Ok(line.to_vec())).is_err() {
-                        return;
-                    }
-                }
-            }
-            Err(error) => {
-                let _ = sender.send(Err(error));
-                return;
-            }
-        }
-    }
-}
-
 /// Prints the answers to these lines, the first of which has this number. Returns how many have no
 /// prediction.
 fn answer(predictor: &Predictor, lines: &[Vec<u8>], first: usize) -> Result<usize> {
-    let mut texts: Vec<std::result::Result<TwoTexts, String>> = Vec::new();
+    let mut texts = Vec::new();
     for (number, line) in (first..).zip(lines) {
-        texts.push(match std::str::from_utf8(line) {
-            Ok(line) => parse(predictor, without_mark(line), "standard input", number)
-                .map_err(|error| error.to_string()),
-            Err(error) => Err(format!(
-                "not UTF-8 at byte {} of the line; convert it, for example with iconv",
-                error.valid_up_to()
-            )),
-        });
+        let read = StreamedText::parse(line, predictor.reads_pairs(), "standard input", number);
+        texts.push(read.map_err(|error| error.to_string()));
     }
-    let inputs: Vec<TextInput> = texts.iter().flatten().map(TwoTexts::input).collect();
+    let inputs: Vec<TextInput> = texts.iter().flatten().map(StreamedText::input).collect();
     let mut predictions = predict_each(predictor, &inputs).into_iter();
     let mut failed = 0;
     for (number, text) in (first..).zip(&texts) {

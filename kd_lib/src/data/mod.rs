@@ -15,6 +15,7 @@ pub mod splits;
 pub mod subword_tokenizer;
 pub mod text_files;
 pub mod text_input;
+pub mod text_stream;
 pub mod text_table;
 pub mod tokenizer;
 pub mod transfer_set;

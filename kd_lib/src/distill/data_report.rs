@@ -134,16 +134,26 @@ impl DataReport {
             self.quality.contradictions.to_string(),
         );
         row("empty texts", self.quality.empty.to_string());
-        if let Some(SuspiciousLabels { searched, labels }) = &self.suspicious {
-            row(
-                "labels that are likely to be wrong",
-                format!("{} of {searched} that were searched", labels.len()),
-            );
-        }
         row(
             "linear model over n-grams: accuracy on dev",
             format!("{:.4}", self.linear_dev),
         );
+        if let Some(found) = &self.suspicious {
+            if let Some(accuracy) = found.held_out_accuracy {
+                row(
+                    "linear layer on the teacher before fine-tuning: accuracy on held-out texts",
+                    format!("{accuracy:.4}"),
+                );
+            }
+            row(
+                "labels that are likely to be wrong",
+                format!(
+                    "{} of {} that were searched",
+                    found.labels.len(),
+                    found.searched
+                ),
+            );
+        }
         table
     }
 }

@@ -27,6 +27,7 @@ use super::recipes::{
 };
 use crate::data::Corpus;
 use crate::store::Recipe;
+use crate::store::model_factory::MOST_PROBED;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -556,7 +557,9 @@ fn plan_teacher(
     let affordable = (for_one / speed.teacher_logits) as usize;
     let dev_texts = affordable.max(LEAST_DEV_TEXTS).min(facts.dev_texts);
     let for_evaluations = evaluations * dev_texts as f64 * speed.teacher_logits;
-    let seconds = |texts: f64, epochs: f64| texts * epochs * speed.teacher_update + for_evaluations;
+    let for_probe = facts.train_texts.min(MOST_PROBED) as f64 * speed.teacher_logits;
+    let before_updates = for_evaluations + for_probe;
+    let seconds = |texts: f64, epochs: f64| texts * epochs * speed.teacher_update + before_updates;
     let planned = |epochs, samples| {
         let mut recipe = teacher(settings, facts, epochs, samples);
         recipe.data.max_dev_samples = Some(dev_texts).filter(|&n| n < facts.dev_texts);
@@ -572,7 +575,7 @@ fn plan_teacher(
             return Stage::candidate(Side::Teacher, recipe, seconds(texts, epochs), true);
         }
     }
-    let fitting = (allowed - for_evaluations) / speed.teacher_update;
+    let fitting = (allowed - before_updates) / speed.teacher_update;
     let least = facts.train_texts.min(LEAST_TEACHER_TEXTS);
     let samples = (fitting.max(1.0) as usize).clamp(least, facts.train_texts);
     let recipe = planned(1.0, Some(samples));

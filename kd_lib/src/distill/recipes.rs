@@ -3,8 +3,8 @@
 
 use super::facts::{CorpusFacts, PlanSettings};
 use crate::data::{Augmentation, AugmentationUnit, DataConfig, TransferConfig};
-use crate::models::{BiLstmSettings, ModelConfig, NormOver, TextCnnSettings};
-use crate::objectives::{CrossEntropy, LogitMse, ObjectiveConfig};
+use crate::models::{BiLstmSettings, ModelConfig, NormOver, Pooling, TextCnnSettings};
+use crate::objectives::{CrossEntropy, KdStandardized, LogitMse, ObjectiveConfig};
 use crate::precision::PrecisionSetting;
 use crate::store::Recipe;
 use crate::training::{Adversarial, ClassWeights, OptimizerConfig, TrainConfig};
@@ -15,6 +15,10 @@ pub const BATCH_SIZE: usize = 64;
 /// The learning rate of every student. With half of it a short training of the baseline lags behind,
 /// and distillation looks better than it is.
 const LEARNING_RATE: f64 = 2e-3;
+/// Evaluations without a better score after which a student's training ends. Of 109 recorded students
+/// with at least 15 evaluations, 14 % would have ended early, by a fifth of their training; they
+/// would have lost 0.03 points of macro-F1 on dev on average, and 0.26 at most.
+const PATIENCE: usize = 4;
 /// The seeds of a plan; the first trains every candidate.
 pub const SEEDS: [u64; 3] = [123, 124, 125];
 /// Evaluations of the teacher on dev.
@@ -152,7 +156,8 @@ impl StudentKind {
     }
 }
 
-/// The teacher's recipe over so many epochs, on so many texts at most.
+/// The teacher's recipe over so many epochs, on so many texts at most. Its head begins as a linear
+/// probe: with few updates, a head that begins at random never learns a rare class.
 pub fn teacher(
     settings: &PlanSettings,
     facts: &CorpusFacts,
@@ -165,6 +170,8 @@ pub fn teacher(
         bert.prune_vocab = false;
         bert.vocab_size = Some(TEACHER_ENTRIES);
         bert.vocab_texts = settings.unlabelled.clone();
+        let states_are_means = bert.pretrained && bert.pooling == Pooling::Mean;
+        bert.init_head_from_probe |= states_are_means && !bert.init_from_teacher;
     }
     recipe.data.max_length = facts.max_length;
     recipe.data.skip_test = true;
@@ -225,6 +232,7 @@ pub fn student(
             gradient_accumulation_steps: 1,
             precision: PrecisionSetting::Auto,
             eval_every_samples: facts.train_texts.max(1),
+            early_stopping_patience: Some(PATIENCE),
             final_temperature: None,
             class_weights: match kind {
                 StudentKind::BilstmClassWeights => Some(ClassWeights::Balanced),
@@ -262,10 +270,7 @@ pub fn distilled(
     let file = settings.unlabelled.clone();
     Recipe {
         name: baseline.name.replace("baseline", "distilled"),
-        objective: ObjectiveConfig::LogitMse(LogitMse {
-            hard_weight: 1.0,
-            soft_weight: 1.0,
-        }),
+        objective: objective(facts.classes),
         adversarial: None,
         teacher: Some(Box::new(teacher.clone())),
         transfer: (augmentations + unlabelled > 0).then(|| TransferConfig {
@@ -285,5 +290,21 @@ pub fn distilled(
             ..TransferConfig::default()
         }),
         ..baseline
+    }
+}
+
+/// The labels, and the teacher's logits: standardized ones, since a short training spends its updates
+/// on the size of others (LOG.md). Of two logits standardization leaves nothing to learn.
+fn objective(classes: usize) -> ObjectiveConfig {
+    match classes {
+        ..=2 => ObjectiveConfig::LogitMse(LogitMse {
+            hard_weight: 1.0,
+            soft_weight: 1.0,
+        }),
+        _ => ObjectiveConfig::KdStandardized(KdStandardized {
+            temperature: 1.0,
+            hard_weight: 1.0,
+            soft_weight: 1.0,
+        }),
     }
 }

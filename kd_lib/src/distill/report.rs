@@ -6,6 +6,7 @@ use super::curves::learning_curves;
 use super::data_report::DataReport;
 use super::document::{Block, Document};
 use super::evidence::{Evidence, Tested};
+use super::forecast::Forecast;
 use super::plan::{DistillPlan, Side};
 use super::references::References;
 use super::trials::Trials;
@@ -164,6 +165,8 @@ pub struct Report<'a> {
     pub trials: &'a Trials,
     /// What is in the texts.
     pub data: &'a DataReport,
+    /// What was expected before training.
+    pub forecast: Option<Forecast>,
     /// How the corpus was read.
     pub notices: &'a [String],
     /// The command line.
@@ -187,7 +190,7 @@ impl Report<'_> {
         };
         document.paragraph(findings.verdict());
         self.add_scores(&mut document, &evidence);
-        add_differences(&mut document, &findings);
+        add_differences(&mut document, &findings, self.forecast);
         self.add_candidates(&mut document)?;
         add_classes(&mut document, &evidence);
         add_confidence(&mut document, &evidence)?;
@@ -400,7 +403,7 @@ pub fn report_files(folder: &Path) -> [PathBuf; 2] {
     ["report.html", "report.md"].map(|name| folder.join(name))
 }
 
-fn add_differences(document: &mut Document, findings: &Findings) {
+fn add_differences(document: &mut Document, findings: &Findings, forecast: Option<Forecast>) {
     document.heading("What distillation brought");
     let Some(gain) = &findings.gain else { return };
     let half_width = (gain.interval.high - gain.interval.low) / 2.0;
@@ -419,6 +422,9 @@ fn add_differences(document: &mut Document, findings: &Findings) {
             gain.p
         ),
     );
+    if let Some(forecast) = forecast {
+        row("expected before training", forecast.to_string());
+    }
     row(
         "smallest difference that this test set could have shown",
         format!("about {half_width:.4}"),

@@ -29,6 +29,10 @@ pub const FILE: &str = "suspicious_labels.json";
 pub struct SuspiciousLabels {
     /// Number of texts that were searched.
     pub searched: usize,
+    /// Accuracy of the linear layer on texts that it was not trained on; files of earlier versions
+    /// lack it.
+    #[serde(default)]
+    pub held_out_accuracy: Option<f64>,
     /// The findings, the most suspicious first.
     pub labels: Vec<SuspiciousLabel>,
 }
@@ -110,7 +114,8 @@ fn search(
         folds: &folds,
         classes: corpus.labels.len() as i64,
     };
-    let probabilities = labelled.held_out()?.probabilities;
+    let held_out = labelled.held_out()?;
+    let probabilities = held_out.probabilities();
     let mut texts_of_class = vec![0; corpus.labels.len()];
     searched.iter().for_each(|e| texts_of_class[e.label] += 1);
     let mut found = Vec::new();
@@ -132,6 +137,7 @@ fn search(
     found.sort_by(|a, b| b.probability.total_cmp(&a.probability));
     Ok(SuspiciousLabels {
         searched: searched.len(),
+        held_out_accuracy: Some(held_out.accuracy),
         labels: found,
     })
 }

@@ -3,8 +3,8 @@
 //! standardized before the softmax, so that the student need not match the teacher's scale.
 
 use super::{
-    Loss, LossInputs, Objective, check_temperature, check_weights, kl_divergence,
-    softened_log_probabilities,
+    Loss, LossInputs, Objective, check_temperature, check_three_classes, check_weights,
+    kl_divergence, softened_log_probabilities,
 };
 use crate::Result;
 use serde::{Deserialize, Serialize};
@@ -34,6 +34,11 @@ impl Objective for KdStandardized {
             ("soft_weight", self.soft_weight),
             ("hard_weight", self.hard_weight),
         ])
+    }
+
+    /// Of two logits standardization leaves only which one is larger, so that the gradient is zero.
+    fn validate_classes(&self, classes: usize) -> Result<()> {
+        check_three_classes("kd_standardized", classes)
     }
 
     fn temperature(&self) -> Option<f64> {

@@ -18,9 +18,10 @@ use crate::training::progress::TextClock;
 use crate::training::{ProgressCallback, Stage, TrainData, Trainer};
 use crate::{Error, Result};
 use std::path::Path;
+use tch::Tensor;
 
 /// Texts of a linear probe at most, evenly spread: more change some hundred weights a class little.
-const MOST_PROBED: usize = 5000;
+pub(crate) const MOST_PROBED: usize = 2000;
 
 /// A model, and what it can be built from again.
 #[derive(Debug)]
@@ -119,21 +120,15 @@ pub(crate) fn probe_head(
         split.labels.push(data.train.labels[row]);
         folds.push(labelled[row].input().fold(FOLDS));
     }
-    let train = &plan.recipe.train;
-    let pass = SplitPass {
+    let pass = StatePass {
+        plan,
         model: built.model.as_ref(),
         split: &split,
-        batches: &eval_batches(&split, train.batch_size, train.group_by_length),
-        pass: ForwardPass {
-            hidden_layers: &[head.layer],
-            ..ForwardPass::evaluation(plan.precision)
-        },
+        layer: head.layer,
+        stage: Stage::Preparing,
     };
-    let mut clock = TextClock::new(&plan.id, Stage::Preparing, split.ids.len());
-    let mut after_batch = |done| clock.at(done).report(callback);
-    let output = pass.resumable_outputs(folder, "head", &mut after_batch)?;
     let states = LabelledStates {
-        states: &output.hidden[0],
+        states: &pass.states(folder, "head", callback)?,
         labels: &split.labels,
         folds: &folds,
         classes: plan.corpus.labels.len() as i64,
@@ -146,6 +141,36 @@ pub(crate) fn probe_head(
         tch::no_grad(|| param.tensor.shallow_clone().copy_(&values));
     }
     Ok(())
+}
+
+/// A pass over texts for the pooled states of one layer.
+pub(crate) struct StatePass<'a> {
+    pub plan: &'a Plan,
+    pub model: &'a dyn Classifier,
+    pub split: &'a TokenizedSplit,
+    pub layer: usize,
+    /// What a person is told that the pass is for.
+    pub stage: Stage,
+}
+
+impl StatePass<'_> {
+    /// States `[text, width]`. `folder` keeps what an interruption leaves, under this name.
+    pub fn states(&self, folder: &Path, name: &str, callback: ProgressCallback) -> Result<Tensor> {
+        let train = &self.plan.recipe.train;
+        let pass = SplitPass {
+            model: self.model,
+            split: self.split,
+            batches: &eval_batches(self.split, train.batch_size, train.group_by_length),
+            pass: ForwardPass {
+                hidden_layers: &[self.layer],
+                ..ForwardPass::evaluation(self.plan.precision)
+            },
+        };
+        let mut clock = TextClock::new(&self.plan.id, self.stage, self.split.ids.len());
+        let mut after_batch = |done| clock.at(done).report(callback);
+        let mut output = pass.resumable_outputs(folder, name, &mut after_batch)?;
+        Ok(output.hidden.remove(0))
+    }
 }
 
 /// The plan's texts as token ids, and the teachers' logits of them.
@@ -247,6 +272,7 @@ pub(crate) fn build_trainer<'a>(
         gradient_accumulation_steps: recipe.train.gradient_accumulation_steps,
         group_by_length: recipe.train.group_by_length,
         eval_every_samples: recipe.train.eval_every_samples,
+        early_stopping_patience: recipe.train.early_stopping_patience,
         schedule: plan.schedule,
         optimizer: recipe.optimizer,
         threads: plan.threads,

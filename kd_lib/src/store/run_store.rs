@@ -2,7 +2,7 @@
 //! is opened, an interrupted one continues, a new one is trained. The teachers of a distillation are
 //! obtained first, in the same way.
 
-use super::model_factory::{self, BuiltModel};
+use super::model_factory::{self, BuiltModel, StatePass};
 use super::opened_checkpoints::OpenedCheckpoints;
 use super::plan::Plan;
 use super::recipe::Recipe;
@@ -210,21 +210,14 @@ impl RunStore {
         let tokenizer = model_factory::build_tokenizer(&plan)?;
         let built = model_factory::build_model(&plan, &tokenizer, &[])?;
         let split = tokenizer.encode(texts)?;
-        let train = &plan.recipe.train;
-        let pass = SplitPass {
+        let pass = StatePass {
+            plan: &plan,
             model: built.model.as_ref(),
             split: &split,
-            batches: &eval_batches(&split, train.batch_size, train.group_by_length),
-            pass: ForwardPass {
-                hidden_layers: &[last],
-                ..ForwardPass::evaluation(plan.precision)
-            },
+            layer: last,
+            stage: Stage::Reporting,
         };
-        let mut clock = TextClock::new(&plan.id, Stage::Reporting, texts.len());
-        let mut after_batch = |done| clock.at(done).report(callback);
-        let name = format!("pretrained-{}", plan.id);
-        let mut output = pass.resumable_outputs(folder, &name, &mut after_batch)?;
-        Ok(output.hidden.remove(0))
+        pass.states(folder, &format!("pretrained-{}", plan.id), callback)
     }
 
     /// Zeros for the teacher's pooled states that an objective names, for timing.
@@ -367,7 +360,7 @@ impl RunStore {
             teachers: plan.teachers.clone(),
             notices: plan.notices.clone(),
             parameters: built.model.params().count(),
-            steps: plan.schedule.total_steps,
+            steps: outcome.steps,
             best_step: outcome.best_step,
             precision: plan.precision,
             environment: Environment::of(plan.device),

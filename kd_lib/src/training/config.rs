@@ -24,6 +24,10 @@ pub struct TrainConfig {
     pub precision: PrecisionSetting,
     /// Evaluate on dev each time this many more examples have been processed.
     pub eval_every_samples: usize,
+    /// Ends a training after so many evaluations in a row without a better macro-F1 on dev; without,
+    /// it trains all of its epochs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub early_stopping_patience: Option<usize>,
     /// Anneals the objective's temperature T linearly towards this value: update k of N, from 0, has
     /// T + (final − T) · k/N.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -48,6 +52,9 @@ impl TrainConfig {
         let steps = self.gradient_accumulation_steps;
         check_count("train.gradient_accumulation_steps", steps)?;
         check_count("train.eval_every_samples", self.eval_every_samples)?;
+        if let Some(patience) = self.early_stopping_patience {
+            check_count("train.early_stopping_patience", patience)?;
+        }
         if !(self.epochs > 0.0 && self.epochs <= 1e9) {
             let fix = "choose a number above 0, a billion at most";
             return Err(Error::recipe("train.epochs", self.epochs.to_string(), fix));

@@ -3,6 +3,7 @@
 //! one, and the search for wrong labels asks one.
 
 use crate::Result;
+use crate::evaluation::{self, fit_temperature};
 use tch::nn::{Adam, OptimizerConfig, VarStore};
 use tch::{Device, Kind, Tensor};
 
@@ -40,9 +41,18 @@ pub(crate) struct LinearHead {
 
 /// The weight decay that suits some texts, and what probes say of each that did not see it.
 pub(crate) struct HeldOut {
-    pub weight_decay: f64,
+    weight_decay: f64,
+    /// Share of the texts whose class is right.
+    pub accuracy: f64,
     /// `[text, class]`.
-    pub probabilities: Tensor,
+    logits: Tensor,
+}
+
+impl HeldOut {
+    /// `[text, class]`.
+    pub fn probabilities(&self) -> Tensor {
+        self.logits.softmax(1, Kind::Float)
+    }
 }
 
 impl LabelledStates<'_> {
@@ -56,20 +66,26 @@ impl LabelledStates<'_> {
         (rows, self.states.index_select(0, &index), labels)
     }
 
-    /// The probe of all texts, with the weight decay that suits them.
+    /// The probe of all texts, with the weight decay that suits them. Its logits are divided by the
+    /// temperature that held-out texts ask for: a probe separates few texts with large weights, and
+    /// is then too certain of others.
     pub fn probe(&self) -> Result<LinearProbe> {
-        let weight_decay = self.held_out()?.weight_decay;
+        let held_out = self.held_out()?;
         let labels = Tensor::from_slice(self.labels);
-        LinearProbe::fit(self.states, &labels, self.classes, weight_decay)
+        let weight_decay = held_out.weight_decay;
+        let probe = LinearProbe::fit(self.states, &labels, self.classes, weight_decay)?;
+        let logits = evaluation::to_array(&held_out.logits)?;
+        let labels: Vec<usize> = self.labels.iter().map(|&label| label as usize).collect();
+        Ok(probe.divided_by(fit_temperature(logits.view(), &labels)))
     }
 
-    /// Probabilities of each text by a probe that was trained on the texts of the other folds.
+    /// Logits of each text by a probe that was trained on the texts of the other folds.
     pub fn held_out(&self) -> Result<HeldOut> {
         let labels = Tensor::from_slice(self.labels);
-        let mut best: Option<(f64, HeldOut)> = None;
+        let mut best: Option<HeldOut> = None;
         for weight_decay in WEIGHT_DECAYS {
             let size = [self.labels.len() as i64, self.classes];
-            let mut probabilities = Tensor::zeros(size, (Kind::Float, Device::Cpu));
+            let mut logits = Tensor::zeros(size, (Kind::Float, Device::Cpu));
             for fold in 0..FOLDS {
                 let (rows, states, _) = self.select(|other| other == fold);
                 let (known, of_known, labels) = self.select(|other| other != fold);
@@ -77,22 +93,20 @@ impl LabelledStates<'_> {
                     continue;
                 }
                 let probe = LinearProbe::fit(&of_known, &labels, self.classes, weight_decay)?;
-                let predicted = probe.logits(&states).softmax(1, Kind::Float);
                 let rows = Tensor::from_slice(&rows);
-                probabilities = probabilities.index_copy(0, &rows, &predicted);
+                logits = logits.index_copy(0, &rows, &probe.logits(&states));
             }
-            let right = probabilities.argmax(1, false).eq_tensor(&labels);
+            let right = logits.argmax(1, false).eq_tensor(&labels);
             let accuracy = right.mean(Kind::Float).double_value(&[]);
-            if best.as_ref().is_none_or(|(so_far, _)| accuracy > *so_far) {
-                let held_out = HeldOut {
+            if best.as_ref().is_none_or(|best| accuracy > best.accuracy) {
+                best = Some(HeldOut {
                     weight_decay,
-                    probabilities,
-                };
-                best = Some((accuracy, held_out));
+                    accuracy,
+                    logits,
+                });
             }
         }
-        let no_candidate = || crate::Error::recipe("probe", "no weight decay", crate::error::BUG);
-        best.map(|(_, held_out)| held_out).ok_or_else(no_candidate)
+        best.ok_or_else(|| crate::Error::recipe("probe", "no weight decay", crate::error::BUG))
     }
 }
 
@@ -126,6 +140,14 @@ impl LinearProbe {
         probe.weight = probe.weight.detach();
         probe.bias = probe.bias.detach();
         Ok(probe)
+    }
+
+    fn divided_by(self, temperature: f64) -> LinearProbe {
+        LinearProbe {
+            weight: self.weight / temperature,
+            bias: self.bias / temperature,
+            ..self
+        }
     }
 
     /// Logits `[text, class]`.
@@ -174,11 +196,8 @@ mod tests {
             classes: 2,
         };
         let held_out = states.held_out().unwrap();
-        let of_label = |text: i64| {
-            held_out
-                .probabilities
-                .double_value(&[text, labels[text as usize]])
-        };
+        let probabilities = held_out.probabilities();
+        let of_label = |text: i64| probabilities.double_value(&[text, labels[text as usize]]);
         assert!(of_label(0) < 0.3, "{}", of_label(0));
         assert!((1..20).all(|text| of_label(text) > 0.6));
     }

@@ -66,6 +66,13 @@ pub(crate) struct TrainState {
 }
 
 impl TrainState {
+    /// Evaluations on dev after the best one.
+    pub fn evaluations_since_best(&self) -> usize {
+        let best = self.best.map_or(0, |best| best.step);
+        let after_best = |point: &&CurvePoint| point.dev_macro_f1.is_some() && point.step > best;
+        self.curve.iter().filter(after_best).count()
+    }
+
     /// Restores weights and moments to the last intact state in `folder`; a new state if none was
     /// saved.
     ///

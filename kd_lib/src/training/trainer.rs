@@ -64,6 +64,8 @@ pub struct Trainer<'a> {
     pub group_by_length: bool,
     /// Evaluate each time this many more examples have been processed.
     pub eval_every_samples: usize,
+    /// Evaluations in a row without a better score after which training ends, if it may end early.
+    pub early_stopping_patience: Option<usize>,
     /// Number of updates and learning rates.
     pub schedule: Schedule,
     /// The optimizer's settings.
@@ -75,6 +77,8 @@ pub struct Trainer<'a> {
 /// How training ended. The best weights are in the model.
 #[derive(Debug)]
 pub struct TrainingOutcome {
+    /// Updates made.
+    pub steps: usize,
     /// The update whose weights were kept.
     pub best_step: usize,
     /// The training curve.
@@ -105,7 +109,7 @@ impl Trainer<'_> {
         state.record_threads(threads.threads());
         let mut clock = Clock::start(&state);
         let mut order = EpochOrder::default();
-        while state.step < self.schedule.total_steps || state.evaluation_due {
+        while self.continues(&state) {
             let mut loss = None;
             // A run that was stopped in an evaluation begins with it.
             if !state.evaluation_due {
@@ -151,11 +155,19 @@ impl Trainer<'_> {
         state.restore_best(&params);
         self.refresh_rounded_weights();
         Ok(TrainingOutcome {
+            steps: state.step,
             best_step: state.best.map_or(0, |best| best.step),
             curve: state.curve,
             seconds: state.seconds,
             thread_changes: state.thread_changes,
         })
+    }
+
+    /// Whether an update or an evaluation is still to be made.
+    fn continues(&self, state: &TrainState) -> bool {
+        let patience = self.early_stopping_patience.unwrap_or(usize::MAX);
+        let flat = state.evaluations_since_best() >= patience;
+        state.evaluation_due || (state.step < self.schedule.total_steps && !flat)
     }
 
     /// The parameters that the optimizer updates: the model's, then the objective's.
