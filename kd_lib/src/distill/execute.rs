@@ -151,7 +151,8 @@ pub fn execute(
         // Both sides of a pair are trained, or neither: what is decided for the baseline, which comes
         // first, holds for the distilled student.
         if stage.side == Side::Baseline {
-            let left = plan.settings.budget.seconds - clock.elapsed.seconds;
+            let for_report = plan.report_seconds();
+            let left = plan.settings.budget.seconds - for_report - clock.elapsed.seconds;
             let late = stage.optional && needed(&stages[number..]) > left;
             leave_out_pair = late && !is_begun(store, &recipe, corpus)?;
         }

@@ -10,6 +10,12 @@ use std::path::PathBuf;
 /// AMX (`benches/RESULTS.md`: 0.27 for the teacher, 0.18 for the student).
 pub const FORWARD_SHARE: f64 = 0.3;
 
+/// Training texts of the linear layer on the frozen teacher at most, evenly spread: more change some
+/// hundred weights a class little, and each costs a pass of the teacher.
+pub(super) const MOST_TEXTS: usize = 2000;
+/// Dev texts that it classifies at most, evenly spread.
+pub(super) const MOST_DEV_TEXTS: usize = 1000;
+
 /// The request of a user.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct PlanSettings {

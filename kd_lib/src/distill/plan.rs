@@ -2,8 +2,9 @@
 //! The rule is arithmetic over [`CorpusFacts`], [`SecondsPerText`] and the budget; it never looks at a
 //! score. [`super::execute`](mod@super::execute) carries the plan out.
 //!
-//! 1. A tenth of the budget and ten seconds are for reading, tokenizing, the report, and what the
-//!    measurement of speed did not see. What is left is the usable time.
+//! 1. A tenth of the budget and ten seconds are for reading, tokenizing, and what the measurement of
+//!    speed did not see. The report needs passes of the teacher over test and other texts. What is
+//!    left is the usable time.
 //! 2. Half of the usable time at most is for the teacher: two epochs, or below 10,000 texts as many
 //!    as make 20,000 examples (3 to 20); fewer, or fewer texts, if the share is too small.
 //! 3. Then come the teacher's logits: of the training texts, and of as many unlabelled and then
@@ -21,7 +22,7 @@
 //!    further seeds. A refit on all labelled texts takes its time from the others.
 
 use super::budget::duration;
-use super::facts::{CorpusFacts, PlanSettings, SecondsPerText};
+use super::facts::{CorpusFacts, MOST_DEV_TEXTS, MOST_TEXTS, PlanSettings, SecondsPerText};
 use super::recipes::{
     BATCH_SIZE, SEEDS, StudentKind, TEACHER_EVALUATIONS, TransferTexts, distilled, student, teacher,
 };
@@ -304,7 +305,7 @@ fn stages_within(
     facts: &CorpusFacts,
     speed: &SecondsPerText,
 ) -> Result<Option<Vec<Stage>>> {
-    let usable = seconds * (1.0 - RESERVE) - FIXED_SECONDS;
+    let usable = seconds * (1.0 - RESERVE) - FIXED_SECONDS - report_seconds(facts, speed);
     let teacher = plan_teacher(settings, facts, speed, usable);
     let rest = usable - teacher.seconds;
     let students = Students {
@@ -332,6 +333,13 @@ fn stages_within(
     let left = usable - seconds_of(&stages);
     stages.extend(students.repeats(&stages, left));
     Ok(Some(stages))
+}
+
+/// The passes of the report: the teacher's over test, and the frozen teacher's over test, some dev and
+/// some training texts. Students are fast.
+fn report_seconds(facts: &CorpusFacts, speed: &SecondsPerText) -> f64 {
+    let of_probe = facts.train_texts.min(MOST_TEXTS) + facts.dev_texts.min(MOST_DEV_TEXTS);
+    (of_probe + 2 * facts.test_texts) as f64 * speed.teacher_logits
 }
 
 fn seconds_of(stages: &[Stage]) -> f64 {
@@ -619,7 +627,12 @@ impl DistillPlan {
     pub fn trial_seconds(&self) -> f64 {
         let counted = self.stages.iter().filter(|stage| !stage.spare);
         let seconds: f64 = counted.map(|stage| stage.seconds).sum();
-        seconds + FIXED_SECONDS
+        seconds + FIXED_SECONDS + self.report_seconds()
+    }
+
+    /// Expected seconds of a trial's part of the report.
+    pub fn report_seconds(&self) -> f64 {
+        report_seconds(&self.facts, &self.speed)
     }
 
     /// Seconds of the budget for all trials; a refit gets the rest.

@@ -5,6 +5,7 @@
 //! state: if a student is no better, the checkpoint knows the classes already.
 
 use super::data_report::ngram_settings;
+use super::facts::{MOST_DEV_TEXTS, MOST_TEXTS};
 use super::ngram_model::NgramModel;
 use super::plan::DistillPlan;
 use super::trials::Trial;
@@ -15,12 +16,6 @@ use crate::training::ProgressCallback;
 use crate::training::linear_probe::{FOLDS, LabelledStates};
 use std::path::Path;
 use tch::{Kind, Tensor};
-
-/// Training texts at most, evenly spread: more change a linear layer of some hundred weights a class
-/// little, and each costs a pass through the teacher.
-const MOST_TEXTS: usize = 5000;
-/// Dev texts at most, evenly spread.
-const MOST_DEV_TEXTS: usize = 1000;
 
 /// The accuracy of a reference.
 #[derive(Debug, Clone, Copy, PartialEq)]
