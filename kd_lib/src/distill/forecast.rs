@@ -56,11 +56,6 @@ impl Forecast {
             high: gain + HALF_WIDTH,
         }
     }
-
-    /// Whether it holds a measured difference.
-    pub fn holds(&self, measured: f64) -> bool {
-        (self.low..=self.high).contains(&measured)
-    }
 }
 
 /// In points of accuracy.
