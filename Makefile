@@ -119,8 +119,8 @@ corpus: .venv/.installed $(KD)
 
 .venv/.installed: notebooks/requirements.txt notebooks/build-requirements.txt | doctor
 	[ -x $(BIN)/python ] || $(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --require-hashes -r notebooks/build-requirements.txt
-	$(BIN)/pip install --quiet --require-hashes --no-build-isolation -r notebooks/requirements.txt
+	$(BIN)/pip install --quiet --no-compile --require-hashes -r notebooks/build-requirements.txt
+	$(BIN)/pip install --quiet --no-compile --require-hashes --no-build-isolation -r notebooks/requirements.txt
 	touch $@
 
 .libtorch: | .venv/.installed

@@ -20,22 +20,22 @@ use tch::{Device, Tensor};
 
 #[test]
 fn bert_logits_are_those_of_transformers() {
+    let folder = tempfile::tempdir().unwrap();
+    reference("bert.py", &[folder.path()]);
     let _turn = lock_generator();
     for kind in ["bert", "roberta", "xlm-roberta"] {
-        logits_are_those_of_transformers(kind);
+        logits_are_those_of_transformers(kind, &folder.path().join(kind));
     }
 }
 
-fn logits_are_those_of_transformers(kind: &str) {
-    let folder = tempfile::tempdir().unwrap();
-    reference("bert.py", &[folder.path(), Path::new(kind)]);
-    let config = BertConfig::read(&folder.path().join("config.json")).unwrap();
+fn logits_are_those_of_transformers(kind: &str, folder: &Path) {
+    let config = BertConfig::read(&folder.join("config.json")).unwrap();
     let model = Bert::new(&config, Pooling::Cls, 5, Device::Cpu);
     model
         .params()
-        .read(&folder.path().join("weights.safetensors"))
+        .read(&folder.join("weights.safetensors"))
         .unwrap();
-    let inputs = TensorFile::read(&folder.path().join("inputs.safetensors"))
+    let inputs = TensorFile::read(&folder.join("inputs.safetensors"))
         .unwrap()
         .tensors;
     let lengths = Vec::<i64>::try_from(&inputs["lengths"]).unwrap();
@@ -63,7 +63,6 @@ fn logits_are_those_of_transformers(kind: &str) {
 
 #[test]
 fn the_default_teacher_matches_its_package_and_transformers() {
-    let _turn = lock_generator();
     let (folder, weights) = (tempfile::tempdir().unwrap(), teacher_weights());
     let corpus = Corpus::open(sample()).unwrap();
     let texts: Vec<&str> = corpus
@@ -74,6 +73,7 @@ fn the_default_teacher_matches_its_package_and_transformers() {
         .collect();
     write_text(&folder.path().join("texts.txt"), &texts.join("\n")).unwrap();
     reference("sentences.py", &[&weights, folder.path()]);
+    let _turn = lock_generator();
     let expected = TensorFile::read(&folder.path().join("states.safetensors"))
         .unwrap()
         .tensors;
@@ -172,9 +172,9 @@ fn the_students_logits_of_a_text_do_not_depend_on_its_batch() {
 
 #[test]
 fn the_kd_loss_its_gradient_and_adamw_match_pytorch() {
-    let _turn = lock_generator();
     let folder = tempfile::tempdir().unwrap();
     reference("losses.py", &[folder.path()]);
+    let _turn = lock_generator();
     let data = TensorFile::read(&folder.path().join("losses.safetensors"))
         .unwrap()
         .tensors;

@@ -51,7 +51,7 @@ fn a_minute_gives_a_plan_a_report_and_a_student_even_if_the_program_is_killed() 
             .expect("a budget that is enough");
         let enough: Budget = enough.split(" or more").next().unwrap().parse().unwrap();
         // The next start measures again, and more may run beside it then.
-        budget = format!("{}s", (1.5 * enough.seconds).ceil());
+        budget = format!("{}s", (1.25 * enough.seconds).ceil());
         println!("{error}");
         dry = dry_run(&budget);
     }

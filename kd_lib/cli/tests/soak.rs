@@ -29,15 +29,51 @@ const KINDS: [(&str, &str); 7] = [
     ("preparing", "nothing is lost"),
 ];
 
-/// A corpus of pairs of the sample's texts, with `texts` of them in dev and in test.
-fn corpus(folder: &Path, texts: usize) -> PathBuf {
+/// How much is trained, and how often it is stopped.
+struct Size {
+    moments: usize,
+    of_each_kind: usize,
+    train_texts: usize,
+    /// Of dev and of test.
+    evaluated_texts: usize,
+    teacher_epochs: usize,
+}
+
+impl Size {
+    fn from_environment() -> Size {
+        let moments = std::env::var("KD_MOMENTS").map_or(20, |n| n.parse().unwrap());
+        match moments {
+            100.. => Size {
+                moments,
+                of_each_kind: moments * 3 / 20,
+                train_texts: 200,
+                evaluated_texts: 2000,
+                teacher_epochs: 2,
+            },
+            // Minutes on two slow cores.
+            _ => Size {
+                moments,
+                of_each_kind: 1,
+                train_texts: 80,
+                evaluated_texts: 120,
+                teacher_epochs: 1,
+            },
+        }
+    }
+}
+
+/// A corpus of pairs of the sample's texts.
+fn corpus(folder: &Path, size: &Size) -> PathBuf {
     let corpus = folder.join("corpus");
     std::fs::create_dir(&corpus).unwrap();
     std::fs::copy(sample().join("class.txt"), corpus.join("class.txt")).unwrap();
     for split in ["train", "dev", "test"] {
         let file = std::fs::read_to_string(sample().join(split).with_extension("txt")).unwrap();
         let lines: Vec<(&str, &str)> = file.lines().filter_map(|l| l.split_once('\t')).collect();
-        let wanted = if split == "train" { 200 } else { texts };
+        let wanted = match split {
+            "train" => size.train_texts,
+            _ => size.evaluated_texts,
+        };
         let mut joined = String::new();
         for number in 0..wanted {
             let (first, label) = lines[number % lines.len()];
@@ -49,7 +85,7 @@ fn corpus(folder: &Path, texts: usize) -> PathBuf {
     corpus
 }
 
-fn distill(store: &Path, corpus: &Path) -> Command {
+fn distill(store: &Path, corpus: &Path, size: &Size) -> Command {
     let mut command = kd(store);
     command
         .arg("distill")
@@ -60,7 +96,7 @@ fn distill(store: &Path, corpus: &Path) -> Command {
         "data.max_length=32",
         "data.drop_leaks=false",
         "transfer.augmentations_per_text=3",
-        "teacher.train.epochs=2",
+        &format!("teacher.train.epochs={}", size.teacher_epochs),
         "teacher.train.precision=fp32",
         "train.epochs=3",
         "model.hidden_size=32",
@@ -142,18 +178,15 @@ fn stop_after(command: &mut Command, delay: Duration) -> Ended {
 
 #[test]
 fn a_distillation_that_is_stopped_at_many_moments_ends_with_the_bytes_of_an_undisturbed_one() {
-    let moments = std::env::var("KD_MOMENTS").map_or(20, |n| n.parse().unwrap());
-    let (of_each_kind, texts) = match moments {
-        100.. => (moments * 3 / 20, 2000),
-        _ => (1, 200),
-    };
+    let size = Size::from_environment();
+    let moments = size.moments;
     let folder = tempfile::tempdir().unwrap();
-    let corpus = corpus(folder.path(), texts);
+    let corpus = corpus(folder.path(), &size);
     let (whole, broken) = (
         store(folder.path(), "whole"),
         store(folder.path(), "broken"),
     );
-    let output = distill(&whole, &corpus).output().unwrap();
+    let output = distill(&whole, &corpus, &size).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     let expected = results(&whole);
 
@@ -164,14 +197,14 @@ fn a_distillation_that_is_stopped_at_many_moments_ends_with_the_bytes_of_an_undi
     for attempt in 1.. {
         let enough = KINDS[..5]
             .iter()
-            .all(|(kind, _)| stopped.get(kind) >= Some(&of_each_kind));
+            .all(|(kind, _)| stopped.get(kind) >= Some(&size.of_each_kind));
         if enough && stopped.values().sum::<usize>() >= moments {
             break;
         }
         assert!(attempt < 20 * moments, "stopped so far: {stopped:?}");
         let _lock = (attempt % 6 == 0).then(|| hold_a_lock(&broken));
         let delay = Duration::from_millis(random.random_range(0..3000));
-        let ended = stop_after(&mut distill(&broken, &corpus), delay);
+        let ended = stop_after(&mut distill(&broken, &corpus, &size), delay);
         if ended.status.success() {
             assert!(
                 results(&broken) == expected,
@@ -190,7 +223,7 @@ fn a_distillation_that_is_stopped_at_many_moments_ends_with_the_bytes_of_an_undi
         let longest = longest.entry(kind).or_default();
         *longest = ended.reaction.unwrap().max(*longest);
     }
-    let output = distill(&broken, &corpus).output().unwrap();
+    let output = distill(&broken, &corpus, &size).output().unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
     assert!(
         results(&broken) == expected,

@@ -6,6 +6,9 @@ use kd_lib::Result;
 use kd_lib::store::Recipe;
 use serde::Deserialize;
 
+/// The longest candidates have forty epochs by the profile, which are minutes on a slow machine.
+const SMOKE_EPOCHS: f64 = 4.0;
+
 /// A candidate and its outcome.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Candidate {
@@ -43,7 +46,8 @@ struct Line {
 }
 
 impl Session {
-    /// Runs the first `most` candidates of each choice, or finds their runs.
+    /// Runs the first `most` candidates of each choice, or finds their runs. Under `smoke` no
+    /// candidate trains for more than [`SMOKE_EPOCHS`].
     pub fn search(&self, most: usize) -> Vec<Candidate> {
         self.search_all(most).or_end_cell()
     }
@@ -89,7 +93,11 @@ impl Session {
         let path = self
             .root
             .join(format!("notebooks/recipes/{}.toml", line.recipe));
-        Recipe::read(path, &self.profile, &settings)
+        let mut recipe = Recipe::read(path, &self.profile, &settings)?;
+        if self.profile == "smoke" {
+            recipe.train.epochs = recipe.train.epochs.min(SMOKE_EPOCHS);
+        }
+        Ok(recipe)
     }
 }
 
