@@ -50,8 +50,7 @@ fn speed(factor: f64) -> SecondsPerText {
         threads: 2,
         teacher_update: 8e-3 * factor,
         teacher_logits: 2.4e-3 * factor,
-        student_update: 4e-4 * factor,
-        baseline_update: 9e-4 * factor,
+        student_update: 9e-4 * factor,
         characters_factor: 3.0,
         textcnn_factor: 1.2,
     }
@@ -369,16 +368,27 @@ fn folds_test_all_texts_and_a_refit_trains_on_all_of_them() {
     assert_eq!(student.report.recipe.name, name);
     assert_eq!(student.report.train_examples, 150);
     let mut data = DataReport::of(&corpus, false).unwrap();
-    assert_eq!(Forecast::of(&data), None, "nothing is known of the teacher");
+    assert_eq!(
+        Forecast::of(&data, &plan),
+        None,
+        "nothing is known of the teacher"
+    );
     data.suspicious = Some(SuspiciousLabels {
         searched: 150,
         held_out_accuracy: Some(data.linear_dev + 0.1),
         labels: Vec::new(),
     });
-    let forecast = Forecast::find(&data, &place).unwrap();
+    let mut labelled_only = plan.clone();
+    for stage in &mut labelled_only.stages {
+        stage.recipe.transfer = None;
+    }
+    let without_new_texts = Forecast::of(&data, &labelled_only).unwrap();
+    assert_eq!(without_new_texts.gain, 0.0);
+    let forecast = Forecast::find(&data, &plan, &place).unwrap();
+    assert!(forecast.unwrap().gain > 0.0, "there are augmented texts");
     data.linear_dev = 0.0;
     assert_eq!(
-        Forecast::find(&data, &place).unwrap(),
+        Forecast::find(&data, &plan, &place).unwrap(),
         forecast,
         "kept in the folder"
     );

@@ -1,7 +1,7 @@
 //! What a plan depends on: the corpus in numbers, and how long this machine takes for a text. Nothing
 //! is written. Of dev and test only the size counts, and which training texts recur there.
 
-use super::facts::{CorpusFacts, FORWARD_SHARE, PlanSettings, SecondsPerText};
+use super::facts::{CorpusFacts, PlanSettings, SecondsPerText, TEACHER_FORWARD_SHARE};
 use super::recipes::{NETWORK_WIDTHS, StudentKind, student, teacher};
 use super::trials::FIRST_ROUND;
 use crate::data::splits::folds;
@@ -43,22 +43,18 @@ pub fn measure(
         facts.too_slow_networks = too_slow_networks(store, corpus, settings, &facts, milliseconds)?;
     }
     let of_teacher = teacher(settings, &facts, 1.0, None);
-    let without_fgm = |kind| -> Result<Recipe> {
-        let mut recipe = student(settings, &facts, kind, 1.0)?;
-        recipe.adversarial = None;
-        Ok(recipe)
+    let teacher_update = seconds_per_text(store, corpus, &of_teacher)?;
+    let of_student = |kind| -> Result<f64> {
+        seconds_per_text(store, corpus, &student(settings, &facts, kind, 1.0)?)
     };
-    let seconds = |recipe: &Recipe| seconds_per_text(store, corpus, recipe);
-    let teacher_update = seconds(&of_teacher)?;
-    let student_update = seconds(&without_fgm(StudentKind::Bilstm)?)?;
+    let student_update = of_student(StudentKind::Bilstm)?;
     let speed = SecondsPerText {
         threads: tch::get_num_threads() as usize,
         teacher_update,
-        teacher_logits: teacher_update * FORWARD_SHARE,
+        teacher_logits: teacher_update * TEACHER_FORWARD_SHARE,
         student_update,
-        baseline_update: seconds(&student(settings, &facts, StudentKind::Bilstm, 1.0)?)?,
-        characters_factor: seconds(&without_fgm(StudentKind::BilstmCharacters)?)? / student_update,
-        textcnn_factor: seconds(&without_fgm(StudentKind::Textcnn)?)? / student_update,
+        characters_factor: of_student(StudentKind::BilstmCharacters)? / student_update,
+        textcnn_factor: of_student(StudentKind::Textcnn)? / student_update,
     };
     Ok((facts, speed))
 }

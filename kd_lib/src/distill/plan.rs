@@ -10,8 +10,9 @@
 //! 3. Then come the teacher's logits: of the training texts, and of as many unlabelled and then
 //!    augmented texts (20 of each text at most) as the distilled student can train on for three
 //!    epochs.
-//! 4. What is left is for the students, in pairs of a baseline and a distilled student that make the
-//!    same number of updates until the baseline reaches its cap. The first pair gets most of it.
+//! 4. What is left is for the students, in pairs of a baseline and a distilled student. Each gets half
+//!    of the pair's time, and an update takes both equally long; what the baseline does not need when
+//!    it reaches its cap goes to the distilled student. The first pair gets most of it.
 //! 5. If the texts have no blanks and the caps leave more than three quarters of the students'
 //!    time, a pair that reads characters is trained. What then remains goes to further seeds of the
 //!    two students that dev chooses. Seeds that do not fit also stand in the plan, as spare stages,
@@ -167,14 +168,6 @@ impl StudentCost<'_> {
         let beside_evaluations =
             (seconds * (1.0 - EVALUATION_SHARE)).min(seconds - self.least_evaluations());
         (beside_evaluations.max(0.0) / self.update).min(self.longest)
-    }
-
-    /// This side's part of a pair's time, such that both sides train on the same number of texts until
-    /// this side reaches its cap.
-    fn seconds_for_equal_texts(&self, other: &StudentCost, seconds: f64) -> f64 {
-        let evaluations = self.least_evaluations() + other.least_evaluations();
-        let of_training = (seconds - evaluations).max(0.0);
-        self.least_evaluations() + of_training * self.update / (self.update + other.update)
     }
 
     fn one_evaluation(&self) -> f64 {
@@ -376,8 +369,7 @@ impl Students<'_> {
         let (_, share) = self.shares(seconds)[0];
         let of_pair = seconds * share;
         let (baseline, distilled) = (self.baseline_cost(), self.distilled_cost());
-        let for_baseline = baseline.seconds_for_equal_texts(&distilled, of_pair);
-        let of_baseline = baseline.seconds(baseline.texts_within(for_baseline));
+        let of_baseline = baseline.seconds(baseline.texts_within(of_pair / 2.0));
         let read = distilled.texts_within(of_pair - of_baseline);
         read >= MIN_TRANSFER_EPOCHS * self.texts()
     }
@@ -398,7 +390,7 @@ impl Students<'_> {
         StudentCost {
             facts: self.facts,
             speed: self.speed,
-            update: self.speed.baseline_update,
+            update: self.speed.student_update,
             texts: self.labelled(),
             forward: self.speed.student_forward(),
             longest: (MAX_BASELINE_EPOCHS * self.labelled()).max(MIN_CAP_EXAMPLES),
@@ -450,8 +442,7 @@ impl Students<'_> {
             self.baseline_cost().of(kind),
             self.distilled_cost().of(kind),
         );
-        let for_baseline = baseline_cost.seconds_for_equal_texts(&distilled_cost, seconds);
-        let of_baseline = baseline_cost.fit(&mut baseline, for_baseline);
+        let of_baseline = baseline_cost.fit(&mut baseline, seconds / 2.0);
         let mut of_distilled = distilled_cost.fit(&mut distilled, seconds - of_baseline);
         if first {
             of_distilled += self.logits_seconds();

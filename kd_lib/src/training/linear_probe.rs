@@ -216,4 +216,34 @@ mod tests {
         assert!(logits.allclose(&probe.logits(&states), 1e-4, 1e-4, false));
         assert!(probe.weight.abs().max().double_value(&[]) > 0.01);
     }
+
+    /// Labels that do not depend on the states: a probe separates the texts that it was trained on,
+    /// and its temperature makes it as uncertain as it is wrong about others.
+    #[test]
+    fn a_probe_is_no_more_certain_than_held_out_texts_allow() {
+        let (texts, width) = (40i64, 60i64);
+        let angles = Tensor::arange(texts * width, (Kind::Float, Device::Cpu)).square() * 0.37;
+        let states = angles.sin().view([texts, width]);
+        let labels: Vec<i64> = (0..texts).map(|text| (text / 2) % 2).collect();
+        let folds: Vec<usize> = (0..texts as usize).map(|text| text % FOLDS).collect();
+        let of_texts = LabelledStates {
+            states: &states,
+            labels: &labels,
+            folds: &folds,
+            classes: 2,
+        };
+        let certainty = |probe: &LinearProbe| {
+            let probabilities = probe.logits(&states).softmax(1, Kind::Float);
+            probabilities
+                .amax(1, false)
+                .mean(Kind::Float)
+                .double_value(&[])
+        };
+        let held_out = of_texts.held_out().unwrap();
+        let labels = Tensor::from_slice(&labels);
+        let raw = LinearProbe::fit(&states, &labels, 2, held_out.weight_decay).unwrap();
+        let probe = of_texts.probe().unwrap();
+        assert!(certainty(&raw) > 0.8, "{}", certainty(&raw));
+        assert!(certainty(&probe) < 0.7, "{}", certainty(&probe));
+    }
 }
