@@ -172,7 +172,7 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
         let found = SuspiciousLabels::find(&store, &plan, &corpus, nowhere.path(), &mut progress)?;
         data.suspicious = Some(found);
         eprintln!("\n{}", data.table(&corpus, &plan.facts).text());
-        print_forecast(Forecast::of(&data, &plan));
+        print_forecast(Forecast::of(&data));
         return Ok(());
     }
     if is_new {
@@ -183,7 +183,7 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
     count_seconds(&folder, searching.elapsed().as_secs_f64())?;
     data.suspicious = Some(found);
     eprintln!("\n{}", data.table(&corpus, &plan.facts).text());
-    let forecast = Forecast::find(&data, &plan, &folder)?;
+    let forecast = Forecast::find(&data, &folder)?;
     print_forecast(forecast);
     let trials = run_trials(&store, &corpus, &plan, &folder, &mut progress)?;
     let command: Vec<String> = std::env::args().collect();

@@ -58,6 +58,8 @@ fn a_minute_gives_a_plan_a_report_and_a_student_even_if_the_program_is_killed() 
     assert!(dry.status.success(), "{}", text(&dry.stderr));
     let budget = ["--budget", &budget];
     assert!(text(&dry.stderr).contains("baseline-subwords"));
+    let forecast = "Expected gain of the distilled student over the baseline: ";
+    assert!(text(&dry.stderr).contains(forecast));
     assert!(
         !checkpoints.join("distilled").exists(),
         "a dry run writes nothing"

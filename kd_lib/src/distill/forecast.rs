@@ -1,10 +1,8 @@
 //! What distillation is expected to bring, said before training: a line through recorded runs of
-//! `kd distill` (docs/distill.md, "The forecast"), and nothing where the plan has no texts without
-//! labels. It is written into the plan's folder, so that the report can set what was measured beside
-//! it. It changes no plan.
+//! `kd distill` (docs/distill.md, "The forecast"). It is written into the plan's folder, so that the
+//! report can set what was measured beside it. It changes no plan.
 
 use super::data_report::DataReport;
-use super::plan::DistillPlan;
 use crate::{Result, files};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -32,28 +30,22 @@ pub struct Forecast {
 impl Forecast {
     /// The forecast that a plan's folder holds; if it holds none, a new one. None if the data report
     /// does not say enough.
-    pub fn find(data: &DataReport, plan: &DistillPlan, folder: &Path) -> Result<Option<Forecast>> {
+    pub fn find(data: &DataReport, folder: &Path) -> Result<Option<Forecast>> {
         let path = folder.join(FILE);
         if path.exists() {
             return files::read_json(&path).map(Some);
         }
-        let forecast = Forecast::of(data, plan);
+        let forecast = Forecast::of(data);
         if let Some(forecast) = &forecast {
             files::write_json(&path, forecast)?;
         }
         Ok(forecast)
     }
 
-    /// What these texts and this plan let expect. A teacher says little about texts whose labels it
-    /// was trained on, so a student that reads no others is expected to gain nothing.
-    pub fn of(data: &DataReport, plan: &DistillPlan) -> Option<Forecast> {
+    /// What these texts let expect.
+    pub fn of(data: &DataReport) -> Option<Forecast> {
         let frozen_teacher = data.suspicious.as_ref()?.held_out_accuracy?;
-        let gap = frozen_teacher - data.linear_dev;
-        let reads_other_texts = plan.distilled_recipe()?.transfer.is_some();
-        let gain = match reads_other_texts {
-            true => GAIN_WITHOUT_GAP + GAIN_OF_GAP * gap,
-            false => 0.0,
-        };
+        let gain = GAIN_WITHOUT_GAP + GAIN_OF_GAP * (frozen_teacher - data.linear_dev);
         Some(Forecast {
             gain,
             low: gain - HALF_WIDTH,
