@@ -47,7 +47,7 @@ struct Line {
 
 impl Session {
     /// Runs the first `most` candidates of each choice, or finds their runs. Under `smoke` no
-    /// candidate trains for more than [`SMOKE_EPOCHS`].
+    /// candidate trains for more than four epochs.
     pub fn search(&self, most: usize) -> Vec<Candidate> {
         self.search_all(most).or_end_cell()
     }
