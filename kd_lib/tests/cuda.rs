@@ -99,8 +99,8 @@ fn teacher(folder: &Path, precision: &str) -> Run {
 fn gradients_equal_those_of_the_cpu() {
     let student = bilstm_settings(24, 32, 0.0);
     let teacher: BertConfig = serde_json::from_value(serde_json::json!({
-        "vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64,
-        "max_position_embeddings": 16, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
+        "vocab_size": 50, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2,
+        "intermediate_size": 64, "max_position_embeddings": 16, "type_vocab_size": 2, "layer_norm_eps": 1e-12,
         "hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "initializer_range": 0.2
     }))
     .unwrap();

@@ -97,6 +97,13 @@ proptest! {
                 let sides = |side| plan.stages.iter().filter(|s| s.side == side).count();
                 prop_assert_eq!(sides(Side::Teacher), 1);
                 prop_assert_eq!(sides(Side::Baseline), sides(Side::Distilled));
+                let of = |side| plan.stages.iter().filter(move |stage| stage.side == side);
+                for (baseline, distilled) in of(Side::Baseline).zip(of(Side::Distilled)) {
+                    let (baseline, distilled) = (&baseline.recipe, &distilled.recipe);
+                    prop_assert_eq!(&baseline.model, &distilled.model);
+                    prop_assert_eq!(&baseline.adversarial, &distilled.adversarial);
+                    prop_assert_eq!(&baseline.optimizer, &distilled.optimizer);
+                }
                 for stage in &plan.stages {
                     stage.recipe.validate().unwrap();
                     prop_assert!(stage.recipe.data.skip_test, "test is not read before the report");

@@ -199,7 +199,8 @@ fn pretrained_embeddings_keep_the_geometry_of_the_characters_that_the_checkpoint
     tiny_checkpoint(folder.path());
     let sample = Corpus::open(sample()).unwrap();
     let texts = sample.train.iter().take(20).map(|e| e.text.as_str());
-    let vocabulary = Vocabulary::build(texts.chain(["龘龘龘龘龘龘龘龘龘"]), 60); // unknown to the checkpoint
+    let unknown_to_the_checkpoint = ["龘龘龘龘龘龘龘龘龘"];
+    let vocabulary = Vocabulary::build(texts.chain(unknown_to_the_checkpoint), 60);
     let checkpoint = Checkpoint::open(folder.path(), &folder.path().display().to_string()).unwrap();
     let tokenizer = Tokenizer::Char(CharTokenizer {
         vocabulary: vocabulary.clone(),
