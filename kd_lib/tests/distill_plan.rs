@@ -374,6 +374,11 @@ fn folds_test_all_texts_and_a_refit_trains_on_all_of_them() {
     };
     assert_eq!(student.report.recipe.name, name);
     assert_eq!(student.report.train_examples, 150);
+    // A refit has no text to fit a temperature on: it takes that of a fold's student.
+    let outcomes = trials.rounds[0].iter().map(|trial| &trial.outcome);
+    let mut candidates = outcomes.flat_map(|outcome| &outcome.candidates);
+    assert!(student.report.temperature.is_some());
+    assert!(candidates.any(|c| c.run.report.temperature == student.report.temperature));
     let mut data = DataReport::of(&corpus, false).unwrap();
     assert_eq!(Forecast::of(&data), None, "nothing is known of the teacher");
     data.suspicious = Some(SuspiciousLabels {

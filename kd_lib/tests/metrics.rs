@@ -3,7 +3,8 @@
 
 use kd_lib::evaluation::calibration::BINS;
 use kd_lib::evaluation::{
-    Scores, agreement, argmax, fit_temperature, probabilities, reliability_bins,
+    CalibrationSplit, Scores, TemperatureScaling, agreement, argmax, fit_temperature,
+    probabilities, reliability_bins,
 };
 use ndarray::{Array2, array};
 
@@ -84,6 +85,19 @@ fn fit_temperature_finds_temperatures_above_and_below_one() {
         likelihood(found) > likelihood(found * 1.01)
             && likelihood(found) > likelihood(found / 1.01),
         "{found}"
+    );
+}
+
+/// Eight texts, all right: each label counts as 9/10 certain, so the gap of 2 becomes ln 9.
+#[test]
+fn temperature_scaling_does_not_take_a_small_split_for_proof() {
+    let dev = Array2::from_shape_fn((8, 2), |(_, class)| 2.0 * class as f32);
+    let on_dev = TemperatureScaling::FitOn(CalibrationSplit::Dev);
+    let found = on_dev.temperature(dev.view(), &[1; 8]);
+    assert!((found - 2.0 / 9f64.ln()).abs() < 1e-5, "{found}");
+    near(
+        TemperatureScaling::Fixed(0.5).temperature(dev.view(), &[1; 8]),
+        0.5,
     );
 }
 

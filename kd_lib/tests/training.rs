@@ -5,6 +5,7 @@ use crate::common::{
     TINY_STUDENT, TINY_TEACHER, lock_generator, recipe, root, sample, tiny_checkpoint,
 };
 use kd_lib::data::{Corpus, Split};
+use kd_lib::evaluation::TemperatureScaling;
 use kd_lib::files::TensorFile;
 use kd_lib::objectives::{Kd, Objective};
 use kd_lib::store::{Logits, Predictor, Recipe, Run, RunStore};
@@ -287,6 +288,43 @@ fn stored_logits_are_those_of_the_saved_model() {
         kd_lib::evaluation::Scores::of(stored.view(), &labels),
         run.report.test
     );
+}
+
+#[test]
+fn temperature_scaling_divides_the_logits_and_changes_no_weight() {
+    let _lock = lock_generator();
+    let folder = tempfile::tempdir().unwrap();
+    let store = RunStore::new(folder.path());
+    let train = |more: &[&str]| store.run(&tiny_student(more), &corpus(), &mut silent);
+    let plain = train(&[]).unwrap();
+    let scaled = train(&["train.temperature_scaling=dev"]).unwrap();
+    let temperature = scaled.report.temperature.unwrap();
+    assert!((temperature - 1.0).abs() > 0.01, "{temperature}");
+    assert!(bytes(&plain, "model.safetensors") == bytes(&scaled, "model.safetensors"));
+    let corpus = corpus();
+    for split in [Split::Dev, Split::Test] {
+        let texts: Vec<&str> = corpus
+            .split(split)
+            .iter()
+            .map(|e| e.text.as_str())
+            .collect();
+        let logits = |run: &Run| {
+            let predicted = Predictor::open(run).unwrap().logits(&texts).unwrap();
+            kd_lib::evaluation::to_array(&predicted).unwrap()
+        };
+        let stored = scaled.logits(split).unwrap().logits;
+        assert_eq!(logits(&scaled), stored);
+        let expected = logits(&plain).mapv(|logit| (f64::from(logit) / temperature) as f32);
+        assert!((expected - stored).iter().all(|odd| odd.abs() < 1e-5));
+    }
+    let fixed = train(&["train.temperature_scaling=0.25"]).unwrap();
+    assert_eq!(fixed.report.temperature, Some(0.25));
+    let mut odd = tiny_student(&[]);
+    for temperature in [0.0, -1.0, f64::INFINITY, f64::NAN] {
+        odd.train.temperature_scaling = Some(TemperatureScaling::Fixed(temperature));
+        let error = odd.validate().unwrap_err().to_string();
+        assert!(error.contains("train.temperature_scaling"), "{error}");
+    }
 }
 
 #[test]

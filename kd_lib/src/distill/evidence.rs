@@ -39,17 +39,12 @@ pub(super) struct Tested {
     pub runs: Vec<Run>,
     /// `[example, class]`.
     pub logits: Array2<f32>,
+    /// The same before temperature scaling.
+    pub unscaled_logits: Array2<f32>,
     pub scores: Scores,
     pub correct: Vec<bool>,
     pub seconds_per_text: f64,
     pub texts_per_second: f64,
-}
-
-/// Logits of dev texts and their labels.
-pub(super) struct DevLogits {
-    /// `[example, class]`.
-    pub logits: Array2<f32>,
-    pub labels: Vec<usize>,
 }
 
 impl Evidence {
@@ -108,19 +103,13 @@ impl Tested {
         accuracies.sum::<f64>() / self.runs.len() as f64
     }
 
-    /// The logits of the dev texts of each run.
-    pub fn dev_logits(&self) -> Result<DevLogits> {
-        let (mut logits, mut labels) = (Vec::new(), Vec::new());
-        for run in &self.runs {
-            let dev = run.logits(Split::Dev)?;
-            logits.push(dev.logits);
-            labels.extend(dev.labels);
-        }
-        let views: Vec<_> = logits.iter().map(Array2::view).collect();
-        Ok(DevLogits {
-            logits: concatenate(Axis(0), &views).map_err(odd_shape)?,
-            labels,
-        })
+    /// The logits `[example, class]` of the dev texts of each run.
+    pub fn dev_logits(&self) -> Result<Array2<f32>> {
+        let of_runs = self
+            .runs
+            .iter()
+            .map(|run| Ok(run.logits(Split::Dev)?.logits));
+        joined(&of_runs.collect::<Result<Vec<_>>>()?)
     }
 }
 
@@ -140,7 +129,7 @@ fn tested(
     runs: Vec<Run>,
     callback: ProgressCallback,
 ) -> Result<Tested> {
-    let mut parts = Vec::new();
+    let (mut parts, mut unscaled_parts) = (Vec::new(), Vec::new());
     let (mut seconds, mut computed, mut singly) = (0.0, 0, Vec::new());
     for (trial, run) in round.iter().zip(&runs) {
         let predictor = Predictor::open(run)?;
@@ -157,7 +146,9 @@ fn tested(
         })?;
         seconds += started.elapsed().as_secs_f64();
         computed += texts.len() - begun_with.unwrap_or_default();
-        parts.push(to_array(&output.logits)?);
+        let logits = to_array(&output.logits)?;
+        unscaled_parts.push(&logits * run.report.temperature.unwrap_or(1.0) as f32);
+        parts.push(logits);
         for text in texts.iter().take(TIMED_TEXTS / round.len()) {
             let started = Instant::now();
             let _ = predictor.logits(&[*text])?;
@@ -165,10 +156,8 @@ fn tested(
         }
     }
     singly.sort_by(f64::total_cmp);
-    let views: Vec<_> = parts.iter().map(Array2::view).collect();
-    let joined = concatenate(Axis(0), &views).map_err(odd_shape)?;
     let order = by_row(round);
-    let logits = joined.select(Axis(0), &order);
+    let logits = joined(&parts)?.select(Axis(0), &order);
     let labels = labels_by_row(round);
     let correct = logits
         .outer_iter()
@@ -179,14 +168,18 @@ fn tested(
         correct: correct.collect(),
         scores: Scores::of(logits.view(), &labels),
         logits,
+        unscaled_logits: joined(&unscaled_parts)?.select(Axis(0), &order),
         seconds_per_text: singly.get(singly.len() / 2).copied().unwrap_or_default(),
         texts_per_second: computed as f64 / seconds,
         runs,
     })
 }
 
-fn odd_shape(error: ndarray::ShapeError) -> Error {
-    Error::recipe("data", error.to_string(), crate::error::BUG)
+/// Rows of several arrays, one below the other.
+fn joined(parts: &[Array2<f32>]) -> Result<Array2<f32>> {
+    let views: Vec<_> = parts.iter().map(Array2::view).collect();
+    concatenate(Axis(0), &views)
+        .map_err(|odd| Error::recipe("data", odd.to_string(), crate::error::BUG))
 }
 
 /// The test examples of a round in the order of their rows, as positions in the trials' test splits

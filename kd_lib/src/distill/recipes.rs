@@ -3,6 +3,7 @@
 
 use super::facts::{CorpusFacts, PlanSettings};
 use crate::data::{Augmentation, AugmentationUnit, DataConfig, TransferConfig};
+use crate::evaluation::{CalibrationSplit, TemperatureScaling};
 use crate::models::{BiLstmSettings, ModelConfig, NormOver, Pooling, TextCnnSettings};
 use crate::objectives::{CrossEntropy, Kd, KdStandardized, ObjectiveConfig};
 use crate::precision::PrecisionSetting;
@@ -238,6 +239,7 @@ pub fn student(
                 StudentKind::BilstmClassWeights => Some(ClassWeights::Balanced),
                 _ => None,
             },
+            temperature_scaling: Some(TemperatureScaling::FitOn(CalibrationSplit::Dev)),
             group_by_length: true,
         },
         optimizer: OptimizerConfig {

@@ -12,7 +12,7 @@ use super::references::References;
 use super::trials::Trials;
 use crate::data::{Corpus, Example};
 use crate::evaluation::significance::{Difference, GapShare, difference, share_of_gap};
-use crate::evaluation::{argmax, fit_temperature, probabilities, reliability_bins};
+use crate::evaluation::{argmax, probabilities, reliability_bins};
 use crate::store::{MeanSd, RunStore, Table};
 use crate::training::ProgressCallback;
 use crate::{Result, files};
@@ -482,19 +482,22 @@ fn add_classes(document: &mut Document, evidence: &Evidence) {
 fn add_confidence(document: &mut Document, evidence: &Evidence) -> Result<()> {
     let student = &evidence.distilled[0];
     document.heading("Can its probabilities be trusted?");
-    let dev = student.dev_logits()?;
-    let temperature = fit_temperature(dev.logits.view(), &dev.labels);
-    let scaled = student.logits.mapv(|logit| logit / temperature as f32);
     let labels: Vec<usize> = evidence.corpus.test.iter().map(|e| e.label).collect();
     let error = |logits: &Array2<f32>| {
         let bins = reliability_bins(logits.view(), &labels);
         crate::evaluation::calibration::expected_calibration_error(&bins, labels.len())
     };
+    let temperatures: Vec<String> = student
+        .runs
+        .iter()
+        .map(|run| format!("{:.2}", run.report.temperature.unwrap_or(1.0)))
+        .collect();
     document.paragraph(format!(
-        "Expected calibration error of the distilled student on test: {:.4}; with its logits divided \
-         by {temperature:.2}, which fits dev best: {:.4}.",
+        "Expected calibration error of the distilled student on test: {:.4}. Its logits are divided \
+         by a temperature that fits dev ({}); without that, the error is {:.4}.",
         error(&student.logits),
-        error(&scaled)
+        temperatures.join(", "),
+        error(&student.unscaled_logits)
     ));
     let confidences = |logits: &Array2<f32>| -> Vec<f64> {
         let rows = probabilities(logits.view());
@@ -502,7 +505,7 @@ fn add_confidence(document: &mut Document, evidence: &Evidence) -> Result<()> {
             .map(|row| row.iter().copied().fold(0.0, f64::max))
             .collect()
     };
-    let mut of_dev = confidences(&dev.logits);
+    let mut of_dev = confidences(&student.dev_logits()?);
     of_dev.sort_by(|a, b| b.total_cmp(a));
     let of_test = confidences(&student.logits);
     let mut table = Table::new(&[

@@ -8,6 +8,7 @@ use super::plan::{DistillPlan, Side};
 use crate::Result;
 use crate::data::Corpus;
 use crate::data::splits::folds;
+use crate::evaluation::TemperatureScaling;
 use crate::store::{Recipe, Run, RunStore};
 use crate::training::{Progress, ProgressCallback};
 use std::collections::BTreeMap;
@@ -109,7 +110,10 @@ pub fn run_trials(
         _ => cross_validate(store, corpus, plan, folder, callback)?,
     };
     if plan.settings.refit {
-        let recipe = refit_recipe(chosen_recipe(&trials));
+        let chosen = chosen_run(&trials);
+        let mut recipe = refit_recipe(&chosen.report.recipe);
+        // No text is left to fit a temperature on either.
+        recipe.train.temperature_scaling = chosen.report.temperature.map(TemperatureScaling::Fixed);
         let mut clock = PlanClock::open(folder)?;
         let before = clock.seconds();
         let mut timed = |progress: &Progress| {
@@ -174,9 +178,9 @@ fn cross_validate(
     })
 }
 
-/// Of the side that dev prefers, the recipe of the candidate with the highest macro-F1 on dev,
+/// Of the side that dev prefers, the first run of the candidate with the highest macro-F1 on dev,
 /// averaged over all trials.
-fn chosen_recipe(trials: &Trials) -> &Recipe {
+fn chosen_run(trials: &Trials) -> &Run {
     let side = trials.preferred_side();
     let mut scores: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
     let candidates = || {
@@ -195,9 +199,9 @@ fn chosen_recipe(trials: &Trials) -> &Recipe {
         .max_by(|(_, a), (_, b)| mean(a).total_cmp(&mean(b)));
     let best = best.map(|(name, _)| *name);
     candidates()
-        .map(|candidate| &candidate.run.report.recipe)
-        .find(|recipe| Some(recipe.name.as_str()) == best)
-        .unwrap_or(&trials.student().report.recipe)
+        .map(|candidate| &candidate.run)
+        .find(|run| Some(run.report.recipe.name.as_str()) == best)
+        .unwrap_or(trials.student())
 }
 
 /// The same recipe for all labelled texts. No text is left to choose weights by, so those after the

@@ -2,12 +2,62 @@
 //! error, and temperature scaling (Guo et al. 2017). See [`super::metrics`] for accuracy.
 
 use super::predictions::{argmax, probabilities};
+use crate::{Error, Result};
 use ndarray::ArrayView2;
+use serde::{Deserialize, Serialize};
 
 /// Bins of the reliability diagram and of the calibration error.
 pub const BINS: usize = 15;
 /// Bisections of the inverse temperature: enough for every digit of an f64.
 const BISECTIONS: usize = 60;
+
+/// Which temperature divides a trained model's logits: `train.temperature_scaling` in a recipe. No
+/// prediction changes, only its probability.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum TemperatureScaling {
+    /// A known one, above 0.
+    Fixed(f64),
+    /// The one that suits a split. Its labels count as (n + 1) / (n + 2) certain, where n is their
+    /// number (Platt 1999): a model that classifies a small split without a mistake would ask for a
+    /// temperature near 0.
+    FitOn(CalibrationSplit),
+}
+
+/// The split that a temperature is fit on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CalibrationSplit {
+    /// Dev.
+    Dev,
+}
+
+impl TemperatureScaling {
+    /// Refuses a temperature that is not a number above 0.
+    pub fn validate(&self) -> Result<()> {
+        match *self {
+            TemperatureScaling::Fixed(temperature)
+                if !(temperature > 0.0 && temperature.is_finite()) =>
+            {
+                let fix = "choose a number above 0, or \"dev\"";
+                let key = "train.temperature_scaling";
+                Err(Error::recipe(key, temperature.to_string(), fix))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The temperature for a model with these logits `[example, class]` and labels on dev.
+    pub fn temperature(&self, dev_logits: ArrayView2<f32>, dev_labels: &[usize]) -> f64 {
+        match *self {
+            TemperatureScaling::Fixed(temperature) => temperature,
+            TemperatureScaling::FitOn(CalibrationSplit::Dev) => {
+                let texts = dev_labels.len() as f64;
+                fit_to_certainty(dev_logits, dev_labels, (texts + 1.0) / (texts + 2.0))
+            }
+        }
+    }
+}
 
 /// One bin of a reliability diagram.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
@@ -31,11 +81,21 @@ pub struct ReliabilityBin {
 /// assert!((t - 4.0 / 3f64.ln()).abs() < 1e-6);
 /// ```
 pub fn fit_temperature(logits: ArrayView2<f32>, labels: &[usize]) -> f64 {
+    fit_to_certainty(logits, labels, 1.0)
+}
+
+/// The temperature that minimises the cross-entropy to targets in which each label has the
+/// probability `certainty`, and the other classes share the rest.
+fn fit_to_certainty(logits: ArrayView2<f32>, labels: &[usize], certainty: f64) -> f64 {
     let wide = logits.mapv(f64::from);
+    let others = (wide.ncols().max(2) - 1) as f64;
     let of_labels: f64 = wide
         .outer_iter()
         .zip(labels)
-        .map(|(row, &label)| row[label])
+        .map(|(row, &label)| {
+            let of_others = (row.sum() - row[label]) / others;
+            certainty * row[label] + (1.0 - certainty) * of_others
+        })
         .sum();
     // Derivative of the negative log-likelihood with respect to 1/T.
     let slope = |inverse_temperature: f64| -> f64 {

@@ -8,7 +8,9 @@ pub mod predictions;
 pub mod significance;
 pub mod split_pass;
 
-pub use calibration::{ReliabilityBin, fit_temperature, reliability_bins};
+pub use calibration::{
+    CalibrationSplit, ReliabilityBin, TemperatureScaling, fit_temperature, reliability_bins,
+};
 pub use metrics::{ClassScores, Scores, agreement};
 pub use predictions::{argmax, probabilities};
 pub use split_pass::SplitPass;

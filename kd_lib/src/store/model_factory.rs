@@ -71,6 +71,7 @@ pub(crate) fn build_random_model(plan: &Plan, tokenizer: &Tokenizer) -> Result<B
     let saved = SavedModel {
         model: plan.recipe.model.clone(),
         sizes,
+        temperature: None,
     };
     Ok(BuiltModel { model, saved })
 }

@@ -2,12 +2,12 @@
 
 use super::recipe::Recipe;
 use super::run::Run;
-use super::saved_model::SavedModel;
+use super::saved_model::{LoadedModel, SavedModel};
 use crate::data::batch::eval_batches;
 use crate::data::text_files::normalize;
 use crate::data::{TextInput, Tokenizer};
 use crate::evaluation::{SplitPass, argmax, probabilities, to_array};
-use crate::models::{Classifier, ForwardPass, ModelOutput, hidden_width};
+use crate::models::{ForwardPass, ModelOutput, hidden_width};
 use crate::precision::Precision;
 use crate::{Error, Result, device};
 use serde::Serialize;
@@ -18,7 +18,7 @@ use tch::Tensor;
 /// A model with all that it needs to classify a text.
 #[derive(Debug)]
 pub struct Predictor {
-    model: Box<dyn Classifier>,
+    model: LoadedModel,
     tokenizer: Tokenizer,
     labels: Vec<String>,
     precision: Precision,
@@ -64,7 +64,7 @@ impl Predictor {
             _ => run.report.precision,
         };
         let model = SavedModel::load(folder, &recipe.model, device)?;
-        model.params().round(precision);
+        model.network.params().round(precision);
         let tokenizer = Tokenizer::read(folder, &recipe.data)?;
         Ok(Predictor {
             model,
@@ -108,7 +108,7 @@ impl Predictor {
         compute: impl FnOnce(&SplitPass) -> Result<ModelOutput>,
     ) -> Result<ModelOutput> {
         for &layer in hidden_layers {
-            hidden_width(self.model.as_ref(), layer, "teacher")?;
+            hidden_width(self.model.network.as_ref(), layer, "teacher")?;
         }
         let mut normalized = Vec::new();
         for &text in texts {
@@ -125,8 +125,8 @@ impl Predictor {
         let tokenized = self.tokenizer.encode(&Vec::from_iter(inputs))?;
         let train = &self.recipe.train;
         let evaluation = ForwardPass::evaluation(self.precision);
-        let output = compute(&SplitPass {
-            model: self.model.as_ref(),
+        let mut output = compute(&SplitPass {
+            model: self.model.network.as_ref(),
             split: &tokenized,
             batches: &eval_batches(&tokenized, train.batch_size, train.group_by_length),
             pass: ForwardPass {
@@ -134,6 +134,9 @@ impl Predictor {
                 ..evaluation
             },
         })?;
+        if let Some(temperature) = self.model.temperature {
+            output.logits = output.logits / temperature;
+        }
         let finite = output.logits.isfinite().all_dim(1, false);
         if let Some(row) = Vec::<bool>::try_from(finite)?
             .iter()

@@ -84,6 +84,9 @@ pub struct RunReport {
     pub commit: Option<String>,
     /// Seconds of training and evaluation, resumed parts included.
     pub seconds: f64,
+    /// The temperature that divides the network's logits, if the recipe asks for temperature scaling.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
     /// Scores on dev.
     pub dev: Scores,
     /// Scores on test; of no examples, and absent from the file, if the recipe skips test.

@@ -13,7 +13,7 @@ use super::tensorboard;
 use crate::data::batch::eval_batches;
 use crate::data::{Corpus, Example, Split, TextInput, TokenizedSplit, Tokenizer};
 use crate::device::{self, Environment};
-use crate::evaluation::{self, Scores, SplitPass};
+use crate::evaluation::{self, Scores, SplitPass, to_array};
 use crate::models::{Checkpoint, Classifier, ForwardPass, hidden_width};
 use crate::threads::ThreadPolicy;
 use crate::training::progress::TextClock;
@@ -306,7 +306,7 @@ impl RunStore {
         let tokenizer = model_factory::build_tokenizer(plan)?;
         let data = model_factory::build_data(plan, &tokenizer, teachers, &mut callback)?;
         preparing.report(&mut callback)?;
-        let built = model_factory::build_model(plan, &tokenizer, teachers)?;
+        let mut built = model_factory::build_model(plan, &tokenizer, teachers)?;
         if files::content_addressed(folder, state::PREFIX).is_empty() {
             model_factory::probe_head(plan, &built, &data, folder, &mut callback)?;
         }
@@ -315,6 +315,7 @@ impl RunStore {
         let trainer = model_factory::build_trainer(plan, model, &data, &objective_params)?;
         let outcome = trainer.train(folder, &mut callback)?;
         let scores = score_splits(plan, folder, &tokenizer, model, &mut callback)?;
+        built.saved.temperature = scores.temperature;
         let trained = Trained {
             tokenizer,
             train_examples: data.lines.len(),
@@ -370,6 +371,7 @@ impl RunStore {
             },
             commit: device::commit(&self.checkpoints),
             seconds: outcome.seconds,
+            temperature: scores.temperature,
             dev: scores.dev,
             test: scores.test,
         };
@@ -389,6 +391,8 @@ struct Trained {
 struct SplitScores {
     dev: Scores,
     test: Scores,
+    /// Divides the logits, if the recipe asks for temperature scaling.
+    temperature: Option<f64>,
 }
 
 /// Scores the best model and writes the logits of dev and test. Both are one pass, so that a run
@@ -422,9 +426,17 @@ fn score_splits(
     };
     let mut clock = TextClock::new(&plan.id, Stage::Scoring, all.ids.len());
     let mut after_batch = |done| clock.at(done).report(progress);
-    let logits = pass
+    let mut logits = pass
         .resumable_outputs(folder, "scoring", &mut after_batch)?
         .logits;
+    let mut temperature = None;
+    if let Some(scaling) = train.temperature_scaling {
+        let dev = to_array(&logits.narrow(0, 0, plan.corpus.dev.len() as i64))?;
+        let labels: Vec<usize> = plan.corpus.dev.iter().map(|e| e.label).collect();
+        let of_dev = scaling.temperature(dev.view(), &labels);
+        logits = logits / of_dev;
+        temperature = Some(of_dev);
+    }
     let (mut scores, mut first) = (Vec::new(), 0);
     for &split in &splits {
         let examples = plan.corpus.split(split);
@@ -439,6 +451,7 @@ fn score_splits(
     Ok(SplitScores {
         dev: scores.next().unwrap_or_default(),
         test: scores.next().unwrap_or_default(),
+        temperature,
     })
 }
 

@@ -13,24 +13,34 @@ use tch::Device;
 pub(crate) struct SavedModel {
     pub model: ModelConfig,
     pub sizes: ModelSizes,
+    /// Divides the logits of the network (temperature scaling, Guo et al. 2017).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature: Option<f64>,
+}
+
+/// A saved model, built.
+#[derive(Debug)]
+pub(crate) struct LoadedModel {
+    pub network: Box<dyn Classifier>,
+    /// Divides the logits of the network.
+    pub temperature: Option<f64>,
 }
 
 impl SavedModel {
     /// Builds the model of a run's folder with its weights. `config` is the run's model with its
     /// code, which `model.json` does not have of a custom model.
-    pub fn load(
-        folder: &Path,
-        config: &ModelConfig,
-        device: Device,
-    ) -> Result<Box<dyn Classifier>> {
+    pub fn load(folder: &Path, config: &ModelConfig, device: Device) -> Result<LoadedModel> {
         let saved: SavedModel = files::read_json(&folder.join("model.json"))?;
         let config = if saved.model == *config {
             config
         } else {
             &saved.model
         };
-        let model = config.architecture()?.build(&saved.sizes, device)?;
-        model.params().read(&folder.join("model.safetensors"))?;
-        Ok(model)
+        let network = config.architecture()?.build(&saved.sizes, device)?;
+        network.params().read(&folder.join("model.safetensors"))?;
+        Ok(LoadedModel {
+            network,
+            temperature: saved.temperature,
+        })
     }
 }

@@ -2,6 +2,7 @@
 
 use super::class_weights::ClassWeights;
 use crate::data::config::check_count;
+use crate::evaluation::TemperatureScaling;
 use crate::precision::PrecisionSetting;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -35,6 +36,10 @@ pub struct TrainConfig {
     /// Weights of the classes in the hard loss; without, all count alike.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_weights: Option<ClassWeights>,
+    /// Divides the trained model's logits by a temperature: `"dev"` fits it on dev, a number is a
+    /// known one. Without, the logits stay as they are.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub temperature_scaling: Option<TemperatureScaling>,
     /// Put texts of similar length into one batch. `false` takes them in random order in training
     /// and in their own order in evaluation.
     #[serde(default = "yes", skip_serializing_if = "bool::clone")]
@@ -54,6 +59,9 @@ impl TrainConfig {
         check_count("train.eval_every_samples", self.eval_every_samples)?;
         if let Some(patience) = self.early_stopping_patience {
             check_count("train.early_stopping_patience", patience)?;
+        }
+        if let Some(scaling) = self.temperature_scaling {
+            scaling.validate()?;
         }
         if !(self.epochs > 0.0 && self.epochs <= 1e9) {
             let fix = "choose a number above 0, a billion at most";
