@@ -9,6 +9,7 @@ use kd_lib::distill::{
     Stage,
 };
 use kd_lib::distill::{Report, SuspiciousLabels, Trials, execute, measure, run_trials};
+use kd_lib::models::ModelConfig;
 use kd_lib::store::{Recipe, Run, RunStore};
 use kd_lib::training::progress::silent;
 use kd_lib::training::{ClassWeights, Progress};
@@ -53,6 +54,7 @@ fn speed(factor: f64) -> SecondsPerText {
         student_update: 9e-4 * factor,
         characters_factor: 3.0,
         textcnn_factor: 1.2,
+        fasttext_factor: 0.02,
     }
 }
 
@@ -161,20 +163,62 @@ fn unbalanced_classes_are_tried_with_class_weights_for_as_long_as_without() {
         imbalance: 7.0,
         ..facts(2000, 5)
     };
-    for (budget, number) in [("5m", 2), ("1h", 3)] {
+    for (budget, number) in [("5m", 3), ("1h", 4)] {
         let plan = plan("c", "f", settings(budget), unbalanced.clone(), speed(1.0)).unwrap();
         for side in [Side::Baseline, Side::Distilled] {
             let of_side = |stage: &&Stage| stage.side == side && !stage.repeats_winner;
             let stages: Vec<&Stage> = plan.stages.iter().filter(of_side).collect();
             assert_eq!(stages.len(), number, "{}", plan.describe());
-            let [first, weighted] = [0, 1].map(|at| &stages[at].recipe.train);
+            let of_kind = |kind: &str| {
+                let named = stages
+                    .iter()
+                    .find(|stage| stage.recipe.name.ends_with(kind));
+                &named.unwrap().recipe.train
+            };
+            let (first, weighted) = (of_kind("-subwords"), of_kind("-class-weights"));
             assert_eq!(weighted.class_weights, Some(ClassWeights::Balanced));
             assert_eq!(first.class_weights, None);
             assert_eq!(first.epochs, weighted.epochs);
+            assert_eq!(
+                of_kind("-fasttext").class_weights,
+                Some(ClassWeights::Balanced)
+            );
         }
     }
     let balanced = plan("c", "f", settings("5m"), facts(2000, 5), speed(1.0)).unwrap();
     assert!(!balanced.describe().contains("class-weights"));
+}
+
+/// The fastText costs little and fits into every size that is accepted.
+#[test]
+fn a_fasttext_is_tried_on_both_sides_and_takes_a_tenth_of_the_time_at_most() {
+    for (megabytes, has_words) in [(2.0, true), (15.0, false), (100.0, true)] {
+        let settings = PlanSettings {
+            max_megabytes: megabytes,
+            ..settings("20m")
+        };
+        let facts = CorpusFacts {
+            has_words,
+            ..facts(20_000, 6)
+        };
+        let plan = plan("c", "f", settings, facts, speed(1.0)).unwrap();
+        let of_students = |stage: &&Stage| stage.side != Side::Teacher && !stage.repeats_winner;
+        let students: Vec<&Stage> = plan.stages.iter().filter(of_students).collect();
+        let all: f64 = students.iter().map(|stage| stage.seconds).sum();
+        let mut tried = 0;
+        for stage in students {
+            let ModelConfig::Fasttext(settings) = &stage.recipe.model else {
+                continue;
+            };
+            tried += 1;
+            assert!(stage.seconds <= 0.1 * all, "{}", plan.describe());
+            assert_eq!(settings.tokenizer.is_some(), has_words);
+            let vectors = settings.vocab_size as i64 + settings.ngram_buckets;
+            let bytes = 4.0 * (vectors * settings.embedding_dim + 33 * 6) as f64;
+            assert!(bytes <= megabytes * 1e6, "{bytes} bytes of {megabytes} MB");
+        }
+        assert_eq!(tried, 2, "{}", plan.describe());
+    }
 }
 
 #[test]

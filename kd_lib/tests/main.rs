@@ -8,6 +8,7 @@ mod checkpoints;
 mod corpora;
 mod custom;
 mod distill_plan;
+mod fasttext;
 mod gradients;
 mod hidden_states;
 mod import;

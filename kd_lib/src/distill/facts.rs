@@ -104,6 +104,9 @@ pub struct SecondsPerText {
     /// How many times as long a TextCNN takes as a BiLSTM.
     #[serde(default = "one")]
     pub textcnn_factor: f64,
+    /// The same of a fastText, which has no FGM.
+    #[serde(default = "one")]
+    pub fasttext_factor: f64,
 }
 
 impl SecondsPerText {

@@ -55,6 +55,7 @@ pub fn measure(
         student_update,
         characters_factor: of_student(StudentKind::BilstmCharacters)? / student_update,
         textcnn_factor: of_student(StudentKind::Textcnn)? / student_update,
+        fasttext_factor: of_student(StudentKind::Fasttext)? / student_update,
     };
     Ok((facts, speed))
 }

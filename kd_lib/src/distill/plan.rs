@@ -12,7 +12,8 @@
 //!    epochs.
 //! 4. What is left is for the students, in pairs of a baseline and a distilled student. Each gets half
 //!    of the pair's time, and an update takes both equally long; what the baseline does not need when
-//!    it reaches its cap goes to the distilled student. The first pair gets most of it.
+//!    it reaches its cap goes to the distilled student. The first pair gets most of it. A pair of
+//!    fastTexts gets a tenth at most, and seldom needs it.
 //! 5. If the texts have no blanks and the caps leave more than three quarters of the students'
 //!    time, a pair that reads characters is trained. What then remains goes to further seeds of the
 //!    two students that dev chooses. Seeds that do not fit also stand in the plan, as spare stages,
@@ -25,7 +26,8 @@
 use super::budget::duration;
 use super::facts::{CorpusFacts, MOST_DEV_TEXTS, MOST_TEXTS, PlanSettings, SecondsPerText};
 use super::recipes::{
-    BATCH_SIZE, SEEDS, StudentKind, TEACHER_EVALUATIONS, TransferTexts, distilled, student, teacher,
+    BATCH_SIZE, SEEDS, StudentKind, TEACHER_EVALUATIONS, TransferTexts, UNBALANCED, distilled,
+    student, teacher,
 };
 use crate::data::Corpus;
 use crate::store::Recipe;
@@ -61,9 +63,8 @@ const LEAST_UNLABELLED: usize = 100;
 const MOST_AUGMENTATIONS: usize = 20;
 /// Seconds for students below which there is one pair of candidates.
 const SECOND_PAIR_MIN_SECONDS: f64 = 300.0;
-/// From this ratio of the largest class to the smallest on, a pair with class weights is tried. It has
-/// as much time as the first pair, so that only the weights tell the two apart.
-const UNBALANCED: f64 = 3.0;
+/// Largest share of the students' time for the pair of fastTexts.
+const FASTTEXT_SHARE: f64 = 0.1;
 /// Fewer updates teach a student nothing.
 const LEAST_UPDATES: f64 = 50.0;
 /// Evaluations of a training on dev, at most, and their largest share of its time.
@@ -155,6 +156,7 @@ impl StudentCost<'_> {
             StudentKind::Bilstm | StudentKind::BilstmClassWeights => 1.0,
             StudentKind::Textcnn => self.speed.textcnn_factor,
             StudentKind::BilstmCharacters => self.speed.characters_factor,
+            StudentKind::Fasttext => self.speed.fasttext_factor,
         };
         StudentCost {
             update: self.update * factor,
@@ -310,13 +312,18 @@ fn stages_within(
         transfer: texts_that_fit(settings, facts, speed, &teacher.recipe, rest)?,
     };
     let for_students = rest - students.logits_seconds();
-    if for_students < students.least_seconds(StudentKind::Bilstm) {
+    let fasttexts = students.fasttexts(for_students)?;
+    let for_others = for_students - seconds_of(&fasttexts);
+    if for_others < students.least_seconds(StudentKind::Bilstm) {
         return Ok(None);
     }
     let mut stages = vec![teacher.clone()];
-    for (kind, share) in students.shares(for_students) {
-        let pair = students.pair(kind, for_students * share, stages.len() == 1)?;
-        stages.extend(pair);
+    for (kind, share) in students.shares(for_others) {
+        let is_first = stages.len() == 1;
+        stages.extend(students.pair(kind, for_others * share, is_first)?);
+        if is_first {
+            stages.extend(fasttexts.clone());
+        }
     }
     let left = usable - seconds_of(&stages);
     let reads_characters = !facts.has_words && left > FIRST_PAIR_SHARE * for_students;
@@ -366,8 +373,9 @@ impl Students<'_> {
     /// Whether the first distilled student reads each text three times if both sides have so many
     /// seconds.
     fn reads_all_often_enough(&self, seconds: f64) -> bool {
-        let (_, share) = self.shares(seconds)[0];
-        let of_pair = seconds * share;
+        let for_others = seconds * (1.0 - FASTTEXT_SHARE);
+        let (_, share) = self.shares(for_others)[0];
+        let of_pair = for_others * share;
         let (baseline, distilled) = (self.baseline_cost(), self.distilled_cost());
         let of_baseline = baseline.seconds(baseline.texts_within(of_pair / 2.0));
         let read = distilled.texts_within(of_pair - of_baseline);
@@ -425,6 +433,15 @@ impl Students<'_> {
         }
         shares.insert(0, (StudentKind::Bilstm, of_bilstm));
         shares
+    }
+
+    /// The pair of fastTexts, if a tenth of the students' seconds is enough for one.
+    fn fasttexts(&self, for_students: f64) -> Result<Vec<Stage>> {
+        let seconds = for_students * FASTTEXT_SHARE;
+        if seconds < self.least_seconds(StudentKind::Fasttext) {
+            return Ok(Vec::new());
+        }
+        Ok(self.pair(StudentKind::Fasttext, seconds, false)?.to_vec())
     }
 
     /// A baseline and a distilled student that take so many seconds; the first distilled student of a

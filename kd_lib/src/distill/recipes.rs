@@ -4,7 +4,9 @@
 use super::facts::{CorpusFacts, PlanSettings};
 use crate::data::{Augmentation, AugmentationUnit, DataConfig, TransferConfig};
 use crate::evaluation::{CalibrationSplit, TemperatureScaling};
-use crate::models::{BiLstmSettings, ModelConfig, NormOver, Pooling, TextCnnSettings};
+use crate::models::{
+    BiLstmSettings, FastTextSettings, ModelConfig, NormOver, Pooling, TextCnnSettings,
+};
 use crate::objectives::{CrossEntropy, Kd, KdStandardized, ObjectiveConfig};
 use crate::precision::PrecisionSetting;
 use crate::store::Recipe;
@@ -16,6 +18,8 @@ pub const BATCH_SIZE: usize = 64;
 /// The learning rate of every student. With half of it a short training of the baseline lags behind,
 /// and distillation looks better than it is.
 const LEARNING_RATE: f64 = 2e-3;
+/// That of a fastText.
+const FASTTEXT_LEARNING_RATE: f64 = 5e-3;
 /// Evaluations without a better score after which a student's training ends. Of 109 recorded students
 /// with at least 15 evaluations, 14 % would have ended early, by a fifth of their training; they
 /// would have lost 0.03 points of macro-F1 on dev on average, and 0.26 at most.
@@ -33,6 +37,12 @@ pub const NETWORK_WIDTHS: [(i64, i64); 4] = [(300, 384), (300, 256), (200, 192),
 const MOST_ENTRIES: f64 = 30_000.0;
 const WANTED_ENTRIES: usize = 8000;
 const LEAST_ENTRIES: usize = 500;
+/// Width of a fastText's vectors, and how many of them n-grams share at most. Beside that many, the
+/// vocabulary has room in 15 MB.
+const FASTTEXT_WIDTH: i64 = 32;
+const MOST_BUCKETS: usize = 100_000;
+/// From this ratio of the largest class to the smallest on, students with class weights are tried.
+pub const UNBALANCED: f64 = 3.0;
 /// Entries of the teacher's vocabulary at most: of the pieces of training and unlabelled texts.
 const TEACHER_ENTRIES: usize = 50_000;
 
@@ -72,6 +82,10 @@ pub enum StudentKind {
     BilstmClassWeights,
     /// A BiLSTM over characters.
     BilstmCharacters,
+    /// A fastText, which trains in seconds: over characters where spaces do not separate words, else
+    /// over the teacher's subwords. In its hard loss rare classes count more if classes are
+    /// unbalanced.
+    Fasttext,
 }
 
 impl StudentKind {
@@ -82,6 +96,23 @@ impl StudentKind {
             StudentKind::Textcnn => "textcnn",
             StudentKind::BilstmClassWeights => "class-weights",
             StudentKind::BilstmCharacters => "characters",
+            StudentKind::Fasttext => "fasttext",
+        }
+    }
+
+    fn reads_characters(self, facts: &CorpusFacts) -> bool {
+        match self {
+            StudentKind::BilstmCharacters => true,
+            StudentKind::Fasttext => !facts.has_words,
+            _ => false,
+        }
+    }
+
+    fn weighs_classes(self, facts: &CorpusFacts) -> bool {
+        match self {
+            StudentKind::BilstmClassWeights => true,
+            StudentKind::Fasttext => facts.imbalance >= UNBALANCED,
+            _ => false,
         }
     }
 
@@ -95,10 +126,16 @@ impl StudentKind {
     pub fn network(
         self,
         limits: StudentLimits,
-        classes: usize,
+        facts: &CorpusFacts,
         checkpoint: Option<&str>,
     ) -> Result<ModelConfig> {
-        let tokenizer = checkpoint.filter(|_| self != StudentKind::BilstmCharacters);
+        let classes = facts.classes;
+        let tokenizer = checkpoint.filter(|_| !self.reads_characters(facts));
+        if self == StudentKind::Fasttext {
+            return Ok(ModelConfig::Fasttext(fasttext(
+                limits, classes, checkpoint, tokenizer,
+            )));
+        }
         let mut narrowest = None;
         for (embedding_dim, hidden_size) in NETWORK_WIDTHS.into_iter().skip(limits.too_slow) {
             let network = |vocab_size: usize| match self {
@@ -157,6 +194,30 @@ impl StudentKind {
     }
 }
 
+/// A fastText that fits into its megabytes: half of its vectors at least are those of n-grams.
+fn fasttext(
+    limits: StudentLimits,
+    classes: usize,
+    checkpoint: Option<&str>,
+    tokenizer: Option<&str>,
+) -> FastTextSettings {
+    let width = FASTTEXT_WIDTH as f64;
+    let of_classifier = (width + 1.0) * classes as f64;
+    let vectors = (limits.megabytes * 1e6 / BYTES - of_classifier) / width;
+    let vocab_size = WANTED_ENTRIES.min((vectors / 2.0) as usize);
+    let buckets = MOST_BUCKETS.min(vectors as usize - vocab_size);
+    FastTextSettings {
+        embedding_dim: FASTTEXT_WIDTH,
+        longest_ngram: 3,
+        ngram_buckets: buckets as i64,
+        dropout: 0.1,
+        vocab_size,
+        embedding_init_std: Some(0.1),
+        pretrained_embeddings: checkpoint.map(str::to_owned),
+        tokenizer: tokenizer.map(str::to_owned),
+    }
+}
+
 /// The teacher's recipe over so many epochs, on so many texts at most. Its head begins as a linear
 /// probe: with few updates, a head that begins at random never learns a rare class.
 pub fn teacher(
@@ -185,7 +246,8 @@ pub fn teacher(
     recipe
 }
 
-/// A student without a teacher: word vectors of the teacher's checkpoint, FGM.
+/// A student without a teacher: word vectors of the teacher's checkpoint, FGM. A fastText has no FGM,
+/// which brought it nothing (LOG.md).
 pub fn student(
     settings: &PlanSettings,
     facts: &CorpusFacts,
@@ -205,9 +267,9 @@ pub fn student(
         seed: SEEDS[0],
         device: settings.teacher.device.clone(),
         data: DataConfig {
-            max_length: match kind {
-                StudentKind::BilstmCharacters => facts.max_length * 2,
-                _ => facts.max_length,
+            max_length: match kind.reads_characters(facts) {
+                true => facts.max_length * 2,
+                false => facts.max_length,
             },
             truncation: settings.teacher.data.truncation,
             max_train_samples: None,
@@ -217,9 +279,9 @@ pub fn student(
             skip_test: true,
             drop_leaks: settings.teacher.data.drop_leaks,
         },
-        model: kind.network(limits, facts.classes, checkpoint)?,
+        model: kind.network(limits, facts, checkpoint)?,
         objective: ObjectiveConfig::CrossEntropy(CrossEntropy {}),
-        adversarial: Some(Adversarial::Fgm {
+        adversarial: (kind != StudentKind::Fasttext).then(|| Adversarial::Fgm {
             epsilon: 3.0,
             norm_over: NormOver::default(),
         }),
@@ -235,15 +297,15 @@ pub fn student(
             eval_every_samples: facts.train_texts.max(1),
             early_stopping_patience: Some(PATIENCE),
             final_temperature: None,
-            class_weights: match kind {
-                StudentKind::BilstmClassWeights => Some(ClassWeights::Balanced),
-                _ => None,
-            },
+            class_weights: kind.weighs_classes(facts).then_some(ClassWeights::Balanced),
             temperature_scaling: Some(TemperatureScaling::FitOn(CalibrationSplit::Dev)),
             group_by_length: true,
         },
         optimizer: OptimizerConfig {
-            learning_rate: LEARNING_RATE,
+            learning_rate: match kind {
+                StudentKind::Fasttext => FASTTEXT_LEARNING_RATE,
+                _ => LEARNING_RATE,
+            },
             betas: [0.9, 0.98],
             eps: 1e-8,
             weight_decay: 0.01,

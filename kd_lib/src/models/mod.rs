@@ -6,6 +6,7 @@
 pub mod bert;
 pub mod bilstm;
 pub mod checkpoint;
+pub mod fasttext;
 pub mod layers;
 pub mod params;
 pub mod perturbation;
@@ -15,6 +16,7 @@ pub mod textcnn;
 pub use bert::{Bert, BertSettings, Pooling};
 pub use bilstm::{BiLstm, BiLstmSettings};
 pub use checkpoint::{BertConfig, Checkpoint};
+pub use fasttext::FastTextSettings;
 pub use layers::{Mode, embed_tokens};
 pub use params::{Param, Params};
 pub use perturbation::{NormOver, Perturbation};
@@ -216,6 +218,8 @@ pub enum ModelConfig {
     Bilstm(BiLstmSettings),
     /// Characters or subwords → embedding → convolutions → max over time → linear.
     Textcnn(TextCnnSettings),
+    /// Characters or subwords and their n-grams → mean of their vectors → linear.
+    Fasttext(FastTextSettings),
     /// A network that a notebook or another crate defines.
     Custom(CustomModel),
 }
@@ -230,6 +234,7 @@ impl ModelConfig {
             ModelConfig::Bert(settings) => Ok(settings),
             ModelConfig::Bilstm(settings) => Ok(settings),
             ModelConfig::Textcnn(settings) => Ok(settings),
+            ModelConfig::Fasttext(settings) => Ok(settings),
             ModelConfig::Custom(custom) => custom.architecture(),
         }
     }

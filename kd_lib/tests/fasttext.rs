@@ -1,0 +1,152 @@
+//! fastText as a student: its logits, and whole runs of it.
+
+use crate::common::{
+    TINY_TEACHER, batch, distance, lock_generator, recipe, sample, tiny_checkpoint,
+};
+use kd_lib::data::{Corpus, Split};
+use kd_lib::evaluation::to_array;
+use kd_lib::models::fasttext::{FastText, FastTextSettings};
+use kd_lib::models::{Classifier, Mode};
+use kd_lib::precision::Precision;
+use kd_lib::store::{Predictor, Recipe, Run, RunStore};
+use kd_lib::training::progress::{Progress, silent};
+use std::ops::ControlFlow;
+use tch::{Device, Kind, Tensor};
+
+const TINY: [&str; 7] = [
+    "model.embedding_dim=12",
+    "model.ngram_buckets=500",
+    "train.epochs=2",
+    "train.eval_every_samples=200",
+    "data.max_length=32",
+    "device=cpu",
+    "train.precision=fp32",
+];
+const VOCAB: i64 = 20;
+const BUCKETS: i64 = 50;
+
+fn small(longest_ngram: usize) -> FastText {
+    tch::manual_seed(5);
+    let settings = FastTextSettings {
+        embedding_dim: 6,
+        longest_ngram,
+        ngram_buckets: BUCKETS,
+        dropout: 0.5,
+        vocab_size: VOCAB as usize,
+        embedding_init_std: None,
+        pretrained_embeddings: None,
+        tokenizer: None,
+    };
+    FastText::new(&settings, VOCAB, 3, Device::Cpu)
+}
+
+/// The row of an n-gram: its tokens, each plus 1, as digits of a number in a base that is a prime.
+fn row(ngram: &[i64]) -> i64 {
+    let number = ngram.iter().fold(0i128, |number, &id| {
+        (number * 1_000_000_007 + i128::from(id) + 1) % 2_147_483_647
+    });
+    match ngram {
+        [token] => *token,
+        _ => VOCAB + (number as i64) % BUCKETS,
+    }
+}
+
+/// Joulin et al. 2017 in plain numbers: all tokens and n-grams of a text, their vectors' sum divided
+/// by the number of tokens, and a linear map.
+fn logits_by_definition(model: &FastText, ids: &[i64], longest: usize) -> Tensor {
+    let values = |name: &str| -> Tensor {
+        let param = model.params().iter().find(|p| p.name == name).unwrap();
+        param.tensor.detach().to_kind(Kind::Double)
+    };
+    let vectors = values("embedding.weight");
+    let mut sum = Tensor::zeros([6], (Kind::Double, Device::Cpu));
+    for n in 1..=longest {
+        for ngram in ids.windows(n) {
+            sum += vectors.get(row(ngram));
+        }
+    }
+    let mean = sum / ids.len() as f64;
+    values("classifier.weight").mv(&mean) + values("classifier.bias")
+}
+
+#[test]
+fn a_fasttext_adds_tokens_and_n_grams_whatever_its_neighbours_in_the_batch() {
+    let _turn = lock_generator();
+    let texts = [vec![3, 7, 1, 9, 4], vec![2], vec![5, 5, 3]];
+    for longest in 1..=4 {
+        let model = small(longest);
+        let logits = model.logits(&batch(&texts), Mode::Eval, Precision::Fp32);
+        for (at, text) in texts.iter().enumerate() {
+            let expected = logits_by_definition(&model, text, longest);
+            let difference = distance(&logits.get(at as i64), &expected.to_kind(Kind::Float));
+            assert!(difference < 1e-5, "{text:?}, {longest}: {difference}");
+        }
+    }
+}
+
+/// Two texts of the same tokens: only n-grams see their order.
+#[test]
+fn n_grams_see_the_order_of_tokens() {
+    let _turn = lock_generator();
+    let texts = [vec![3, 7, 1], vec![1, 7, 3]];
+    let difference = |longest| {
+        let logits = small(longest).logits(&batch(&texts), Mode::Eval, Precision::Fp32);
+        distance(&logits.get(0), &logits.get(1))
+    };
+    assert!(difference(1) < 1e-6 && difference(2) > 0.01);
+}
+
+#[test]
+fn settings_without_a_meaning_are_refused() {
+    for odd in [
+        "longest_ngram=0",
+        "longest_ngram=9",
+        "ngram_buckets=0",
+        "embedding_dim=0",
+        "dropout=1",
+    ] {
+        let setting = format!("model.{odd}");
+        let path = crate::common::root().join("notebooks/recipes/fasttext.toml");
+        let refused = Recipe::read(path, "full", std::slice::from_ref(&setting))
+            .and_then(|recipe| recipe.validate());
+        let error = refused.unwrap_err().to_string();
+        let key = setting.split('=').next().unwrap();
+        assert!(error.contains(key), "{error}");
+    }
+}
+
+#[test]
+fn a_fasttext_is_distilled_resumes_to_the_same_bytes_and_predicts() {
+    let _turn = lock_generator();
+    let (whole, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let corpus = Corpus::open(sample()).unwrap();
+    tiny_checkpoint(&whole.path().join("tiny"));
+    let student = Recipe {
+        teacher: Some(Box::new(recipe("teacher", &TINY_TEACHER))),
+        ..recipe("fasttext+kd", &TINY)
+    };
+    let expected = RunStore::new(whole.path())
+        .run(&student, &corpus, &mut silent)
+        .unwrap();
+    assert!(expected.curve().unwrap().iter().all(|p| p.soft_loss > 0.0));
+
+    std::os::unix::fs::symlink(whole.path().join("tiny"), stopped.path().join("tiny")).unwrap();
+    let store = RunStore::new(stopped.path());
+    let is_student = |p: &Progress| p.run.starts_with("fasttext") && p.loss.is_some();
+    let mut stop = |p: &Progress| match is_student(p) && p.done == 3 {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    };
+    store.run(&student, &corpus, &mut stop).unwrap_err();
+    let resumed = store.run(&student, &corpus, &mut silent).unwrap();
+    for name in ["model.safetensors", "curve.csv", "test.safetensors"] {
+        let bytes = |run: &Run| std::fs::read(run.folder().unwrap().join(name)).unwrap();
+        assert!(bytes(&resumed) == bytes(&expected), "{name} differs");
+    }
+    let texts: Vec<&str> = corpus.test.iter().map(|e| e.text.as_str()).collect();
+    let predicted = Predictor::open(&resumed).unwrap().logits(&texts).unwrap();
+    assert_eq!(
+        to_array(&predicted).unwrap(),
+        resumed.logits(Split::Test).unwrap().logits
+    );
+}
