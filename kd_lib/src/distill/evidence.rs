@@ -2,7 +2,7 @@
 //! cross-validation the predictions of a round's folds are put together, so that a round covers all
 //! tested texts, as a seed does elsewhere.
 
-use super::plan::DistillPlan;
+use super::plan::{DistillPlan, Side};
 use super::references::References;
 use super::trials::{Trial, Trials};
 use crate::data::{Corpus, Example, Split, TextInput};
@@ -28,6 +28,8 @@ pub(super) struct Evidence {
     pub baseline: Vec<Tested>,
     /// One entry a seed or round.
     pub distilled: Vec<Tested>,
+    /// The side that dev prefers: its student is delivered.
+    pub delivered: Side,
     /// The models that a student must beat.
     pub references: References,
 }
@@ -62,6 +64,7 @@ impl Evidence {
             teacher: Vec::new(),
             baseline: Vec::new(),
             distilled: Vec::new(),
+            delivered: trials.preferred_side(),
             references: References::of(store, plan, first, folder, callback)?,
         };
         for round in &trials.rounds {
@@ -88,6 +91,14 @@ impl Evidence {
             }
         }
         Ok(evidence)
+    }
+
+    /// The chosen students of the side that dev prefers, one entry a seed or round.
+    pub fn delivered_side(&self) -> &[Tested] {
+        match self.delivered {
+            Side::Distilled => &self.distilled,
+            _ => &self.baseline,
+        }
     }
 
     /// Teacher, baseline, distilled student.

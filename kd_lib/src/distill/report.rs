@@ -49,7 +49,7 @@ pub struct Findings {
 }
 
 impl Findings {
-    fn of(evidence: &Evidence, trials: &Trials, folds: usize) -> Findings {
+    fn of(evidence: &Evidence, folds: usize) -> Findings {
         let accuracy = |models: &[Tested]| {
             MeanSd::of(&models.iter().map(|m| m.scores.accuracy).collect::<Vec<_>>())
         };
@@ -57,12 +57,8 @@ impl Findings {
             models.iter().map(|m| m.correct.clone()).collect()
         };
         let teacher = evidence.teacher.first();
-        let delivered = trials.preferred_side();
-        let of_delivered = match delivered {
-            Side::Distilled => &evidence.distilled,
-            _ => &evidence.baseline,
-        };
-        let on_dev: Vec<f64> = of_delivered.iter().map(Tested::dev_accuracy).collect();
+        let on_dev = evidence.delivered_side().iter().map(Tested::dev_accuracy);
+        let on_dev: Vec<f64> = on_dev.collect();
         let (ours, other) = (correct(&evidence.distilled), correct(&evidence.baseline));
         Findings {
             teacher: teacher.map(|teacher| teacher.scores.accuracy),
@@ -71,7 +67,7 @@ impl Findings {
             gain: difference(&ours, &other),
             recovered: teacher.and_then(|teacher| share_of_gap(&ours, &other, &teacher.correct)),
             references: evidence.references,
-            delivered,
+            delivered: evidence.delivered,
             delivered_dev: MeanSd::of(&on_dev).mean,
             folds,
         }
@@ -183,7 +179,7 @@ impl Report<'_> {
         callback: ProgressCallback,
     ) -> Result<Findings> {
         let evidence = Evidence::of(store, self.plan, self.trials, folder, callback)?;
-        let findings = Findings::of(&evidence, self.trials, self.plan.settings.folds);
+        let findings = Findings::of(&evidence, self.plan.settings.folds);
         let mut document = Document {
             title: format!("Distillation on {}", self.corpus.name),
             blocks: Vec::new(),
@@ -480,7 +476,7 @@ fn add_classes(document: &mut Document, evidence: &Evidence) {
 
 /// Calibration, and accuracy against coverage. Temperature and thresholds come from dev.
 fn add_confidence(document: &mut Document, evidence: &Evidence) -> Result<()> {
-    let student = &evidence.distilled[0];
+    let student = &evidence.delivered_side()[0];
     document.heading("Can its probabilities be trusted?");
     let labels: Vec<usize> = evidence.corpus.test.iter().map(|e| e.label).collect();
     let error = |logits: &Array2<f32>| {
@@ -493,7 +489,7 @@ fn add_confidence(document: &mut Document, evidence: &Evidence) -> Result<()> {
         .map(|run| format!("{:.2}", run.report.temperature.unwrap_or(1.0)))
         .collect();
     document.paragraph(format!(
-        "Expected calibration error of the distilled student on test: {:.4}. Its logits are divided \
+        "Expected calibration error of the delivered student on test: {:.4}. Its logits are divided \
          by a temperature that fits dev ({}); without that, the error is {:.4}.",
         error(&student.logits),
         temperatures.join(", "),
@@ -538,8 +534,8 @@ fn add_confidence(document: &mut Document, evidence: &Evidence) -> Result<()> {
 
 /// The mistakes of which the student was most certain: errors of the labels are often among them.
 fn add_mistakes(document: &mut Document, evidence: &Evidence) {
-    let (corpus, student) = (&evidence.corpus, &evidence.distilled[0]);
-    document.heading("Mistakes that the distilled student was most certain of");
+    let (corpus, student) = (&evidence.corpus, &evidence.delivered_side()[0]);
+    document.heading("Mistakes that the delivered student was most certain of");
     let probabilities = probabilities(student.logits.view());
     let mut mistakes: Vec<(usize, usize, f64)> = Vec::new();
     for (row, correct) in student.correct.iter().enumerate() {

@@ -174,7 +174,7 @@ impl Classifier for FastText {
         for rows in self.ngram_rows(&batch.ids) {
             let ngrams = embed_tokens(&self.vectors, &rows, perturbation);
             let before = batch.ids.size()[1] - rows.size()[1];
-            sum = sum + ngrams.constant_pad_nd([0, 0, before, 0]);
+            sum += ngrams.constant_pad_nd([0, 0, before, 0]);
         }
         mode.dropout(&sum, self.dropout)
     }

@@ -135,7 +135,7 @@ impl Predictor {
             },
         })?;
         if let Some(temperature) = self.model.temperature {
-            output.logits = output.logits / temperature;
+            output.logits /= temperature;
         }
         let finite = output.logits.isfinite().all_dim(1, false);
         if let Some(row) = Vec::<bool>::try_from(finite)?

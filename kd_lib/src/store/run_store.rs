@@ -434,7 +434,7 @@ fn score_splits(
         let dev = to_array(&logits.narrow(0, 0, plan.corpus.dev.len() as i64))?;
         let labels: Vec<usize> = plan.corpus.dev.iter().map(|e| e.label).collect();
         let of_dev = scaling.temperature(dev.view(), &labels);
-        logits = logits / of_dev;
+        logits /= of_dev;
         temperature = Some(of_dev);
     }
     let (mut scores, mut first) = (Vec::new(), 0);
