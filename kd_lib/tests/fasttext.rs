@@ -6,7 +6,7 @@ use crate::common::{
 use kd_lib::data::{Corpus, Split};
 use kd_lib::evaluation::to_array;
 use kd_lib::models::fasttext::{FastText, FastTextSettings};
-use kd_lib::models::{Classifier, Mode};
+use kd_lib::models::{Classifier, Mode, NormOver, Perturbation};
 use kd_lib::precision::Precision;
 use kd_lib::store::{Predictor, Recipe, Run, RunStore};
 use kd_lib::training::progress::{Progress, silent};
@@ -51,8 +51,8 @@ fn row(ngram: &[i64]) -> i64 {
     }
 }
 
-/// Joulin et al. 2017 in plain numbers: all tokens and n-grams of a text, their vectors' sum divided
-/// by the number of tokens, and a linear map.
+/// The definition in plain numbers: all tokens and n-grams of a text, their vectors' sum divided by
+/// the number of tokens, and a linear map.
 fn logits_by_definition(model: &FastText, ids: &[i64], longest: usize) -> Tensor {
     let values = |name: &str| -> Tensor {
         let param = model.params().iter().find(|p| p.name == name).unwrap();
@@ -94,6 +94,30 @@ fn n_grams_see_the_order_of_tokens() {
         distance(&logits.get(0), &logits.get(1))
     };
     assert!(difference(1) < 1e-6 && difference(2) > 0.01);
+}
+
+/// A perturbation of the matrix acts on each vector that a text uses; one of each example's own
+/// vectors, which has a row for each token, acts once.
+#[test]
+fn both_kinds_of_perturbation_reach_the_logits() {
+    let _turn = lock_generator();
+    let model = small(2);
+    let batch = batch(&[vec![3, 7, 1], vec![5]]);
+    let embedded = |perturbation: Option<&Perturbation>| {
+        let tokens = model.embed(&batch, Mode::Eval, perturbation);
+        tokens.get(0).detach()
+    };
+    let moved = |values: Tensor, norm_over| {
+        let perturbation = Perturbation::new(&values, norm_over);
+        embedded(Some(&perturbation)) - embedded(None)
+    };
+    let ones = |size: &[i64]| Tensor::ones(size, (Kind::Float, Device::Cpu));
+    // The first token ends no bigram, the others one each.
+    let of_matrix = moved(ones(&[VOCAB + BUCKETS, 6]), NormOver::Matrix);
+    let expected = Tensor::from_slice(&[1f32, 2.0, 2.0]).unsqueeze(1) * ones(&[1, 6]);
+    assert!(distance(&of_matrix, &expected) < 1e-5);
+    let of_example = moved(ones(&[2, 3, 6]), NormOver::Example);
+    assert!(distance(&of_example, &ones(&[3, 6])) < 1e-5);
 }
 
 #[test]

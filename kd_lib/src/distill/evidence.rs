@@ -50,7 +50,7 @@ pub(super) struct Tested {
 }
 
 impl Evidence {
-    /// Reads the test splits, which nothing read before.
+    /// Scores models on the test splits, which no model read before.
     pub fn of(
         store: &RunStore,
         plan: &DistillPlan,

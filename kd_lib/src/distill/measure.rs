@@ -53,7 +53,10 @@ pub fn measure(
         teacher_update,
         teacher_logits: teacher_update * TEACHER_FORWARD_SHARE,
         student_update,
-        characters_factor: of_student(StudentKind::BilstmCharacters)? / student_update,
+        characters_factor: match facts.has_words {
+            true => 1.0, // no plan uses it
+            false => of_student(StudentKind::BilstmCharacters)? / student_update,
+        },
         textcnn_factor: of_student(StudentKind::Textcnn)? / student_update,
         fasttext_factor: of_student(StudentKind::Fasttext)? / student_update,
     };

@@ -1,6 +1,6 @@
 //! A linear model over n-grams (fastText, Joulin et al. 2017), by the crate `fasttext`. Report
-//! and data report compare a student with it: it trains in seconds and has nothing in common with the
-//! student.
+//! and data report compare students with it: it trains in seconds, without a checkpoint and without
+//! this library. The student of the same name is [`crate::models::fasttext`].
 
 use crate::data::Example;
 use crate::{Error, Result, files};

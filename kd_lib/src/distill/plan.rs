@@ -12,14 +12,15 @@
 //!    epochs.
 //! 4. What is left is for the students, in pairs of a baseline and a distilled student. Each gets half
 //!    of the pair's time, and an update takes both equally long; what the baseline does not need when
-//!    it reaches its cap goes to the distilled student. The first pair gets most of it. A pair of
-//!    fastTexts gets a tenth at most, and seldom needs it.
+//!    it reaches its cap goes to the distilled student. A pair of fastTexts gets a tenth at most and
+//!    seldom needs it. Of the rest a TextCNN pair gets a quarter, if the time is long enough for it,
+//!    and the BiLSTM pair all else.
 //! 5. If the texts have no blanks and the caps leave more than three quarters of the students'
 //!    time, a pair that reads characters is trained. What then remains goes to further seeds of the
 //!    two students that dev chooses. Seeds that do not fit also stand in the plan, as spare stages,
 //!    for the case that the others take less time than expected.
-//! 6. If the largest class has three times the texts of the smallest, a pair with class weights is
-//!    trained for as long as the first one.
+//! 6. If the largest class has three times the texts of the smallest, the time of the BiLSTM pair is
+//!    divided: a second one, with class weights, is trained as long.
 //! 7. Under cross-validation each fold carries the stages out within its part of the budget, without
 //!    further seeds. A refit on all labelled texts takes its time from the others.
 
@@ -61,7 +62,7 @@ const TEACHER_EXAMPLES: usize = 20_000;
 const LEAST_UNLABELLED: usize = 100;
 /// Most augmented texts of a text.
 const MOST_AUGMENTATIONS: usize = 20;
-/// Seconds for students below which there is one pair of candidates.
+/// Seconds for students below which there is no TextCNN.
 const SECOND_PAIR_MIN_SECONDS: f64 = 300.0;
 /// Largest share of the students' time for the pair of fastTexts.
 const FASTTEXT_SHARE: f64 = 0.1;
@@ -104,7 +105,7 @@ pub struct Stage {
     pub repeats_winner: bool,
     /// Expected seconds, the teacher's logits included.
     pub seconds: f64,
-    /// Whether it is left out if the time is short. Optional stages are left out from the last one.
+    /// Whether it is left out if the time is short, with the other stage of its pair.
     pub optional: bool,
     /// Whether it is beyond the budget by the plan's own estimate: it is trained if the stages before
     /// it take less time than expected.
@@ -471,7 +472,7 @@ impl Students<'_> {
     }
 
     /// Further seeds of the two students that dev will choose; those that do not fit into the seconds
-    /// that are left are spare. Their cost is that of the first pair, the most expensive one.
+    /// that are left are spare. Their cost is that of the first pair.
     fn repeats(&self, stages: &[Stage], mut left: f64) -> Vec<Stage> {
         let firsts = [Side::Baseline, Side::Distilled]
             .map(|side| stages.iter().find(|stage| stage.side == side));

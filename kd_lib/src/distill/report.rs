@@ -143,8 +143,12 @@ impl Findings {
             .into_iter()
             .find(|(scores, ..)| scores.dev >= self.delivered_dev);
         as_good.map_or(String::new(), |(scores, name, though)| {
+            let compared = match scores.dev > self.delivered_dev {
+                true => "better",
+                false => "as good",
+            };
             format!(
-                " {name} is as good on dev (accuracy {:.4}, the student's {:.4}){though}.",
+                " {name} is {compared} on dev (accuracy {:.4}, the student's {:.4}){though}.",
                 scores.dev, self.delivered_dev
             )
         })
@@ -486,14 +490,21 @@ fn add_confidence(document: &mut Document, evidence: &Evidence) -> Result<()> {
     let temperatures: Vec<String> = student
         .runs
         .iter()
-        .map(|run| format!("{:.2}", run.report.temperature.unwrap_or(1.0)))
+        .filter_map(|run| run.report.temperature)
+        .map(|temperature| format!("{temperature:.2}"))
         .collect();
+    let scaling = match temperatures.is_empty() {
+        true => String::new(),
+        false => format!(
+            " Its logits are divided by a temperature that fits dev ({}); without that, the error is \
+             {:.4}.",
+            temperatures.join(", "),
+            error(&student.unscaled_logits)
+        ),
+    };
     document.paragraph(format!(
-        "Expected calibration error of the delivered student on test: {:.4}. Its logits are divided \
-         by a temperature that fits dev ({}); without that, the error is {:.4}.",
+        "Expected calibration error of the delivered student on test: {:.4}.{scaling}",
         error(&student.logits),
-        temperatures.join(", "),
-        error(&student.unscaled_logits)
     ));
     let confidences = |logits: &Array2<f32>| -> Vec<f64> {
         let rows = probabilities(logits.view());

@@ -11,7 +11,6 @@ use crate::data::splits::folds;
 use crate::evaluation::TemperatureScaling;
 use crate::store::{Recipe, Run, RunStore};
 use crate::training::{Progress, ProgressCallback};
-use std::collections::BTreeMap;
 use std::path::Path;
 
 /// Seed of the first round's folds; each further round takes the next number.
@@ -112,7 +111,7 @@ pub fn run_trials(
     if plan.settings.refit {
         let chosen = chosen_run(&trials);
         let mut recipe = refit_recipe(&chosen.report.recipe);
-        // No text is left to fit a temperature on either.
+        // The one that suits the chosen student is the best guess.
         recipe.train.temperature_scaling = chosen.report.temperature.map(TemperatureScaling::Fixed);
         let mut clock = PlanClock::open(folder)?;
         let before = clock.seconds();
@@ -179,38 +178,40 @@ fn cross_validate(
 }
 
 /// Of the side that dev prefers, the first run of the candidate with the highest macro-F1 on dev,
-/// averaged over all trials.
+/// averaged over all trials; of equal ones, the first. Candidates that a trial left out do not count.
 fn chosen_run(trials: &Trials) -> &Run {
     let side = trials.preferred_side();
-    let mut scores: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
-    let candidates = || {
-        let outcomes = trials.rounds.iter().flatten().map(|trial| &trial.outcome);
-        outcomes
-            .flat_map(|outcome| &outcome.candidates)
-            .filter(|candidate| candidate.side == side)
-    };
-    for candidate in candidates() {
-        let report = &candidate.run.report;
-        let of_candidate = scores.entry(&report.recipe.name).or_default();
-        of_candidate.push(report.dev.macro_f1);
-    }
-    let best = scores
+    let outcomes: Vec<&Outcome> = trials
+        .rounds
         .iter()
-        .max_by(|(_, a), (_, b)| mean(a).total_cmp(&mean(b)));
-    let best = best.map(|(name, _)| *name);
-    candidates()
-        .map(|candidate| &candidate.run)
-        .find(|run| Some(run.report.recipe.name.as_str()) == best)
-        .unwrap_or(trials.student())
+        .flatten()
+        .map(|trial| &trial.outcome)
+        .collect();
+    let (mut best, mut highest) = (trials.student(), f64::NEG_INFINITY);
+    for candidate in &outcomes[0].candidates {
+        let name = &candidate.run.report.recipe.name;
+        let of_name = |outcome: &&Outcome| {
+            let mut candidates = outcome.candidates.iter();
+            let same = candidates.find(|other| other.run.report.recipe.name == *name)?;
+            Some(same.run.report.dev.macro_f1)
+        };
+        let scores: Vec<f64> = outcomes.iter().filter_map(of_name).collect();
+        let in_all = candidate.side == side && scores.len() == outcomes.len();
+        if in_all && mean(&scores) > highest {
+            (best, highest) = (&candidate.run, mean(&scores));
+        }
+    }
+    best
 }
 
 /// The same recipe for all labelled texts. No text is left to choose weights by, so those after the
-/// last update count.
+/// last update count, or to fit a temperature on.
 fn refit_recipe(recipe: &Recipe) -> Recipe {
     let mut recipe = recipe.clone();
     recipe.name = format!("{}-refit", recipe.name);
     recipe.data.drop_leaks = false;
     recipe.train.eval_every_samples = ONLY_AT_THE_END;
+    recipe.train.temperature_scaling = None;
     recipe.teacher = recipe
         .teacher
         .map(|teacher| Box::new(refit_recipe(&teacher)));

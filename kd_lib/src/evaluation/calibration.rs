@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 /// Bins of the reliability diagram and of the calibration error.
 pub const BINS: usize = 15;
-/// Bisections of the inverse temperature: enough for every digit of an f64.
+/// Bisections of the inverse temperature: more than the logits' precision asks for.
 const BISECTIONS: usize = 60;
 
 /// Which temperature divides a trained model's logits: `train.temperature_scaling` in a recipe. No
@@ -18,9 +18,9 @@ const BISECTIONS: usize = 60;
 pub enum TemperatureScaling {
     /// A known one, above 0.
     Fixed(f64),
-    /// The one that suits a split. Its labels count as (n + 1) / (n + 2) certain, where n is their
-    /// number (Platt 1999): a model that classifies a small split without a mistake would ask for a
-    /// temperature near 0.
+    /// The one that suits a split. Each label counts with probability (n + 1) / (n + 2) instead of 1,
+    /// where n is the number of texts (after Platt 1999, who counts those of a class). Otherwise a
+    /// model without mistakes on a small split would get a temperature near 0. Of an empty split: 1.
     FitOn(CalibrationSplit),
 }
 
@@ -51,6 +51,7 @@ impl TemperatureScaling {
     pub fn temperature(&self, dev_logits: ArrayView2<f32>, dev_labels: &[usize]) -> f64 {
         match *self {
             TemperatureScaling::Fixed(temperature) => temperature,
+            TemperatureScaling::FitOn(_) if dev_labels.is_empty() => 1.0,
             TemperatureScaling::FitOn(CalibrationSplit::Dev) => {
                 let texts = dev_labels.len() as f64;
                 fit_to_certainty(dev_logits, dev_labels, (texts + 1.0) / (texts + 2.0))

@@ -1,13 +1,14 @@
-//! A student without layers (fastText, Joulin et al. 2017): vectors of tokens and of n-grams of
-//! tokens → mean over the text → linear. N-grams have no vocabulary: each is hashed to one of a
-//! fixed number of vectors, and some share one. It is by far the fastest student, and the order of
-//! words counts within an n-gram alone.
+//! A student without hidden layers (after fastText, Joulin et al. 2017): the vectors of a text's tokens
+//! and n-grams are added and divided by the number of tokens, and a linear map gives the logits. (The
+//! paper divides by the number of tokens and n-grams.) N-grams have no vocabulary: each is hashed to
+//! one of a fixed number of vectors, and some share one. It is by far the fastest student. The order
+//! of tokens counts within an n-gram alone.
 
 use super::checkpoint::Checkpoint;
 use super::layers::{Linear, Mode, embed_tokens, mean_over_tokens, new_linear};
 use super::{
-    Architecture, Classifier, ForwardPass, InitialWeights, ModelOutput, ModelSizes, Params,
-    Perturbation, StudentEmbedding, TokenizerTexts, check_dropout, check_width,
+    Architecture, Classifier, ForwardPass, InitialWeights, ModelOutput, ModelSizes, NormOver,
+    Params, Perturbation, StudentEmbedding, TokenizerTexts, check_dropout, check_width,
 };
 use crate::data::{Batch, DataConfig, Tokenizer};
 use crate::precision::{self, Precision};
@@ -19,8 +20,8 @@ use tch::{Device, Kind, Tensor};
 const MAX_NGRAM: usize = 8;
 /// Most vectors of n-grams.
 const MAX_BUCKETS: i64 = 10_000_000;
-/// The n-gram's number is that of the n-gram before its last token, times this, plus the token, modulo
-/// a prime. Both are below 2³¹, so that no product overflows.
+/// The n-gram's number is that of the n-gram before its last token, times this, plus the token's id and
+/// 1, modulo a prime. Factor and prime are below 2³¹, so that no product overflows.
 const HASH_FACTOR: i64 = 1_000_000_007;
 const HASH_PRIME: i64 = 2_147_483_647;
 
@@ -34,7 +35,7 @@ pub struct FastTextSettings {
     pub longest_ngram: usize,
     /// Vectors that the n-grams share.
     pub ngram_buckets: i64,
-    /// Dropout on the vectors.
+    /// Dropout on each token's sum of vectors.
     pub dropout: f64,
     /// Entries of the vocabulary that is built from the training texts, at most.
     pub vocab_size: usize,
@@ -111,7 +112,7 @@ impl Architecture for FastTextSettings {
     }
 }
 
-/// The student without layers.
+/// The student without hidden layers.
 #[derive(Debug)]
 pub struct FastText {
     params: Params,
@@ -168,11 +169,13 @@ impl FastText {
 }
 
 impl Classifier for FastText {
-    /// At each token its vector, plus those of the n-grams that end there.
+    /// At each token its vector, plus those of the n-grams that end there. A perturbation of the
+    /// matrix acts on both, one of each example's own vectors on the sum.
     fn embed(&self, batch: &Batch, mode: Mode, perturbation: Option<&Perturbation>) -> Tensor {
         let mut sum = embed_tokens(&self.vectors, &batch.ids, perturbation);
+        let of_matrix = perturbation.filter(|p| p.norm_over == NormOver::Matrix);
         for rows in self.ngram_rows(&batch.ids) {
-            let ngrams = embed_tokens(&self.vectors, &rows, perturbation);
+            let ngrams = embed_tokens(&self.vectors, &rows, of_matrix);
             let before = batch.ids.size()[1] - rows.size()[1];
             sum += ngrams.constant_pad_nd([0, 0, before, 0]);
         }

@@ -83,7 +83,8 @@ pub trait Classifier: Debug + Send {
         None
     }
 
-    /// The parameter that adversarial training perturbs, `[vocab, width]`.
+    /// The parameter that adversarial training perturbs, `[vocab, width]`; a fastText's has rows of
+    /// n-grams too.
     fn word_embedding(&self) -> &Tensor;
 
     /// All parameters.

@@ -91,7 +91,8 @@ impl<'a> StudentEmbedding<'a> {
         }))
     }
 
-    /// Gives the embedding `[vocab, width]`, drawn from N(0, 1), its initial values.
+    /// Gives the embedding, drawn from N(0, 1), its initial values. Its first rows are those of the
+    /// vocabulary.
     pub fn initialize(
         &self,
         embedding: &Tensor,

@@ -429,13 +429,9 @@ fn score_splits(
     let mut logits = pass
         .resumable_outputs(folder, "scoring", &mut after_batch)?
         .logits;
-    let mut temperature = None;
-    if let Some(scaling) = train.temperature_scaling {
-        let dev = to_array(&logits.narrow(0, 0, plan.corpus.dev.len() as i64))?;
-        let labels: Vec<usize> = plan.corpus.dev.iter().map(|e| e.label).collect();
-        let of_dev = scaling.temperature(dev.view(), &labels);
-        logits /= of_dev;
-        temperature = Some(of_dev);
+    let temperature = logit_temperature(plan, &logits)?;
+    if let Some(temperature) = temperature {
+        logits /= temperature;
     }
     let (mut scores, mut first) = (Vec::new(), 0);
     for &split in &splits {
@@ -453,6 +449,18 @@ fn score_splits(
         test: scores.next().unwrap_or_default(),
         temperature,
     })
+}
+
+/// The temperature that the recipe asks for, from a network's logits whose first rows are those of
+/// dev.
+fn logit_temperature(plan: &Plan, logits: &Tensor) -> Result<Option<f64>> {
+    let Some(scaling) = plan.recipe.train.temperature_scaling else {
+        return Ok(None);
+    };
+    let dev = &plan.corpus.dev;
+    let of_dev = to_array(&logits.narrow(0, 0, dev.len() as i64))?;
+    let labels: Vec<usize> = dev.iter().map(|example| example.label).collect();
+    Ok(Some(scaling.temperature(of_dev.view(), &labels)))
 }
 
 /// Refuses a model with a logit that is not a number or infinite, so that its run never counts as

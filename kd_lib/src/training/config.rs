@@ -37,7 +37,8 @@ pub struct TrainConfig {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_weights: Option<ClassWeights>,
     /// Divides the trained model's logits by a temperature: `"dev"` fits it on dev, a number is a
-    /// known one. Without, the logits stay as they are.
+    /// known one. Without, the logits stay as they are. A student of this model learns from the
+    /// divided logits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature_scaling: Option<TemperatureScaling>,
     /// Put texts of similar length into one batch. `false` takes them in random order in training
