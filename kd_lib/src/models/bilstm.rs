@@ -10,8 +10,8 @@ use super::layers::{
     Linear, Mode, embed_tokens, mean_over_tokens, new_linear, repeat_for_parts, uniform,
 };
 use super::{
-    Architecture, Classifier, ForwardPass, InitialWeights, ModelOutput, ModelSizes, Params,
-    Perturbation, StudentEmbedding, TokenizerTexts, check_dropout, check_width,
+    Architecture, Classifier, ForwardPass, ModelOutput, ModelSizes, Params, Perturbation,
+    StudentEmbedding, TokenizerTexts, check_dropout, check_width,
 };
 use crate::Result;
 use crate::data::{Batch, DataConfig, Tokenizer};
@@ -69,7 +69,7 @@ impl Default for BiLstmSettings {
 }
 
 impl BiLstmSettings {
-    fn student_embedding(&self) -> StudentEmbedding<'_> {
+    fn embedding(&self) -> StudentEmbedding<'_> {
         StudentEmbedding {
             vocab_size: self.vocab_size,
             vocab_file: self.vocab_file.as_deref(),
@@ -85,11 +85,11 @@ impl Architecture for BiLstmSettings {
         check_width("model.embedding_dim", self.embedding_dim)?;
         check_width("model.hidden_size", self.hidden_size)?;
         check_dropout(self.dropout)?;
-        self.student_embedding().validate()
+        self.embedding().validate()
     }
 
-    fn checkpoint(&self) -> Option<&str> {
-        self.student_embedding().checkpoint()
+    fn student_embedding(&self) -> Option<StudentEmbedding<'_>> {
+        Some(self.embedding())
     }
 
     fn files(&self) -> Vec<PathBuf> {
@@ -102,8 +102,7 @@ impl Architecture for BiLstmSettings {
         texts: &TokenizerTexts,
         checkpoint: Option<&Checkpoint>,
     ) -> Result<Tokenizer> {
-        let embedding = self.student_embedding();
-        embedding.build_tokenizer(data, texts, checkpoint)
+        self.embedding().build_tokenizer(data, texts, checkpoint)
     }
 
     fn build(&self, sizes: &ModelSizes, device: Device) -> Result<Box<dyn Classifier>> {
@@ -113,16 +112,6 @@ impl Architecture for BiLstmSettings {
             sizes.num_labels,
             device,
         )))
-    }
-
-    fn initialize(
-        &self,
-        model: &dyn Classifier,
-        tokenizer: &Tokenizer,
-        sources: &InitialWeights,
-    ) -> Result<()> {
-        let embedding = self.student_embedding();
-        embedding.initialize(model.word_embedding(), tokenizer, sources.checkpoint)
     }
 }
 

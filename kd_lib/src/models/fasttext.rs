@@ -7,8 +7,8 @@
 use super::checkpoint::Checkpoint;
 use super::layers::{Linear, Mode, embed_tokens, mean_over_tokens, new_linear};
 use super::{
-    Architecture, Classifier, ForwardPass, InitialWeights, ModelOutput, ModelSizes, NormOver,
-    Params, Perturbation, StudentEmbedding, TokenizerTexts, check_dropout, check_width,
+    Architecture, Classifier, ForwardPass, ModelOutput, ModelSizes, NormOver, Params, Perturbation,
+    StudentEmbedding, TokenizerTexts, check_dropout, check_width,
 };
 use crate::data::{Batch, DataConfig, Tokenizer};
 use crate::precision::{self, Precision};
@@ -52,7 +52,7 @@ pub struct FastTextSettings {
 }
 
 impl FastTextSettings {
-    fn student_embedding(&self) -> StudentEmbedding<'_> {
+    fn embedding(&self) -> StudentEmbedding<'_> {
         StudentEmbedding {
             vocab_size: self.vocab_size,
             vocab_file: None,
@@ -75,11 +75,11 @@ impl Architecture for FastTextSettings {
             return Err(Error::recipe(key, value, "choose 1 to 10,000,000"));
         }
         check_dropout(self.dropout)?;
-        self.student_embedding().validate()
+        self.embedding().validate()
     }
 
-    fn checkpoint(&self) -> Option<&str> {
-        self.student_embedding().checkpoint()
+    fn student_embedding(&self) -> Option<StudentEmbedding<'_>> {
+        Some(self.embedding())
     }
 
     fn tokenizer(
@@ -88,8 +88,7 @@ impl Architecture for FastTextSettings {
         texts: &TokenizerTexts,
         checkpoint: Option<&Checkpoint>,
     ) -> Result<Tokenizer> {
-        let embedding = self.student_embedding();
-        embedding.build_tokenizer(data, texts, checkpoint)
+        self.embedding().build_tokenizer(data, texts, checkpoint)
     }
 
     fn build(&self, sizes: &ModelSizes, device: Device) -> Result<Box<dyn Classifier>> {
@@ -99,16 +98,6 @@ impl Architecture for FastTextSettings {
             sizes.num_labels,
             device,
         )))
-    }
-
-    fn initialize(
-        &self,
-        model: &dyn Classifier,
-        tokenizer: &Tokenizer,
-        sources: &InitialWeights,
-    ) -> Result<()> {
-        let embedding = self.student_embedding();
-        embedding.initialize(model.word_embedding(), tokenizer, sources.checkpoint)
     }
 }
 

@@ -155,9 +155,15 @@ pub trait Architecture: Debug + Send + Sync {
     /// Refuses settings without a meaning.
     fn validate(&self, data: &DataConfig) -> Result<()>;
 
+    /// How a student reads texts and which word vectors it begins with, if its settings say so with
+    /// a [`StudentEmbedding`]. It then needs no `checkpoint` and no `initialize` of its own.
+    fn student_embedding(&self) -> Option<StudentEmbedding<'_>> {
+        None
+    }
+
     /// Name of the checkpoint folder that the network needs.
     fn checkpoint(&self) -> Option<&str> {
-        None
+        self.student_embedding()?.checkpoint()
     }
 
     /// Whether the network begins from its teacher's weights.
@@ -190,11 +196,16 @@ pub trait Architecture: Debug + Send + Sync {
     /// Replaces random initial values by trained ones, if the settings ask for that.
     fn initialize(
         &self,
-        _model: &dyn Classifier,
-        _tokenizer: &Tokenizer,
-        _sources: &InitialWeights,
+        model: &dyn Classifier,
+        tokenizer: &Tokenizer,
+        sources: &InitialWeights,
     ) -> Result<()> {
-        Ok(())
+        match self.student_embedding() {
+            Some(embedding) => {
+                embedding.initialize(model.word_embedding(), tokenizer, sources.checkpoint)
+            }
+            None => Ok(()),
+        }
     }
 }
 

@@ -5,8 +5,8 @@
 use super::checkpoint::Checkpoint;
 use super::layers::{Linear, Mode, embed_tokens, mean_over_tokens, new_linear, uniform};
 use super::{
-    Architecture, Classifier, ForwardPass, InitialWeights, ModelOutput, ModelSizes, Params,
-    Perturbation, StudentEmbedding, TokenizerTexts, check_dropout, check_width,
+    Architecture, Classifier, ForwardPass, ModelOutput, ModelSizes, Params, Perturbation,
+    StudentEmbedding, TokenizerTexts, check_dropout, check_width,
 };
 use crate::data::{Batch, DataConfig, Tokenizer};
 use crate::precision::{self, Precision};
@@ -60,7 +60,7 @@ impl Default for TextCnnSettings {
 }
 
 impl TextCnnSettings {
-    fn student_embedding(&self) -> StudentEmbedding<'_> {
+    fn embedding(&self) -> StudentEmbedding<'_> {
         StudentEmbedding {
             vocab_size: self.vocab_size,
             vocab_file: None,
@@ -85,11 +85,11 @@ impl Architecture for TextCnnSettings {
             ));
         }
         check_dropout(self.dropout)?;
-        self.student_embedding().validate()
+        self.embedding().validate()
     }
 
-    fn checkpoint(&self) -> Option<&str> {
-        self.student_embedding().checkpoint()
+    fn student_embedding(&self) -> Option<StudentEmbedding<'_>> {
+        Some(self.embedding())
     }
 
     fn tokenizer(
@@ -98,8 +98,7 @@ impl Architecture for TextCnnSettings {
         texts: &TokenizerTexts,
         checkpoint: Option<&Checkpoint>,
     ) -> Result<Tokenizer> {
-        let embedding = self.student_embedding();
-        embedding.build_tokenizer(data, texts, checkpoint)
+        self.embedding().build_tokenizer(data, texts, checkpoint)
     }
 
     fn build(&self, sizes: &ModelSizes, device: Device) -> Result<Box<dyn Classifier>> {
@@ -109,16 +108,6 @@ impl Architecture for TextCnnSettings {
             sizes.num_labels,
             device,
         )))
-    }
-
-    fn initialize(
-        &self,
-        model: &dyn Classifier,
-        tokenizer: &Tokenizer,
-        sources: &InitialWeights,
-    ) -> Result<()> {
-        let embedding = self.student_embedding();
-        embedding.initialize(model.word_embedding(), tokenizer, sources.checkpoint)
     }
 }
 
