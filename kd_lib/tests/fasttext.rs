@@ -1,16 +1,10 @@
 //! fastText as a student: its logits, and whole runs of it.
 
-use crate::common::{
-    TINY_TEACHER, batch, distance, lock_generator, recipe, sample, tiny_checkpoint,
-};
-use kd_lib::data::{Corpus, Split};
-use kd_lib::evaluation::to_array;
+use crate::common::{assert_distilled_resumed_and_predicts, batch, distance, lock_generator};
 use kd_lib::models::fasttext::{FastText, FastTextSettings};
 use kd_lib::models::{Classifier, Mode, NormOver, Perturbation};
 use kd_lib::precision::Precision;
-use kd_lib::store::{Predictor, Recipe, Run, RunStore};
-use kd_lib::training::progress::{Progress, silent};
-use std::ops::ControlFlow;
+use kd_lib::store::Recipe;
 use tch::{Device, Kind, Tensor};
 
 const TINY: [&str; 7] = [
@@ -141,36 +135,5 @@ fn settings_without_a_meaning_are_refused() {
 
 #[test]
 fn a_fasttext_is_distilled_resumes_to_the_same_bytes_and_predicts() {
-    let _turn = lock_generator();
-    let (whole, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let corpus = Corpus::open(sample()).unwrap();
-    tiny_checkpoint(&whole.path().join("tiny"));
-    let student = Recipe {
-        teacher: Some(Box::new(recipe("teacher", &TINY_TEACHER))),
-        ..recipe("fasttext+kd", &TINY)
-    };
-    let expected = RunStore::new(whole.path())
-        .run(&student, &corpus, &mut silent)
-        .unwrap();
-    assert!(expected.curve().unwrap().iter().all(|p| p.soft_loss > 0.0));
-
-    std::os::unix::fs::symlink(whole.path().join("tiny"), stopped.path().join("tiny")).unwrap();
-    let store = RunStore::new(stopped.path());
-    let is_student = |p: &Progress| p.run.starts_with("fasttext") && p.loss.is_some();
-    let mut stop = |p: &Progress| match is_student(p) && p.done == 3 {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
-    };
-    store.run(&student, &corpus, &mut stop).unwrap_err();
-    let resumed = store.run(&student, &corpus, &mut silent).unwrap();
-    for name in ["model.safetensors", "curve.csv", "test.safetensors"] {
-        let bytes = |run: &Run| std::fs::read(run.folder().unwrap().join(name)).unwrap();
-        assert!(bytes(&resumed) == bytes(&expected), "{name} differs");
-    }
-    let texts: Vec<&str> = corpus.test.iter().map(|e| e.text.as_str()).collect();
-    let predicted = Predictor::open(&resumed).unwrap().logits(&texts).unwrap();
-    assert_eq!(
-        to_array(&predicted).unwrap(),
-        resumed.logits(Split::Test).unwrap().logits
-    );
+    assert_distilled_resumed_and_predicts("fasttext+kd", &TINY);
 }

@@ -2,13 +2,16 @@
 //! references.
 #![allow(dead_code)] // cuda.rs and golden.rs use a part
 
-use kd_lib::data::{Batch, SubwordTokenizer, TokenizedSplit, Tokenizer};
+use kd_lib::data::{Batch, Corpus, Split, SubwordTokenizer, TokenizedSplit, Tokenizer};
+use kd_lib::evaluation::to_array;
 use kd_lib::models::{
     Architecture, Bert, BertConfig, BertSettings, BiLstmSettings, Checkpoint, Classifier,
     InitialWeights, ModelSizes, Pooling,
 };
-use kd_lib::store::Recipe;
+use kd_lib::store::{Predictor, Recipe, Run, RunStore};
 use kd_lib::tch::{Device, Kind, Tensor};
+use kd_lib::training::progress::{Progress, silent};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Mutex, MutexGuard};
@@ -223,4 +226,41 @@ pub fn pair_corpus(folder: &Path) {
         }
         std::fs::write(folder.join(format!("{name}.csv")), lines).unwrap();
     }
+}
+
+/// Distils a student of [`TINY_TEACHER`], and once more with a stop at its third update: both runs
+/// have the same bytes, and the saved model has the logits that the run stored.
+pub fn assert_distilled_resumed_and_predicts(name: &str, settings: &[&str]) {
+    let _turn = lock_generator();
+    let (whole, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let corpus = Corpus::open(sample()).unwrap();
+    tiny_checkpoint(&whole.path().join("tiny"));
+    let student = Recipe {
+        teacher: Some(Box::new(recipe("teacher", &TINY_TEACHER))),
+        ..recipe(name, settings)
+    };
+    let expected = RunStore::new(whole.path())
+        .run(&student, &corpus, &mut silent)
+        .unwrap();
+    assert!(expected.curve().unwrap().iter().all(|p| p.soft_loss > 0.0));
+
+    std::os::unix::fs::symlink(whole.path().join("tiny"), stopped.path().join("tiny")).unwrap();
+    let store = RunStore::new(stopped.path());
+    let is_student = |p: &Progress| p.run.starts_with(name) && p.loss.is_some();
+    let mut stop = |p: &Progress| match is_student(p) && p.done == 3 {
+        true => ControlFlow::Break(()),
+        false => ControlFlow::Continue(()),
+    };
+    store.run(&student, &corpus, &mut stop).unwrap_err();
+    let resumed = store.run(&student, &corpus, &mut silent).unwrap();
+    for file in ["model.safetensors", "curve.csv", "test.safetensors"] {
+        let bytes = |run: &Run| std::fs::read(run.folder().unwrap().join(file)).unwrap();
+        assert!(bytes(&resumed) == bytes(&expected), "{file} differs");
+    }
+    let texts: Vec<&str> = corpus.test.iter().map(|e| e.text.as_str()).collect();
+    let predicted = Predictor::open(&resumed).unwrap().logits(&texts).unwrap();
+    assert_eq!(
+        to_array(&predicted).unwrap(),
+        resumed.logits(Split::Test).unwrap().logits
+    );
 }
