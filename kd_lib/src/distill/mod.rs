@@ -2,9 +2,9 @@
 //! helped: [`data_report`] (what is in the texts) and [`measure`](mod@measure) (this corpus, this
 //! machine) → [`plan`] (ordinary recipes with their seconds) and [`forecast`] → [`trials`] (one on
 //! the corpus's splits, or one a fold) of [`execute`](mod@execute) (train, choose on dev) →
-//! [`report`] (models are scored on test here, once). Teachers and students are trained by [`crate::store`], from the recipes that
-//! the plan writes. Only the references of a report are trained here: the n-gram model and the linear
-//! probe.
+//! [`report`] (models are scored on test here, once). Teachers and students are trained by
+//! [`crate::store`], from the recipes that the plan writes. Only the references of a report are
+//! trained here: the n-gram model and the linear probe.
 
 pub mod budget;
 mod curves;
