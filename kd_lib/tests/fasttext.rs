@@ -1,6 +1,8 @@
 //! fastText as a student: its logits, and whole runs of it.
 
-use crate::common::{assert_distilled_resumed_and_predicts, batch, distance, lock_generator};
+use crate::common::{
+    assert_distilled_resumed_and_predicts, batch, distance, lock_generator, of_tiny_teacher, recipe,
+};
 use kd_lib::models::fasttext::{FastText, FastTextSettings};
 use kd_lib::models::{Classifier, Mode, NormOver, Perturbation};
 use kd_lib::precision::Precision;
@@ -135,5 +137,6 @@ fn settings_without_a_meaning_are_refused() {
 
 #[test]
 fn a_fasttext_is_distilled_resumes_to_the_same_bytes_and_predicts() {
-    assert_distilled_resumed_and_predicts("fasttext+kd", &TINY);
+    let student = of_tiny_teacher(recipe("fasttext+kd", &TINY));
+    assert_distilled_resumed_and_predicts(&student);
 }

@@ -1,14 +1,15 @@
 //! A small BERT that begins from its teacher's layers: its initial weights, whole runs of it, and
 //! settings that are refused.
 
-use crate::common::{distance, lock_generator, recipe, sample, tiny_checkpoint};
+use crate::common::{
+    assert_distilled_resumed_and_predicts, distance, lock_generator, recipe, sample,
+    tiny_checkpoint,
+};
 use kd_lib::data::{Corpus, Split};
-use kd_lib::evaluation::to_array;
 use kd_lib::files::TensorFile;
-use kd_lib::store::{Predictor, Recipe, Run, RunStore};
+use kd_lib::store::{Recipe, Run, RunStore};
 use kd_lib::tch::Tensor;
-use kd_lib::training::progress::{Progress, silent};
-use std::ops::ControlFlow;
+use kd_lib::training::progress::silent;
 
 const TINY: [&str; 8] = [
     "model.checkpoint=tiny",
@@ -76,32 +77,7 @@ fn a_small_bert_begins_with_the_named_layers_and_the_head_of_its_teacher() {
 
 #[test]
 fn a_small_bert_is_distilled_resumes_to_the_same_bytes_and_predicts() {
-    let _turn = lock_generator();
-    let (whole, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let corpus = Corpus::open(sample()).unwrap();
-    tiny_checkpoint(&whole.path().join("tiny"));
-    let student = student("[2]", &[]);
-    let expected = RunStore::new(whole.path())
-        .run(&student, &corpus, &mut silent)
-        .unwrap();
-    assert!(expected.curve().unwrap().iter().all(|p| p.soft_loss > 0.0));
-
-    std::os::unix::fs::symlink(whole.path().join("tiny"), stopped.path().join("tiny")).unwrap();
-    let store = RunStore::new(stopped.path());
-    let is_student = |p: &Progress| p.run.starts_with("bert-3layers") && p.loss.is_some();
-    let mut stop = |p: &Progress| match is_student(p) && p.done == 3 {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
-    };
-    store.run(&student, &corpus, &mut stop).unwrap_err();
-    let resumed = store.run(&student, &corpus, &mut silent).unwrap();
-    assert!(weights(&resumed) == weights(&expected));
-    let texts: Vec<&str> = corpus.test.iter().map(|e| e.text.as_str()).collect();
-    let predicted = Predictor::open(&resumed).unwrap().logits(&texts).unwrap();
-    assert_eq!(
-        to_array(&predicted).unwrap(),
-        resumed.logits(Split::Test).unwrap().logits
-    );
+    assert_distilled_resumed_and_predicts(&student("[2]", &[]));
 }
 
 #[test]

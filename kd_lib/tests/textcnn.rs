@@ -1,6 +1,8 @@
 //! TextCNN as a student: its logits, and whole runs of it.
 
-use crate::common::{assert_distilled_resumed_and_predicts, batch, distance, lock_generator};
+use crate::common::{
+    assert_distilled_resumed_and_predicts, batch, distance, lock_generator, of_tiny_teacher, recipe,
+};
 use kd_lib::models::textcnn::{TextCnn, TextCnnSettings};
 use kd_lib::models::{Classifier, ForwardPass, Mode};
 use kd_lib::precision::{Parts, Precision};
@@ -88,5 +90,6 @@ fn textcnn_pools_what_the_paper_defines_whatever_its_neighbours_in_the_batch() {
 
 #[test]
 fn a_textcnn_is_distilled_resumes_to_the_same_bytes_and_predicts() {
-    assert_distilled_resumed_and_predicts("textcnn+kd", &TINY);
+    let student = of_tiny_teacher(recipe("textcnn+kd", &TINY));
+    assert_distilled_resumed_and_predicts(&student);
 }

@@ -228,31 +228,35 @@ pub fn pair_corpus(folder: &Path) {
     }
 }
 
-/// Distils a student of [`TINY_TEACHER`], and once more with a stop at its third update: both runs
+/// A student's recipe with a teacher of [`TINY_TEACHER`].
+pub fn of_tiny_teacher(student: Recipe) -> Recipe {
+    Recipe {
+        teacher: Some(Box::new(recipe("teacher", &TINY_TEACHER))),
+        ..student
+    }
+}
+
+/// Distils a student of a tiny checkpoint, and once more with a stop at its third update: both runs
 /// have the same bytes, and the saved model has the logits that the run stored.
-pub fn assert_distilled_resumed_and_predicts(name: &str, settings: &[&str]) {
+pub fn assert_distilled_resumed_and_predicts(student: &Recipe) {
     let _turn = lock_generator();
     let (whole, stopped) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let corpus = Corpus::open(sample()).unwrap();
     tiny_checkpoint(&whole.path().join("tiny"));
-    let student = Recipe {
-        teacher: Some(Box::new(recipe("teacher", &TINY_TEACHER))),
-        ..recipe(name, settings)
-    };
     let expected = RunStore::new(whole.path())
-        .run(&student, &corpus, &mut silent)
+        .run(student, &corpus, &mut silent)
         .unwrap();
     assert!(expected.curve().unwrap().iter().all(|p| p.soft_loss > 0.0));
 
     std::os::unix::fs::symlink(whole.path().join("tiny"), stopped.path().join("tiny")).unwrap();
     let store = RunStore::new(stopped.path());
-    let is_student = |p: &Progress| p.run.starts_with(name) && p.loss.is_some();
+    let is_student = |p: &Progress| p.run.starts_with(&student.name) && p.loss.is_some();
     let mut stop = |p: &Progress| match is_student(p) && p.done == 3 {
         true => ControlFlow::Break(()),
         false => ControlFlow::Continue(()),
     };
-    store.run(&student, &corpus, &mut stop).unwrap_err();
-    let resumed = store.run(&student, &corpus, &mut silent).unwrap();
+    store.run(student, &corpus, &mut stop).unwrap_err();
+    let resumed = store.run(student, &corpus, &mut silent).unwrap();
     for file in ["model.safetensors", "curve.csv", "test.safetensors"] {
         let bytes = |run: &Run| std::fs::read(run.folder().unwrap().join(file)).unwrap();
         assert!(bytes(&resumed) == bytes(&expected), "{file} differs");
