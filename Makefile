@@ -7,7 +7,7 @@
 # make bench       speed of each part, beside PyTorch doing the same
 # make soak        runs killed fifty times and at every point of saving, and stopped at 200 moments
 # make test-browser   the notebooks in JupyterLab in Chromium
-# make fuzz        readers of hostile files, a minute each
+# make fuzz        readers of hostile files, a minute each; FUZZ_SECONDS=3600 for an hour each
 # make pack        what a machine with a GPU and no Rust toolchain needs, as one archive; RUNS="…" adds these teachers' logits
 # make coverage    which lines the tests reach
 #
@@ -22,6 +22,7 @@ MORE      := @echo "That was notebook 00. Every notebook and row: make reproduce
 endif
 endif
 PYTHON  ?= python3
+FUZZ_SECONDS ?= 60
 
 BIN     := .venv/bin
 SITE     = $(shell $(BIN)/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
@@ -76,9 +77,9 @@ soak: setup
 
 # Nightly's flags on the pinned compiler. The fuzzed code is safe Rust, so no sanitizer is needed.
 fuzz: setup $(FUZZ)
-	for target in corpus weights recipe checkpoint stream; do \
+	for target in corpus import labelled_texts weights recipe checkpoint stream; do \
 	  RUSTC_BOOTSTRAP=1 LD_LIBRARY_PATH="$$PWD/.libtorch/lib" PATH="$$PWD/.evcxr/tools/bin:$$PATH" cargo fuzz run --fuzz-dir kd_lib/fuzz --sanitizer none $$target -- \
-	    -max_total_time=60 -rss_limit_mb=4096 -print_final_stats=1 || exit 1; done
+	    -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -print_final_stats=1 || exit 1; done
 
 # The llvm engine: the other one stops threads at break points, and libtorch crashes there.
 coverage: setup $(COVER)

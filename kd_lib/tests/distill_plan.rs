@@ -140,6 +140,24 @@ fn a_budget_that_is_too_short_names_one_that_is_enough() {
 }
 
 #[test]
+fn a_corpus_without_test_texts_needs_folds() {
+    let facts = CorpusFacts {
+        test_texts: 0,
+        ..facts(2000, 5)
+    };
+    let of_folds = |folds| {
+        let settings = PlanSettings {
+            folds,
+            ..settings("1h")
+        };
+        plan("c", "f", settings, facts.clone(), speed(1.0))
+    };
+    let problem = of_folds(0).unwrap_err().to_string();
+    assert!(problem.contains("there is no test text"), "{problem}");
+    of_folds(5).unwrap();
+}
+
+#[test]
 fn a_large_dev_split_leaves_the_teacher_time_to_train() {
     let facts = CorpusFacts {
         dev_texts: 10_000,
@@ -211,6 +229,7 @@ fn a_fasttext_is_tried_on_both_sides_and_takes_a_tenth_of_the_time_at_most() {
                 continue;
             };
             tried += 1;
+            assert!(!stage.optional, "{}", plan.describe());
             assert!(stage.seconds <= 0.1 * all, "{}", plan.describe());
             assert_eq!(settings.tokenizer.is_some(), has_words);
             let vectors = settings.vocab_size as i64 + settings.ngram_buckets;

@@ -46,6 +46,25 @@ fn bytes(run: &Run, name: &str) -> Vec<u8> {
 }
 
 #[test]
+fn a_corpus_built_by_hand_is_refused_if_it_cannot_be_scored() {
+    let store = RunStore::new(tempfile::tempdir().unwrap().path());
+    let refused = |change: fn(&mut Corpus), settings: &[&str]| {
+        let mut corpus = corpus();
+        change(&mut corpus);
+        let plan = store.plan(&tiny_student(settings), &corpus);
+        plan.err().map(|error| error.to_string())
+    };
+    let problem = refused(|corpus| corpus.dev.clear(), &[]).unwrap();
+    assert!(problem.contains("there is no dev text"), "{problem}");
+    let problem = refused(|corpus| corpus.test.clear(), &[]).unwrap();
+    assert!(problem.contains("data.skip_test"), "{problem}");
+    let without_test = refused(|corpus| corpus.test.clear(), &["data.skip_test=true"]);
+    assert_eq!(without_test, None);
+    let problem = refused(|corpus| corpus.test[3].label = 10, &[]).unwrap();
+    assert!(problem.contains("class index 10"), "{problem}");
+}
+
+#[test]
 fn a_finished_run_is_found_again_and_not_trained_twice() {
     let _lock = lock_generator();
     let folder = tempfile::tempdir().unwrap();

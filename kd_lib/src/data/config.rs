@@ -1,7 +1,7 @@
 //! The settings of `[data]` in a recipe, their validation, and the selection of examples that they
 //! describe. [`super::corpus`] reads the files.
 
-use super::corpus::Corpus;
+use super::corpus::{Corpus, Split};
 use super::text_files::Example;
 use super::truncation::Truncation;
 use crate::{Error, Result};
@@ -100,6 +100,7 @@ impl DataConfig {
             let fix = "leave it out: the longer text of a pair is cut at its end";
             return Err(Error::recipe("data.truncation", problem, fix));
         }
+        self.refuse_unusable(corpus)?;
         let mut corpus = corpus.clone();
         let mut notices = Vec::new();
         let mut classes = TrainingClasses::of(&corpus);
@@ -148,6 +149,31 @@ impl DataConfig {
             unlabelled_train,
             notices,
         })
+    }
+
+    /// Refuses what a corpus that was built by hand can contain, and a corpus from files cannot.
+    fn refuse_unusable(&self, corpus: &Corpus) -> Result<()> {
+        for split in [Split::Train, Split::Dev, Split::Test] {
+            let is_unknown = |example: &&Example| example.label >= corpus.labels.len();
+            if let Some(example) = corpus.split(split).iter().find(is_unknown) {
+                let problem = format!(
+                    "{:?} in {split:?} has the class index {}, but the corpus has {} classes",
+                    example.text,
+                    example.label,
+                    corpus.labels.len()
+                );
+                return Err(Error::recipe("data", problem, "correct Example::label"));
+            }
+        }
+        if corpus.dev.is_empty() {
+            let fix = "give the corpus dev texts: they choose the weights";
+            return Err(Error::recipe("data", "there is no dev text", fix));
+        }
+        if corpus.test.is_empty() && !self.skip_test {
+            let fix = "give the corpus test texts, or set data.skip_test = true";
+            return Err(Error::recipe("data", "there is no test text", fix));
+        }
+        Ok(())
     }
 }
 

@@ -207,7 +207,8 @@ fn round3(value: f64) -> f64 {
 /// The recipes that fit into a budget.
 ///
 /// # Errors
-/// If the budget is too small for a teacher and two students. The error names one that is enough.
+/// If the budget is too small for a teacher and two students: the error names one that is enough. If
+/// there is no test text to report on.
 pub fn plan(
     corpus: &str,
     corpus_fingerprint: &str,
@@ -215,6 +216,10 @@ pub fn plan(
     facts: CorpusFacts,
     speed: SecondsPerText,
 ) -> Result<DistillPlan> {
+    if settings.folds == 0 && facts.test_texts == 0 {
+        let fix = "give the corpus test texts, or ask for folds";
+        return Err(Error::recipe("data", "there is no test text", fix));
+    }
     let within = |seconds| trials_within(seconds, &settings, &facts, &speed);
     let Some(Trials {
         stages,
@@ -465,9 +470,11 @@ impl Students<'_> {
         if first {
             of_distilled += self.logits_seconds();
         }
+        // A pair of fastTexts takes so little time that leaving it out would save none.
+        let optional = !first && kind != StudentKind::Fasttext;
         Ok([
-            Stage::candidate(Side::Baseline, baseline, of_baseline, first),
-            Stage::candidate(Side::Distilled, distilled, of_distilled, first),
+            Stage::candidate(Side::Baseline, baseline, of_baseline, optional),
+            Stage::candidate(Side::Distilled, distilled, of_distilled, optional),
         ])
     }
 
@@ -503,14 +510,14 @@ impl Students<'_> {
 }
 
 impl Stage {
-    /// A candidate with the first seed. Only the first candidate of a side is never left out.
-    fn candidate(side: Side, recipe: Recipe, seconds: f64, first: bool) -> Stage {
+    /// A candidate with the first seed.
+    fn candidate(side: Side, recipe: Recipe, seconds: f64, optional: bool) -> Stage {
         Stage {
             side,
             recipe,
             repeats_winner: false,
             seconds,
-            optional: !first,
+            optional,
             spare: false,
         }
     }
@@ -590,14 +597,14 @@ fn plan_teacher(
     for epochs in (1..=wanted).rev().map(f64::from) {
         if seconds(texts, epochs) <= allowed {
             let recipe = planned(epochs, None);
-            return Stage::candidate(Side::Teacher, recipe, seconds(texts, epochs), true);
+            return Stage::candidate(Side::Teacher, recipe, seconds(texts, epochs), false);
         }
     }
     let fitting = (allowed - before_updates) / speed.teacher_update;
     let least = facts.train_texts.min(LEAST_TEACHER_TEXTS);
     let samples = (fitting.max(1.0) as usize).clamp(least, facts.train_texts);
     let recipe = planned(1.0, Some(samples));
-    Stage::candidate(Side::Teacher, recipe, seconds(samples as f64, 1.0), true)
+    Stage::candidate(Side::Teacher, recipe, seconds(samples as f64, 1.0), false)
 }
 
 impl DistillPlan {
