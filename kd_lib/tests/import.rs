@@ -451,6 +451,82 @@ fn quotation_marks_in_tab_separated_files_are_text_or_quoting_by_the_whole_file(
     );
 }
 
+#[test]
+fn tabs_and_bars_separate_the_columns_of_a_csv_file_too() {
+    let folder = tempfile::tempdir().unwrap();
+    for (number, mark) in ["\t", "|", ";", ","].iter().enumerate() {
+        let content = lines(40, |_, t, l| format!("{t}{mark}{l}"));
+        let content = format!("text{mark}label\n{content}");
+        let path = write(folder.path(), &format!("{number}.csv"), &content);
+        let corpus = detected(&path).unwrap().corpus;
+        assert_eq!(corpus.labels, ["no", "yes"]);
+    }
+}
+
+#[test]
+fn objects_inside_objects_are_columns() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = lines(40, |n, text, label| {
+        let tags = [n % 3];
+        let annotation = serde_json::json!({"label": label, "by": null});
+        serde_json::json!({"id": n, "data": {"text": text, "tags": tags}, "annotation": annotation})
+            .to_string()
+    });
+    let path = write(folder.path(), "nested.jsonl", &content);
+    let options = ColumnOptions {
+        text: Some("data.text".into()),
+        label: Some("annotation.label".into()),
+        ..ColumnOptions::default()
+    };
+    let corpus = import(&path, &options).unwrap().corpus;
+    assert_eq!(corpus.labels, ["no", "yes"]);
+    assert!(corpus.train.iter().all(|e| e.text.starts_with("sentence")));
+}
+
+#[test]
+fn a_file_that_is_no_text_is_refused_with_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let array = "[{\"text\": \"caf\u{e9}\", \"label\": \"a\"}]";
+    let latin: Vec<u8> = array.chars().map(|c| c as u8).collect();
+    let utf16 = "\u{feff}text,label\n".encode_utf16();
+    let utf16: Vec<u8> = utf16.flat_map(u16::to_le_bytes).collect();
+    let files: [(&str, &[u8], &str); 4] = [
+        (
+            "tickets.xlsx",
+            b"PK\x03\x04\x14\x00\x06\x00\xff",
+            "save a sheet",
+        ),
+        ("tickets.csv", &[0x1f, 0x8b, 8, 0, 0xff, 0xff], "gunzip"),
+        ("utf16.csv", &utf16, "iconv -f UTF-16"),
+        ("latin.json", &latin, "to UTF-8"),
+    ];
+    for (name, bytes, fix) in files {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        let error = detected(&path).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains(fix), "{error}");
+    }
+}
+
+#[test]
+fn classes_whose_names_are_nearly_alike_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = lines(60, |n, t, l| {
+        let label = if n < 20 { l.to_uppercase() } else { l.into() };
+        format!("{t},{label}")
+    });
+    let path = write(
+        folder.path(),
+        "cases.csv",
+        &format!("text,label\n{content}"),
+    );
+    let imported = detected(&path).unwrap();
+    assert_eq!(imported.corpus.labels, ["NO", "YES", "no", "yes"]);
+    for pair in [r#"["NO", "no"]"#, r#"["YES", "yes"]"#] {
+        assert!(imported.notices.iter().any(|notice| notice.contains(pair)));
+    }
+}
+
 /// Sixty texts of three classes, the last of which has a single text; the first two are near-duplicates.
 fn small_corpus() -> Corpus {
     let example = |line: usize| Example {

@@ -10,6 +10,7 @@ use kd_lib::data::{Corpus, TextInput};
 use kd_lib::distill::execute::{count_seconds, read_plan, write_plan};
 use kd_lib::distill::plan::plan;
 use kd_lib::distill::report::report_files;
+use kd_lib::distill::suspicious_labels;
 use kd_lib::distill::{
     Budget, DataReport, DistillPlan, Forecast, PlanSettings, Report, SuspiciousLabels, measure,
     run_trials,
@@ -37,6 +38,8 @@ const PLANNED: [&str; 8] = [
 const SMALL_CORPUS: usize = 3000;
 /// Folds of cross-validation.
 const FOLDS: usize = 5;
+/// Labels that are likely to be wrong, in the printed data report.
+const PRINTED_LABELS: usize = 10;
 /// Digits of the hash in a plan's folder name.
 const HASH_DIGITS: usize = 12;
 
@@ -171,7 +174,7 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
         let nowhere = tempfile::tempdir()?;
         let found = SuspiciousLabels::find(&store, &plan, &corpus, nowhere.path(), &mut progress)?;
         data.suspicious = Some(found);
-        eprintln!("\n{}", data.table(&corpus, &plan.facts).text());
+        print_data_report(&data, &corpus, &plan);
         print_forecast(Forecast::of(&data));
         return Ok(());
     }
@@ -182,7 +185,11 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
     let found = SuspiciousLabels::find(&store, &plan, &corpus, &folder, &mut progress)?;
     count_seconds(&folder, searching.elapsed().as_secs_f64())?;
     data.suspicious = Some(found);
-    eprintln!("\n{}", data.table(&corpus, &plan.facts).text());
+    print_data_report(&data, &corpus, &plan);
+    eprintln!(
+        "All of them: {}",
+        folder.join(suspicious_labels::FILE).display()
+    );
     let forecast = Forecast::find(&data, &folder)?;
     print_forecast(forecast);
     let trials = run_trials(&store, &corpus, &plan, &folder, &mut progress)?;
@@ -258,6 +265,16 @@ pub fn write_teacher_logits(run: &Run, texts: &Path, into: &Path) -> Result<()> 
     let logits = teacher_logits(run, &inputs, &mut report_progress(&stop))?;
     labelled_texts::write_logits(into, &inputs, &logits)?;
     print(into.display())
+}
+
+/// The findings about the texts, with the labels that are most likely to be wrong.
+fn print_data_report(data: &DataReport, corpus: &Corpus, plan: &DistillPlan) {
+    eprintln!("\n{}", data.table(corpus, &plan.facts).text());
+    let found = data.suspicious.as_ref();
+    if let Some(found) = found.filter(|found| !found.labels.is_empty()) {
+        eprintln!("Labels that are likely to be wrong, the most certain first:\n");
+        eprintln!("{}", found.table(PRINTED_LABELS).text());
+    }
 }
 
 fn print_forecast(forecast: Option<Forecast>) {

@@ -74,7 +74,8 @@ fn a_minute_gives_a_plan_a_report_and_a_student_even_if_the_program_is_killed() 
             break;
         }
     }
-    assert!(said.contains("step "), "a training begins: {said}");
+    assert!(said.contains("training 1 of "), "{said}");
+    assert!(said.contains("suspicious_labels.json"), "{said}");
     child.kill().unwrap();
     child.wait().unwrap();
     let place = only_entry(&checkpoints.join("distilled"));

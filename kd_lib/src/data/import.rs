@@ -9,7 +9,7 @@ use super::splits::held_out;
 use super::text_files::{Example, normalize};
 use super::text_table::{TableRow, TextTable};
 use crate::{Error, Result, files};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -72,6 +72,7 @@ pub fn import(path: &Path, options: &ColumnOptions) -> Result<Imported> {
     }
     hasher.update(format!("{options:?}").as_bytes());
     let labels = class_names(path, &rows)?;
+    note_similar_classes(&labels, &mut notices);
     let mut corpus = Corpus {
         name: name_of(path)?,
         labels,
@@ -224,6 +225,20 @@ fn class_names(path: &Path, rows: &[NamedExample]) -> Result<Vec<String>> {
         names.sort_by_key(|name| name.parse::<i64>().unwrap_or_default());
     }
     Ok(names)
+}
+
+/// Names classes whose names may be meant as one.
+fn note_similar_classes(labels: &[String], notices: &mut Vec<String>) {
+    let simplified = |name: &str| name.to_lowercase().replace([' ', '-', '_'], "");
+    let mut groups: BTreeMap<String, Vec<&str>> = BTreeMap::new();
+    for label in labels {
+        groups.entry(simplified(label)).or_default().push(label);
+    }
+    for same in groups.values().filter(|same| same.len() > 1) {
+        notices.push(format!(
+            "{same:?} are different classes here; if they are meant as one, write them alike"
+        ));
+    }
 }
 
 /// Draws dev and test from the training texts, as far as they are missing.

@@ -141,12 +141,7 @@ fn line_places(path: &Path, bytes: &[u8]) -> Result<Vec<Range<usize>>> {
         }
         let text = std::str::from_utf8(line).map_err(|e| {
             let problem = format!("not UTF-8 at byte {} of the line", e.valid_up_to());
-            Error::line(
-                path,
-                at + 1,
-                problem,
-                "convert the file to UTF-8, for example with iconv",
-            )
+            Error::line(path, at + 1, problem, utf8_fix(bytes))
         })?;
         let end = line.as_ptr() as usize - bytes.as_ptr() as usize + line.len();
         places.push(end - without_mark(text).len()..end);
@@ -155,6 +150,18 @@ fn line_places(path: &Path, bytes: &[u8]) -> Result<Vec<Range<usize>>> {
         places.pop();
     }
     Ok(places)
+}
+
+/// What to do with a file that is not UTF-8, by its first bytes.
+pub(super) fn utf8_fix(bytes: &[u8]) -> &'static str {
+    match bytes {
+        [b'P', b'K', 3, 4, ..] => {
+            "unpack the archive; save a sheet of an Excel workbook as CSV (UTF-8)"
+        }
+        [0x1f, 0x8b, ..] => "unpack the file with gunzip",
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "convert the file: iconv -f UTF-16 -t UTF-8",
+        _ => "convert the file to UTF-8, for example with iconv",
+    }
 }
 
 /// Bytes as lines, which LF, CRLF or CR end.

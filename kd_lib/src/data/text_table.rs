@@ -1,13 +1,13 @@
 //! A file as rows of named or numbered columns: CSV, TSV, JSON lines and Parquet. Nothing here knows which
 //! column is a text and which is a label; [`super::columns`] decides that.
 
-use super::text_files::{check_quotes, read_lines, without_mark};
+use super::text_files::{check_quotes, read_lines, utf8_fix, without_mark};
 use crate::{Error, Result};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
-use serde_json::Value;
-use std::collections::BTreeSet;
+use serde_json::{Map, Value};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::path::Path;
 
@@ -43,7 +43,8 @@ enum Layout {
 impl TextTable {
     /// Reads a file. Its ending decides the layout: `csv`, `tsv`, `jsonl`, `ndjson`, `json`,
     /// `parquet`; of another ending, the first line decides. The first row counts as a row, unless the
-    /// layout names its columns itself; see [`TextTable::take_header`].
+    /// layout names its columns itself; see [`TextTable::take_header`]. Objects inside JSON objects
+    /// give columns like `data.text`.
     pub fn read(path: &Path) -> Result<TextTable> {
         let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
         if ending == "parquet" {
@@ -116,13 +117,10 @@ fn tab_separated(lines: &[String]) -> Layout {
     }
 }
 
-/// A comma, or a semicolon if the first line has semicolons alone.
+/// The first of comma, semicolon, tab and bar that the first line has.
 fn separator(lines: &[String]) -> u8 {
-    let has = |mark| lines[0].contains(mark);
-    match has(';') && !has(',') {
-        true => b';',
-        false => b',',
-    }
+    let has = |mark: &u8| lines[0].contains(char::from(*mark));
+    *b",;\t|".iter().find(|mark| has(mark)).unwrap_or(&b',')
 }
 
 fn read_tsv(path: &Path, lines: &[String]) -> Result<TextTable> {
@@ -180,13 +178,20 @@ fn read_parquet(path: &Path) -> Result<TextTable> {
     let mut rows = Vec::new();
     for (line, row) in (1..).zip(reader.get_row_iter(None).map_err(bad)?) {
         let mut fields = Vec::new();
-        for (_, field) in row.map_err(bad)?.get_column_iter() {
+        for (name, field) in row.map_err(bad)?.get_column_iter() {
             fields.push(match field {
                 Field::Null => String::new(),
                 Field::Str(text) => text.clone(),
                 Field::Double(number) => number.to_string(),
                 Field::Float(number) => number.to_string(),
-                Field::Bytes(bytes) => String::from_utf8_lossy(bytes.data()).into_owned(),
+                Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
+                    Ok(text) => text.to_owned(),
+                    Err(_) => {
+                        let problem = format!("column {name:?} is not UTF-8");
+                        let fix = "write the column as text";
+                        return Err(Error::line(path, line, problem, fix));
+                    }
+                },
                 other => other.to_string(),
             });
         }
@@ -207,8 +212,8 @@ const JSON_FIX: &str = "write one JSON object a line, or one array of objects";
 /// The objects of a file that is one array, however long its lines are.
 fn json_array(path: &Path) -> Result<Option<Vec<(usize, Value)>>> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    let text = String::from_utf8_lossy(&bytes);
-    let text = without_mark(&text);
+    let text = std::str::from_utf8(&bytes).map_err(Error::in_file(path, utf8_fix(&bytes)))?;
+    let text = without_mark(text);
     if !text.trim_start().starts_with('[') {
         return Ok(None);
     }
@@ -229,32 +234,43 @@ fn read_json(path: &Path, lines: &[String]) -> Result<TextTable> {
 
 /// JSON objects as rows; a key that an object lacks is an empty field.
 fn json_rows(path: &Path, objects: Vec<(usize, Value)>) -> Result<TextTable> {
-    let keys: BTreeSet<&String> = objects
-        .iter()
-        .filter_map(|(_, object)| object.as_object())
-        .flat_map(|object| object.keys())
-        .collect();
-    let header: Vec<String> = keys.into_iter().cloned().collect();
-    let mut rows = Vec::new();
-    for (line, object) in &objects {
-        let Some(object) = object.as_object() else {
-            return Err(Error::line(path, *line, "not a JSON object", JSON_FIX));
+    let mut flat = Vec::new();
+    for (line, object) in objects {
+        let Value::Object(object) = object else {
+            return Err(Error::line(path, line, "not a JSON object", JSON_FIX));
         };
-        let mut fields = Vec::new();
-        for key in &header {
-            fields.push(match object.get(key) {
-                Some(Value::String(text)) => text.clone(),
-                None | Some(Value::Null) => String::new(),
-                Some(other) => other.to_string(),
-            });
-        }
-        rows.push(TableRow {
-            line: *line,
-            fields,
-        });
+        let mut fields = BTreeMap::new();
+        flatten(object, "", &mut fields);
+        flat.push((line, fields));
     }
+    let keys: BTreeSet<&String> = flat.iter().flat_map(|(_, fields)| fields.keys()).collect();
+    let header: Vec<String> = keys.into_iter().cloned().collect();
+    let rows = flat.iter().map(|(line, fields)| TableRow {
+        line: *line,
+        fields: header
+            .iter()
+            .map(|key| fields.get(key).cloned().unwrap_or_default())
+            .collect(),
+    });
     Ok(TextTable {
+        rows: rows.collect(),
         header: Some(header),
-        rows,
     })
+}
+
+/// The values of an object by key; of an object inside it by `outer.inner`.
+fn flatten(object: Map<String, Value>, prefix: &str, fields: &mut BTreeMap<String, String>) {
+    for (key, value) in object {
+        let key = format!("{prefix}{key}");
+        let text = match value {
+            Value::Object(inner) => {
+                flatten(inner, &format!("{key}."), fields);
+                continue;
+            }
+            Value::String(text) => text,
+            Value::Null => String::new(),
+            other => other.to_string(),
+        };
+        fields.insert(key, text);
+    }
 }

@@ -9,16 +9,20 @@ use crate::Result;
 use crate::data::data_quality::DataQuality;
 use crate::data::{Corpus, near_duplicates};
 use crate::store::Table;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 /// Findings about a corpus.
 #[derive(Debug, Clone)]
 pub struct DataReport {
     /// Texts of each class: training, dev, test.
     pub classes: Vec<[usize; 3]>,
-    /// Equal texts.
+    /// Equal texts of different splits.
     pub quality: DataQuality,
-    /// Training texts that are nearly equal to another training text.
+    /// Labelled texts that repeat another, in whatever split.
+    pub repeated: usize,
+    /// Distinct labelled texts that carry two labels or more.
+    pub contradictions: usize,
+    /// Labelled texts that are nearly equal to another, which is counted too.
     pub near_duplicates: usize,
     /// Training texts that are nearly equal to a text of dev or test.
     pub near_leaks: usize,
@@ -53,12 +57,15 @@ impl DataReport {
             examples.iter().for_each(|e| classes[e.label][split] += 1);
         }
         let near = near_texts(corpus);
+        let of_all = all_in_training(corpus).data_quality();
         let settings = ngram_settings(has_words);
         let linear = NgramModel::train(&corpus.clone().without_leaks().train, settings)?;
         Ok(DataReport {
             classes,
             quality: corpus.data_quality(),
-            near_duplicates: near.in_train,
+            repeated: of_all.repeated.train,
+            contradictions: of_all.contradictions,
+            near_duplicates: near.in_all,
             near_leaks: near.in_held_out,
             suspicious: None,
             linear_dev: linear.accuracy(&corpus.dev),
@@ -109,14 +116,12 @@ impl DataReport {
             "tokens that the teacher's tokenizer does not know",
             format!("{:.2} %", 100.0 * facts.unknown),
         );
+        row("texts that repeat another", self.repeated.to_string());
         row(
-            "training texts that repeat another",
-            self.quality.repeated.train.to_string(),
-        );
-        row(
-            "training texts nearly equal to another",
+            "texts nearly equal to another",
             self.near_duplicates.to_string(),
         );
+        row("texts with two labels", self.contradictions.to_string());
         row(
             "training texts that are in dev or test (left out)",
             (self.quality.train_in_dev + self.quality.train_in_test).to_string(),
@@ -128,10 +133,6 @@ impl DataReport {
         row(
             "texts in dev and in test",
             self.quality.dev_in_test.to_string(),
-        );
-        row(
-            "training texts with two labels",
-            self.quality.contradictions.to_string(),
         );
         row("empty texts", self.quality.empty.to_string());
         row(
@@ -158,12 +159,25 @@ impl DataReport {
     }
 }
 
+/// The corpus with all its texts in the training split.
+fn all_in_training(corpus: &Corpus) -> Corpus {
+    let all = [&corpus.train, &corpus.dev, &corpus.test];
+    Corpus {
+        train: all.into_iter().flatten().cloned().collect(),
+        dev: Vec::new(),
+        test: Vec::new(),
+        ..corpus.clone()
+    }
+}
+
 struct NearTexts {
-    in_train: usize,
+    /// Texts that are nearly equal to another.
+    in_all: usize,
+    /// Training texts that are nearly equal to one of dev or test.
     in_held_out: usize,
 }
 
-/// Counts training texts that are nearly equal to others.
+/// Counts texts that are nearly equal to others.
 fn near_texts(corpus: &Corpus) -> NearTexts {
     let all = [&corpus.train, &corpus.dev, &corpus.test]
         .into_iter()
@@ -173,20 +187,17 @@ fn near_texts(corpus: &Corpus) -> NearTexts {
         .collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let groups = near_duplicates::groups(&texts);
-    let (mut of_train, mut of_held_out) = (HashMap::new(), HashMap::new());
-    for (at, group) in groups.iter().enumerate() {
-        let counts = match at < corpus.train.len() {
-            true => &mut of_train,
-            false => &mut of_held_out,
-        };
-        *counts.entry(*group).or_insert(0) += 1;
+    let (train, held_out) = groups.split_at(corpus.train.len());
+    let held_out: HashSet<usize> = held_out.iter().copied().collect();
+    let mut sizes: HashMap<usize, usize> = HashMap::new();
+    for group in &groups {
+        *sizes.entry(*group).or_default() += 1;
     }
-    let train = &groups[..corpus.train.len()];
     NearTexts {
-        in_train: train.iter().filter(|group| of_train[*group] > 1).count(),
+        in_all: sizes.values().filter(|size| **size > 1).sum(),
         in_held_out: train
             .iter()
-            .filter(|group| of_held_out.contains_key(*group))
+            .filter(|group| held_out.contains(group))
             .count(),
     }
 }

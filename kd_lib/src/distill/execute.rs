@@ -165,7 +165,12 @@ pub fn execute(
         let mut timed = |progress: &Progress| {
             // A clock that cannot be written must not end a training.
             let _ = clock.write_if_due();
-            callback(progress)
+            let place = format!("training {} of {}", number + 1, stages.len());
+            let run = format!("{place}: {}", progress.run);
+            callback(&Progress {
+                run: &run,
+                ..*progress
+            })
         };
         let run = store.run(&recipe, corpus, &mut timed)?;
         clock.write()?;

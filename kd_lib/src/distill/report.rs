@@ -22,6 +22,8 @@ use std::path::{Path, PathBuf};
 
 /// Misclassified texts that are shown.
 const SHOWN_MISTAKES: usize = 15;
+/// Labels that are likely to be wrong in the report; a file has all.
+const LISTED_LABELS: usize = 30;
 /// Shares of the dev texts that the student would answer.
 const COVERAGES: [f64; 5] = [1.0, 0.95, 0.9, 0.8, 0.7];
 
@@ -365,7 +367,7 @@ impl Report<'_> {
                  trained on other texts, is certain of another class. Look at them first; \
                  suspicious_labels.json lists all.",
             );
-            document.table(suspicious.table());
+            document.table(suspicious.table(LISTED_LABELS));
         }
     }
 

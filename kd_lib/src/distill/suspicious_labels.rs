@@ -17,8 +17,6 @@ const CERTAIN: f64 = 0.7;
 const BUDGET_SHARE: f64 = 0.03;
 const LEAST_SEARCHED: f64 = 500.0;
 const MOST_SEARCHED: f64 = 5000.0;
-/// Suspicious labels that a report lists; the file has all.
-const LISTED: usize = 30;
 /// A class with fewer texts than this cannot be judged.
 pub(super) const LEAST_TEXTS: usize = 5;
 /// The file in a plan's folder.
@@ -72,10 +70,10 @@ impl SuspiciousLabels {
         Ok(found)
     }
 
-    /// The most suspicious ones as a table.
-    pub fn table(&self) -> Table {
+    /// The most suspicious ones as a table, so many at most.
+    pub fn table(&self, most: usize) -> Table {
         let mut table = Table::new(&["line", "text", "label", "more likely", "probability"]);
-        for suspicious in self.labels.iter().take(LISTED) {
+        for suspicious in self.labels.iter().take(most) {
             table.rows.push(vec![
                 suspicious.line.to_string().into(),
                 suspicious.text.chars().take(160).collect::<String>().into(),

@@ -160,7 +160,15 @@ fn cross_validate(
                     of_fold
                 }
             };
-            let outcome = execute(store, &fold.corpus, of_fold, &place, callback)?;
+            let mut with_fold = |progress: &Progress| {
+                let of_round = format!("round {}, fold {} of {number}", round + 1, at + 1);
+                let run = format!("{of_round}, {}", progress.run);
+                callback(&Progress {
+                    run: &run,
+                    ..*progress
+                })
+            };
+            let outcome = execute(store, &fold.corpus, of_fold, &place, &mut with_fold)?;
             seconds += outcome.seconds;
             trials.push(Trial {
                 corpus: fold.corpus,
