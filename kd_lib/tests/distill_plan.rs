@@ -140,6 +140,25 @@ fn a_budget_that_is_too_short_names_one_that_is_enough() {
 }
 
 #[test]
+fn folds_leave_the_students_fewer_updates() {
+    let with_folds = |folds| {
+        let settings = PlanSettings {
+            folds,
+            ..settings("40m")
+        };
+        plan("c", "f", settings, facts(1200, 5), speed(8.0)).unwrap()
+    };
+    let [without, with] = [0, 5].map(with_folds);
+    let recipe = with.distilled_recipe().unwrap();
+    let transfer = recipe.transfer.as_ref();
+    let augmentations = transfer.map_or(0, |transfer| transfer.augmentations_per_text);
+    let batches = (1200 * (1 + augmentations)).div_ceil(64);
+    let updates = (recipe.train.epochs * batches as f64).round() as usize;
+    assert_eq!(with.distilled_updates(), updates);
+    assert!(without.distilled_updates() > 3 * updates);
+}
+
+#[test]
 fn a_corpus_without_test_texts_needs_folds() {
     let facts = CorpusFacts {
         test_texts: 0,
@@ -437,11 +456,27 @@ fn folds_test_all_texts_and_a_refit_trains_on_all_of_them() {
     };
     assert_eq!(student.report.recipe.name, name);
     assert_eq!(student.report.train_examples, 150);
-    // A refit has no text to fit a temperature on: it takes that of a fold's student.
+    let notice = "25 of 25 texts of Dev are trained on";
+    assert!(student.report.notices[0].starts_with(notice));
+    // A refit has no text to choose weights or a temperature by: it takes the means of the folds.
     let outcomes = trials.rounds[0].iter().map(|trial| &trial.outcome);
-    let mut candidates = outcomes.flat_map(|outcome| &outcome.candidates);
-    assert!(student.report.temperature.is_some());
-    assert!(candidates.any(|c| c.run.report.temperature == student.report.temperature));
+    let all: Vec<&Run> = outcomes
+        .flat_map(|outcome| &outcome.candidates)
+        .map(|candidate| &candidate.run)
+        .filter(|run| format!("{}-refit", run.report.recipe.name) == name)
+        .collect();
+    assert_eq!(all.len(), 2);
+    let product: f64 = all
+        .iter()
+        .map(|run| run.report.temperature.unwrap())
+        .product();
+    assert!((student.report.temperature.unwrap() - product.sqrt()).abs() < 1e-9);
+    let epochs = all.iter().map(|run| {
+        let texts = run.report.train_examples + run.report.transfer_examples;
+        run.report.best_step as f64 / texts.div_ceil(run.report.recipe.train.batch_size) as f64
+    });
+    let epochs = epochs.sum::<f64>() / 2.0;
+    assert!((student.report.recipe.train.epochs - epochs).abs() < 1e-3);
     let mut data = DataReport::of(&corpus, false).unwrap();
     assert_eq!(Forecast::of(&data), None, "nothing is known of the teacher");
     data.suspicious = Some(SuspiciousLabels {
@@ -470,7 +505,7 @@ fn folds_test_all_texts_and_a_refit_trains_on_all_of_them() {
     assert_eq!(findings.gain.unwrap().seeds, 1);
     let report = std::fs::read_to_string(place.join("report.md")).unwrap();
     assert!(report.contains("150 texts in 2 folds"), "{report}");
-    let expected = format!("| expected before training | {} |", forecast.unwrap());
+    let expected = format!("| expected before training | {}; it ", forecast.unwrap());
     assert!(report.contains(&expected), "{report}");
     let again = run_trials(&store, &corpus, &plan, &place, &mut silent).unwrap();
     assert_eq!(again.student().report.id, student.report.id);

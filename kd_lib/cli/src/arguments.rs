@@ -84,7 +84,8 @@ pub enum Verb {
         #[arg(long, value_name = "FILE", conflicts_with = "profile")]
         unlabelled: Option<PathBuf>,
         /// Test all labelled texts by cross-validation with so many folds; 0 for the test split alone. By
-        /// default 5 below 3,000 labelled texts without a test split of their own, else 0.
+        /// default 5 below 3,000 labelled texts without a test split of their own, if the time is enough;
+        /// else 0.
         #[arg(long, value_name = "N", conflicts_with = "profile")]
         folds: Option<u8>,
         /// At the end train the chosen student again, on all labelled texts.

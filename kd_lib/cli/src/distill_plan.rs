@@ -38,8 +38,15 @@ const PLANNED: [&str; 8] = [
 const SMALL_CORPUS: usize = 3000;
 /// Folds of cross-validation.
 const FOLDS: usize = 5;
+/// With fewer updates a fold's students are so weak that a test split tells more, and the student that
+/// is delivered is better for the whole budget (docs/distill-runs.md).
+const LEAST_UPDATES_OF_FOLD: usize = 300;
+/// A test split with fewer texts says so little that weak students of folds say more.
+const LEAST_TEST_TEXTS: usize = 100;
 /// Labels that are likely to be wrong, in the printed data report.
 const PRINTED_LABELS: usize = 10;
+/// Characters of each of their texts.
+const PRINTED_CHARACTERS: usize = 60;
 /// Digits of the hash in a plan's folder name.
 const HASH_DIGITS: usize = 12;
 
@@ -129,10 +136,12 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
         Some(plan) => plan,
         None => {
             ThreadControl::start(request.policy, None);
-            match (new_plan(&store, &corpus, &settings), request.folds) {
-                (Err(error), None) if settings.folds > 0 => {
-                    let notice =
-                        format!("Without cross-validation, since it is not possible: {error}");
+            let planned = new_plan(&store, &corpus, &settings);
+            let chosen_here = settings.folds > 0 && request.folds.is_none();
+            match why_not_folds(&planned, corpus.test.len()).filter(|_| chosen_here) {
+                None => planned?,
+                Some(reason) => {
+                    let notice = format!("Without cross-validation: {reason}");
                     eprintln!("{notice}");
                     notices.push(notice);
                     let settings = PlanSettings {
@@ -141,7 +150,6 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
                     };
                     new_plan(&store, &corpus, &settings)?
                 }
-                (planned, _) => planned?,
             }
         }
     };
@@ -213,6 +221,22 @@ pub fn distill(store: RunStore, request: Request) -> Result<()> {
     print(trials.student().folder()?.display())
 }
 
+/// Why a plan with folds is worse than one that tests so many texts; none if it is not.
+fn why_not_folds(planned: &Result<DistillPlan>, test_texts: usize) -> Option<String> {
+    let plan = match planned {
+        Ok(plan) => plan,
+        Err(error) => return Some(error.to_string()),
+    };
+    let updates = plan.distilled_updates();
+    let is_worse = updates < LEAST_UPDATES_OF_FOLD && test_texts >= LEAST_TEST_TEXTS;
+    is_worse.then(|| {
+        format!(
+            "the distilled student of each fold would have {updates} updates. Allow more time, or \
+             say --folds {FOLDS}"
+        )
+    })
+}
+
 /// Measures and plans.
 fn new_plan(store: &RunStore, corpus: &Corpus, settings: &PlanSettings) -> Result<DistillPlan> {
     let (facts, speed) = measure(store, corpus, settings)?;
@@ -273,13 +297,14 @@ fn print_data_report(data: &DataReport, corpus: &Corpus, plan: &DistillPlan) {
     let found = data.suspicious.as_ref();
     if let Some(found) = found.filter(|found| !found.labels.is_empty()) {
         eprintln!("Labels that are likely to be wrong, the most certain first:\n");
-        eprintln!("{}", found.table(PRINTED_LABELS).text());
+        eprintln!("{}", found.table(PRINTED_LABELS, PRINTED_CHARACTERS).text());
     }
 }
 
 fn print_forecast(forecast: Option<Forecast>) {
     if let Some(forecast) = forecast {
         eprintln!("Expected gain of the distilled student over the baseline: {forecast}");
+        eprintln!("(A rough forecast, often wrong: docs/distill.md.)");
     }
 }
 

@@ -134,7 +134,12 @@ fn run() -> Result<()> {
             ThreadControl::start(policy, None);
             let scores = match data {
                 Some(file) => predict::score_file(&run, &file, format.map(FileFormat::from))?,
-                None => stored_scores(&run, split)?,
+                None => {
+                    for notice in &run.report.notices {
+                        eprintln!("{notice}");
+                    }
+                    stored_scores(&run, split)?
+                }
             };
             print(table::per_class(&scores, &run.labels).text().trim_end())
         }
@@ -153,7 +158,15 @@ fn run() -> Result<()> {
             distill_plan::write_teacher_logits(&run, &texts, &into)
         }
         Verb::Table => {
-            let rows = table::rows(&readable_runs(&store?)?);
+            let runs = readable_runs(&store?)?;
+            let without_test = runs.iter().filter(|run| run.report.test.is_empty()).count();
+            if without_test > 0 {
+                eprintln!(
+                    "{without_test} runs skipped test (data.skip_test) and are not in the table: kd runs \
+                     lists them"
+                );
+            }
+            let rows = table::rows(&runs);
             print(table::table(&rows).text().trim_end())
         }
         Verb::Runs => readable_runs(&store?)?.iter().try_for_each(print_run),

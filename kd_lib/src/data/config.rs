@@ -3,6 +3,7 @@
 
 use super::corpus::{Corpus, Split};
 use super::text_files::Example;
+use super::text_input::TextInput;
 use super::truncation::Truncation;
 use crate::{Error, Result};
 use rand::SeedableRng;
@@ -118,6 +119,8 @@ impl DataConfig {
                 "recurs in dev or test (data.drop_leaks)",
                 &mut notices,
             );
+        } else {
+            note_kept_leaks(&corpus, &mut notices);
         }
         draw(&mut corpus.train, self.max_train_samples);
         classes.note_lost(
@@ -174,6 +177,21 @@ impl DataConfig {
             return Err(Error::recipe("data", "there is no test text", fix));
         }
         Ok(())
+    }
+}
+
+/// Says how many texts of dev and test are trained on.
+fn note_kept_leaks(corpus: &Corpus, notices: &mut Vec<String>) {
+    let train: HashSet<TextInput> = corpus.train.iter().map(Example::input).collect();
+    for split in [Split::Dev, Split::Test] {
+        let texts = corpus.split(split);
+        let trained_on = texts.iter().filter(|e| train.contains(&e.input())).count();
+        if trained_on > 0 {
+            notices.push(format!(
+                "{trained_on} of {} texts of {split:?} are trained on, so its scores are too high",
+                texts.len()
+            ));
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use super::ngram_model::{NgramModel, NgramSettings, NgramUnit};
 use super::suspicious_labels::{LEAST_TEXTS, SuspiciousLabels};
 use crate::Result;
 use crate::data::data_quality::DataQuality;
-use crate::data::{Corpus, near_duplicates};
+use crate::data::{Corpus, Example, near_duplicates};
 use crate::store::Table;
 use std::collections::{HashMap, HashSet};
 
@@ -24,6 +24,8 @@ pub struct DataReport {
     pub contradictions: usize,
     /// Labelled texts that are nearly equal to another, which is counted too.
     pub near_duplicates: usize,
+    /// Groups of nearly equal texts that carry two labels or more.
+    pub near_contradictions: usize,
     /// Training texts that are nearly equal to a text of dev or test.
     pub near_leaks: usize,
     /// Labels that are likely to be wrong, once they were searched for.
@@ -66,6 +68,7 @@ impl DataReport {
             repeated: of_all.repeated.train,
             contradictions: of_all.contradictions,
             near_duplicates: near.in_all,
+            near_contradictions: near.contradictions,
             near_leaks: near.in_held_out,
             suspicious: None,
             linear_dev: linear.accuracy(&corpus.dev),
@@ -123,6 +126,10 @@ impl DataReport {
         );
         row("texts with two labels", self.contradictions.to_string());
         row(
+            "groups of nearly equal texts with two labels",
+            self.near_contradictions.to_string(),
+        );
+        row(
             "training texts that are in dev or test (left out)",
             (self.quality.train_in_dev + self.quality.train_in_test).to_string(),
         );
@@ -173,28 +180,33 @@ fn all_in_training(corpus: &Corpus) -> Corpus {
 struct NearTexts {
     /// Texts that are nearly equal to another.
     in_all: usize,
+    /// Groups of nearly equal texts that carry two labels or more.
+    contradictions: usize,
     /// Training texts that are nearly equal to one of dev or test.
     in_held_out: usize,
 }
 
 /// Counts texts that are nearly equal to others.
 fn near_texts(corpus: &Corpus) -> NearTexts {
-    let all = [&corpus.train, &corpus.dev, &corpus.test]
+    let all: Vec<&Example> = [&corpus.train, &corpus.dev, &corpus.test]
         .into_iter()
-        .flatten();
-    let texts: Vec<String> = all
-        .map(|e| e.input().texts().collect::<Vec<_>>().join(" "))
+        .flatten()
         .collect();
+    let texts = all.iter().map(|e| e.input().texts().collect::<Vec<_>>());
+    let texts: Vec<String> = texts.map(|texts| texts.join(" ")).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
     let groups = near_duplicates::groups(&texts);
     let (train, held_out) = groups.split_at(corpus.train.len());
     let held_out: HashSet<usize> = held_out.iter().copied().collect();
-    let mut sizes: HashMap<usize, usize> = HashMap::new();
-    for group in &groups {
-        *sizes.entry(*group).or_default() += 1;
+    let mut labels_of: HashMap<usize, Vec<usize>> = HashMap::new();
+    for (group, example) in groups.iter().zip(&all) {
+        labels_of.entry(*group).or_default().push(example.label);
     }
+    let sizes = labels_of.values().map(Vec::len);
+    let differ = |labels: &&Vec<usize>| labels.iter().any(|label| *label != labels[0]);
     NearTexts {
-        in_all: sizes.values().filter(|size| **size > 1).sum(),
+        in_all: sizes.filter(|size| *size > 1).sum(),
+        contradictions: labels_of.values().filter(differ).count(),
         in_held_out: train
             .iter()
             .filter(|group| held_out.contains(group))

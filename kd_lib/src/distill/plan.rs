@@ -33,6 +33,7 @@ use super::recipes::{
 use crate::data::Corpus;
 use crate::store::Recipe;
 use crate::store::model_factory::MOST_PROBED;
+use crate::store::plan::schedule;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -200,7 +201,7 @@ impl StudentCost<'_> {
 }
 
 /// Three digits: a plan is read by people.
-fn round3(value: f64) -> f64 {
+pub(super) fn round3(value: f64) -> f64 {
     (value * 1000.0).round().max(1.0) / 1000.0
 }
 
@@ -633,6 +634,14 @@ impl DistillPlan {
             .map(|stage| &stage.recipe)
     }
 
+    /// Updates of the first distilled student.
+    pub fn distilled_updates(&self) -> usize {
+        self.distilled_recipe().map_or(0, |recipe| {
+            let texts = TransferTexts::of(recipe, &self.facts).texts(&self.facts);
+            schedule(recipe, texts as usize).total_steps
+        })
+    }
+
     /// Expected seconds: those of the stages, of the refit, and of reading and reporting, without the
     /// reserve and the spare stages.
     pub fn seconds(&self) -> f64 {
@@ -696,8 +705,8 @@ impl DistillPlan {
         )];
         if self.settings.folds > 0 {
             lines.push(format!(
-                "Cross-validation: each of {} folds is tested by models of the others. The next lines \
-                 are of one fold.",
+                "Cross-validation, instead of the test split above: each of {} folds is tested by models \
+                 of the others. The next lines are of one fold.",
                 self.settings.folds
             ));
         }
@@ -713,17 +722,16 @@ impl DistillPlan {
                     }
                 ),
             };
-            let transfer = recipe.transfer.as_ref();
-            let augmented = transfer.map_or(String::new(), |transfer| {
-                let unlabelled = match transfer.unlabelled_file {
-                    Some(_) => transfer
-                        .max_unlabelled_samples
-                        .unwrap_or(facts.unlabelled_texts),
-                    None => 0,
-                };
-                let augmentations = transfer.augmentations_per_text;
-                format!(", {unlabelled} unlabelled texts, {augmentations} augmented texts of each")
-            });
+            let augmented = match recipe.transfer {
+                None => String::new(),
+                Some(_) => {
+                    let texts = TransferTexts::of(recipe, facts);
+                    format!(
+                        ", {} unlabelled texts, {} augmented texts of each",
+                        texts.unlabelled, texts.augmentations
+                    )
+                }
+            };
             let optional = match (stage.spare, stage.optional) {
                 (true, _) => " (only if time is left)",
                 (false, true) => " (left out if time is short)",

@@ -57,6 +57,24 @@ pub struct TransferTexts {
 }
 
 impl TransferTexts {
+    /// Those of a student's recipe.
+    pub fn of(recipe: &Recipe, facts: &CorpusFacts) -> TransferTexts {
+        let Some(transfer) = &recipe.transfer else {
+            return TransferTexts {
+                unlabelled: 0,
+                augmentations: 0,
+            };
+        };
+        let all = transfer
+            .unlabelled_file
+            .as_ref()
+            .map(|_| facts.unlabelled_texts);
+        TransferTexts {
+            unlabelled: transfer.max_unlabelled_samples.or(all).unwrap_or(0),
+            augmentations: transfer.augmentations_per_text,
+        }
+    }
+
     /// Labelled, unlabelled and augmented texts.
     pub fn texts(self, facts: &CorpusFacts) -> f64 {
         ((facts.train_texts + self.unlabelled) * (1 + self.augmentations)) as f64

@@ -9,21 +9,29 @@ use super::evidence::{Evidence, Tested};
 use super::forecast::Forecast;
 use super::plan::{DistillPlan, Side};
 use super::references::References;
+use super::suspicious_labels::shortened;
 use super::trials::Trials;
 use crate::data::{Corpus, Example};
+use crate::error::BUG;
 use crate::evaluation::significance::{Difference, GapShare, difference, share_of_gap};
 use crate::evaluation::{argmax, probabilities, reliability_bins};
 use crate::store::{MeanSd, RunStore, Table};
 use crate::training::ProgressCallback;
-use crate::{Result, files};
+use crate::{Error, Result, files};
 use ndarray::Array2;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 /// Misclassified texts that are shown.
 const SHOWN_MISTAKES: usize = 15;
 /// Labels that are likely to be wrong in the report; a file has all.
 const LISTED_LABELS: usize = 30;
+/// Characters of each of their texts.
+const LISTED_CHARACTERS: usize = 160;
+/// A true difference of so many half widths of its 95 % interval is found in 80 % of tests:
+/// (1.96 + 0.84) / 1.96 standard errors.
+const FOUND_OFTEN: f64 = 1.43;
 /// Shares of the dev texts that the student would answer.
 const COVERAGES: [f64; 5] = [1.0, 0.95, 0.9, 0.8, 0.7];
 
@@ -102,25 +110,31 @@ impl Findings {
             format!("Distillation did harm: {points}.")
         } else {
             format!(
-                "No gain is statistically distinguishable: {points}. Texts without labels \
-                 (--unlabelled), or a longer budget, may show one."
+                "The difference between the distilled student and the baseline may be chance: {points}. \
+                 Texts without labels (--unlabelled) or a longer budget can bring more."
             )
         };
         let trained_once = match (gain.seeds, self.folds) {
             (1, 0) => {
-                " Each side was trained once, so the interval covers the choice of test texts and not \
-                 the chance of training."
+                " Each side was trained once: the interval covers the choice of test texts, but another \
+                 seed may give another difference."
             }
             (1, _) => {
-                " Each side was trained once on each fold, so the interval covers the choice of texts \
-                 and little of the chance of training."
+                " Each side was trained once on each fold: the interval covers the choice of texts, but \
+                 other seeds may give another difference."
             }
             _ => "",
         };
-        let delivered = match self.delivered {
-            Side::Distilled => "",
-            _ => " The student that is delivered is the baseline: dev prefers it.",
+        let (delivered, on_test) = match self.delivered {
+            Side::Distilled => ("distilled one", gain.mean),
+            _ => ("baseline", -gain.mean),
         };
+        let on_test = match on_test < 0.0 {
+            true => ", although its accuracy on test is the lower one",
+            false => "",
+        };
+        let delivered =
+            format!(" The student that is delivered is the {delivered}: dev prefers it{on_test}.");
         let cheaper = self.cheaper_model();
         format!("{verdict}{teacher}{trained_once}{delivered}{cheaper}")
     }
@@ -184,6 +198,7 @@ impl Report<'_> {
         folder: &Path,
         callback: ProgressCallback,
     ) -> Result<Findings> {
+        let started = Instant::now();
         let evidence = Evidence::of(store, self.plan, self.trials, folder, callback)?;
         let findings = Findings::of(&evidence, self.plan.settings.folds);
         let mut document = Document {
@@ -191,21 +206,21 @@ impl Report<'_> {
             blocks: Vec::new(),
         };
         document.paragraph(findings.verdict());
-        self.add_scores(&mut document, &evidence);
+        self.add_scores(&mut document, &evidence)?;
         add_differences(&mut document, &findings, self.forecast);
         self.add_candidates(&mut document)?;
-        add_classes(&mut document, &evidence);
+        add_classes(&mut document, &evidence, self.plan.settings.folds);
         add_confidence(&mut document, &evidence)?;
-        add_mistakes(&mut document, &evidence);
+        add_mistakes(&mut document, &evidence, self.data);
         self.add_use(&mut document);
         self.add_data(&mut document);
-        self.add_provenance(&mut document);
+        self.add_provenance(&mut document, started.elapsed().as_secs_f64());
         files::write_text(&folder.join("report.md"), &document.markdown())?;
         files::write_text(&folder.join("report.html"), &document.html())?;
         Ok(findings)
     }
 
-    fn add_scores(&self, document: &mut Document, evidence: &Evidence) {
+    fn add_scores(&self, document: &mut Document, evidence: &Evidence) -> Result<()> {
         document.heading("Scores on test");
         let mut table = Table::new(&[
             "model",
@@ -245,7 +260,7 @@ impl Report<'_> {
             };
             let millions = first.runs[0].report.parameters as f64 / 1e6;
             let cells = [
-                first.name.to_owned(),
+                format!("{} ({})", first.name, networks(first)?),
                 models.len().to_string(),
                 mean(Tested::dev_accuracy),
                 mean(|m| m.scores.accuracy),
@@ -272,6 +287,15 @@ impl Report<'_> {
         document.paragraph(format!(
             "{chosen} Times were measured with the threads of the training, beside whatever else ran."
         ));
+        let suspicious = self.data.suspicious.as_ref();
+        let suspicious = suspicious.map_or(0, |found| found.labels.len());
+        if suspicious > 0 {
+            document.paragraph(format!(
+                "{suspicious} labels are likely to be wrong (below). Where such texts are tested, the \
+                 accuracies above are too low. Correct them and run the command again."
+            ));
+        }
+        Ok(())
     }
 
     fn add_candidates(&self, document: &mut Document) -> Result<()> {
@@ -315,14 +339,24 @@ impl Report<'_> {
             }
         }
         document.table(table);
-        let sentences: BTreeSet<&String> = trials().flat_map(|t| &t.outcome.left_out).collect();
-        for sentence in sentences {
-            document.paragraph(sentence.clone());
+        let mut left_out: BTreeMap<&String, usize> = BTreeMap::new();
+        for sentence in trials().flat_map(|trial| &trial.outcome.left_out) {
+            *left_out.entry(sentence).or_default() += 1;
+        }
+        for (sentence, times) in left_out {
+            document.paragraph(match cross_validated {
+                true => format!("{sentence} ({times} of {} folds)", trials().count()),
+                false => sentence.clone(),
+            });
         }
         let first = &self.trials.rounds[0][0].outcome;
         let runs = first.candidates.iter().map(|candidate| &candidate.run);
         if let Some(svg) = learning_curves(first.teacher.iter().chain(runs))? {
-            let caption = "Accuracy on dev after so many updates".to_owned();
+            let of_fold = match cross_validated {
+                true => ", first fold",
+                false => "",
+            };
+            let caption = format!("Accuracy on dev after so many updates{of_fold}");
             document.blocks.push(Block::Picture { svg, caption });
         }
         Ok(())
@@ -342,8 +376,10 @@ impl Report<'_> {
         ));
         if self.trials.refit.is_some() {
             document.paragraph(
-                "This student was trained on all labelled texts, with the settings of the chosen one. The \
-                 scores above are of students that were trained on fewer.",
+                "This student was trained on all labelled texts, with the settings of the chosen one, for \
+                 as many epochs as that one needed, and with its temperature. The scores and thresholds \
+                 above are of students that were trained on fewer texts. No labelled text is left to test \
+                 this one: its score on dev, which `kd runs` shows, is of texts that it was trained on.",
             );
         } else if self.plan.settings.folds > 0 {
             document.paragraph(
@@ -355,6 +391,14 @@ impl Report<'_> {
         document.blocks.push(Block::Code(format!(
             "kd predict {id} \"a text\"\nkd predict {id} - < texts.txt > predictions.jsonl"
         )));
+        let first = &self.trials.rounds[0][0].outcome;
+        if let Some(teacher) = &first.teacher {
+            document.paragraph(format!(
+                "The teacher predicts too, if its size and time are acceptable: `kd predict {} \"a text\"`. \
+                 The linear models of the first table are references only; they are not saved.",
+                teacher.report.id
+            ));
+        }
     }
 
     fn add_data(&self, document: &mut Document) {
@@ -364,14 +408,15 @@ impl Report<'_> {
         if let Some(suspicious) = suspicious.filter(|found| !found.labels.is_empty()) {
             document.paragraph(
                 "Texts whose label is likely to be wrong: a linear layer on the teacher's checkpoint, \
-                 trained on other texts, is certain of another class. Look at them first; \
+                 trained on other texts, gives another class a probability of 0.7 or more. \
                  suspicious_labels.json lists all.",
             );
-            document.table(suspicious.table(LISTED_LABELS));
+            document.table(suspicious.table(LISTED_LABELS, LISTED_CHARACTERS));
         }
     }
 
-    fn add_provenance(&self, document: &mut Document) {
+    /// `report_seconds`: what the report took.
+    fn add_provenance(&self, document: &mut Document, report_seconds: f64) {
         document.heading("Provenance");
         let plan = self.plan;
         let first = &self.trials.student().report;
@@ -384,7 +429,9 @@ impl Report<'_> {
             "commit",
             first.commit.clone().unwrap_or_else(|| "unknown".into()),
         );
-        row("processor", format!("{environment:?}"));
+        row("processor", environment.processor.clone());
+        row("vector extensions", environment.instructions.join(", "));
+        row("libtorch", environment.libtorch.clone());
         row("threads", plan.speed.threads.to_string());
         row(
             "corpus",
@@ -392,12 +439,23 @@ impl Report<'_> {
         );
         row("budget", plan.settings.budget.to_string());
         row("planned", duration(plan.seconds()));
-        row("taken", duration(self.trials.seconds));
+        row("taken", duration(self.trials.seconds + report_seconds));
         document.table(table);
         for notice in self.notices.iter().chain(&first.notices) {
             document.paragraph(notice.clone());
         }
     }
+}
+
+/// The networks of a side's runs, as recipes name them.
+fn networks(models: &Tested) -> Result<String> {
+    let mut kinds = BTreeSet::new();
+    for run in &models.runs {
+        let settings = serde_json::to_value(&run.report.recipe.model)
+            .map_err(|e| Error::recipe("model", e.to_string(), BUG))?;
+        kinds.extend(settings["kind"].as_str().map(str::to_owned));
+    }
+    Ok(kinds.into_iter().collect::<Vec<_>>().join(", "))
 }
 
 /// The two files of a report.
@@ -416,20 +474,26 @@ fn add_differences(document: &mut Document, findings: &Findings, forecast: Optio
     row(
         "distilled − baseline",
         format!(
-            "{:+.4}, 95 % interval {:+.4} to {:+.4}, p {} {:.5}",
-            gain.mean,
-            gain.interval.low,
-            gain.interval.high,
+            "{:+.1} points of accuracy, 95 % interval {:+.1} to {:+.1}, p {} {:.4}",
+            100.0 * gain.mean,
+            100.0 * gain.interval.low,
+            100.0 * gain.interval.high,
             if gain.at_floor() { "≤" } else { "=" },
             gain.p
         ),
     );
     if let Some(forecast) = forecast {
-        row("expected before training", forecast.to_string());
+        let is_held = (forecast.low..=forecast.high).contains(&gain.mean);
+        let held = match is_held {
+            true => "holds",
+            false => "does not hold",
+        };
+        let answer = format!("{forecast}; it {held} the measured difference");
+        row("expected before training", answer);
     }
     row(
-        "smallest difference that this test set could have shown",
-        format!("about {half_width:.4}"),
+        "difference that such a test finds in four of five cases",
+        format!("about {:.1} points", 100.0 * FOUND_OFTEN * half_width),
     );
     row(
         "share of the gap between baseline and teacher that was recovered",
@@ -449,7 +513,7 @@ fn add_differences(document: &mut Document, findings: &Findings, forecast: Optio
     document.table(table);
 }
 
-fn add_classes(document: &mut Document, evidence: &Evidence) {
+fn add_classes(document: &mut Document, evidence: &Evidence, folds: usize) {
     let corpus = &evidence.corpus;
     let models: Vec<&Tested> = evidence
         .sides()
@@ -457,7 +521,11 @@ fn add_classes(document: &mut Document, evidence: &Evidence) {
         .filter_map(|side| side.first())
         .collect();
     document.heading("F1 of each class on test");
-    let mut head = vec!["class", "training texts", "test texts"];
+    let training = match folds {
+        0 => "training texts",
+        _ => "training texts, first fold",
+    };
+    let mut head = vec!["class", training, "test texts"];
     head.extend(models.iter().map(|model| model.name));
     let mut table = Table::new(&head);
     for (class, name) in corpus.labels.iter().enumerate() {
@@ -546,7 +614,7 @@ fn add_confidence(document: &mut Document, evidence: &Evidence) -> Result<()> {
 }
 
 /// The mistakes of which the student was most certain: errors of the labels are often among them.
-fn add_mistakes(document: &mut Document, evidence: &Evidence) {
+fn add_mistakes(document: &mut Document, evidence: &Evidence, data: &DataReport) {
     let (corpus, student) = (&evidence.corpus, &evidence.delivered_side()[0]);
     document.heading("Mistakes that the delivered student was most certain of");
     let probabilities = probabilities(student.logits.view());
@@ -558,17 +626,28 @@ fn add_mistakes(document: &mut Document, evidence: &Evidence) {
         }
     }
     mistakes.sort_by(|a, b| b.2.total_cmp(&a.2));
-    let mut table = Table::new(&["line", "text", "label", "predicted", "probability"]);
+    let found = data.suspicious.iter().flat_map(|found| &found.labels);
+    let suspicious: HashSet<(usize, &str)> = found.map(|l| (l.line, l.text.as_str())).collect();
+    let mut table = Table::new(&[
+        "line",
+        "text",
+        "label",
+        "predicted",
+        "probability",
+        "label likely to be wrong",
+    ]);
     for (row, predicted, probability) in mistakes.into_iter().take(SHOWN_MISTAKES) {
         let example = &corpus.test[row];
         let text: Vec<&str> = example.input().texts().collect();
-        let text: String = text.join(" / ").chars().take(160).collect();
+        let text = shortened(&text.join(" / "), LISTED_CHARACTERS);
+        let is_suspicious = suspicious.contains(&(example.line, example.text.as_str()));
         table.rows.push(vec![
             example.line.to_string().into(),
             text.into(),
             corpus.labels[example.label].as_str().into(),
             corpus.labels[predicted].as_str().into(),
             format!("{probability:.3}").into(),
+            if is_suspicious { "yes" } else { "" }.into(),
         ]);
     }
     document.table(table);

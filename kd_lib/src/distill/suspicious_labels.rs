@@ -70,19 +70,27 @@ impl SuspiciousLabels {
         Ok(found)
     }
 
-    /// The most suspicious ones as a table, so many at most.
-    pub fn table(&self, most: usize) -> Table {
+    /// The most suspicious ones as a table: so many at most, and so many characters of each text.
+    pub fn table(&self, most: usize, characters: usize) -> Table {
         let mut table = Table::new(&["line", "text", "label", "more likely", "probability"]);
         for suspicious in self.labels.iter().take(most) {
             table.rows.push(vec![
                 suspicious.line.to_string().into(),
-                suspicious.text.chars().take(160).collect::<String>().into(),
+                shortened(&suspicious.text, characters).into(),
                 suspicious.label.as_str().into(),
                 suspicious.predicted.as_str().into(),
                 format!("{:.3}", suspicious.probability).into(),
             ]);
         }
         table
+    }
+}
+
+/// The beginning of a text, with a mark if it goes on.
+pub(super) fn shortened(text: &str, characters: usize) -> String {
+    match text.char_indices().nth(characters) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}…", &text[..end]),
     }
 }
 

@@ -4,11 +4,12 @@
 //! labelled texts. [`super::execute`](mod@super::execute) carries out one trial.
 
 use super::execute::{Outcome, PlanClock, execute, read_plan, seconds_spent, write_plan};
-use super::plan::{DistillPlan, Side};
+use super::plan::{DistillPlan, Side, round3};
 use crate::Result;
 use crate::data::Corpus;
 use crate::data::splits::folds;
 use crate::evaluation::TemperatureScaling;
+use crate::store::plan::schedule;
 use crate::store::{Recipe, Run, RunStore};
 use crate::training::{Progress, ProgressCallback};
 use std::path::Path;
@@ -109,10 +110,7 @@ pub fn run_trials(
         _ => cross_validate(store, corpus, plan, folder, callback)?,
     };
     if plan.settings.refit {
-        let chosen = chosen_run(&trials);
-        let mut recipe = refit_recipe(&chosen.report.recipe);
-        // The one that suits the chosen student is the best guess.
-        recipe.train.temperature_scaling = chosen.report.temperature.map(TemperatureScaling::Fixed);
+        let recipe = refit_recipe(&trials);
         let mut clock = PlanClock::open(folder)?;
         let before = clock.seconds();
         let mut timed = |progress: &Progress| {
@@ -185,9 +183,10 @@ fn cross_validate(
     })
 }
 
-/// Of the side that dev prefers, the first run of the candidate with the highest macro-F1 on dev,
-/// averaged over all trials; of equal ones, the first. Candidates that a trial left out do not count.
-fn chosen_run(trials: &Trials) -> &Run {
+/// The runs of a candidate, one a trial: of the side that dev prefers, the candidate with the highest
+/// macro-F1 on dev, averaged over all trials; of equal ones, the first. Candidates that a trial left
+/// out do not count.
+fn chosen_candidate(trials: &Trials) -> Vec<&Run> {
     let side = trials.preferred_side();
     let outcomes: Vec<&Outcome> = trials
         .rounds
@@ -195,35 +194,64 @@ fn chosen_run(trials: &Trials) -> &Run {
         .flatten()
         .map(|trial| &trial.outcome)
         .collect();
-    let (mut best, mut highest) = (trials.student(), f64::NEG_INFINITY);
+    let (mut best, mut highest) = (vec![trials.student()], f64::NEG_INFINITY);
     for candidate in &outcomes[0].candidates {
         let name = &candidate.run.report.recipe.name;
-        let of_name = |outcome: &&Outcome| {
-            let mut candidates = outcome.candidates.iter();
-            let same = candidates.find(|other| other.run.report.recipe.name == *name)?;
-            Some(same.run.report.dev.macro_f1)
-        };
-        let scores: Vec<f64> = outcomes.iter().filter_map(of_name).collect();
-        let in_all = candidate.side == side && scores.len() == outcomes.len();
+        let all = outcomes.iter().flat_map(|outcome| &outcome.candidates);
+        let of_name = all.filter(|other| other.run.report.recipe.name == *name);
+        let runs: Vec<&Run> = of_name.map(|candidate| &candidate.run).collect();
+        let scores: Vec<f64> = runs.iter().map(|run| run.report.dev.macro_f1).collect();
+        let in_all = candidate.side == side && runs.len() == outcomes.len();
         if in_all && mean(&scores) > highest {
-            (best, highest) = (&candidate.run, mean(&scores));
+            (best, highest) = (runs, mean(&scores));
         }
     }
     best
 }
 
-/// The same recipe for all labelled texts. No text is left to choose weights by, so those after the
-/// last update count, or to fit a temperature on.
-fn refit_recipe(recipe: &Recipe) -> Recipe {
+/// The recipe of the chosen candidate for all labelled texts. No text is left to choose weights or a
+/// temperature by: the training is as long as the candidate's was up to its best weights, on average
+/// over the trials, and the temperature is their geometric mean.
+fn refit_recipe(trials: &Trials) -> Recipe {
+    let runs = chosen_candidate(trials);
+    let mut recipe = for_all_texts(&runs[0].report.recipe);
+    recipe.train.epochs = mean_best_epochs(&runs);
+    let temperatures = runs.iter().filter_map(|run| run.report.temperature);
+    let logarithms: Vec<f64> = temperatures.map(f64::ln).collect();
+    if !logarithms.is_empty() {
+        let temperature = mean(&logarithms).exp();
+        recipe.train.temperature_scaling = Some(TemperatureScaling::Fixed(temperature));
+    }
+    let all = trials.rounds.iter().flatten();
+    let teachers: Vec<&Run> = all.filter_map(|t| t.outcome.teacher.as_ref()).collect();
+    if let Some(teacher) = recipe.teacher.take() {
+        let mut teacher = for_all_texts(&teacher);
+        if !teachers.is_empty() {
+            teacher.train.epochs = mean_best_epochs(&teachers);
+        }
+        recipe.teacher = Some(Box::new(teacher));
+    }
+    recipe
+}
+
+/// The same recipe without what needs texts that were not trained on.
+fn for_all_texts(recipe: &Recipe) -> Recipe {
     let mut recipe = recipe.clone();
     recipe.name = format!("{}-refit", recipe.name);
     recipe.data.drop_leaks = false;
     recipe.train.eval_every_samples = ONLY_AT_THE_END;
     recipe.train.temperature_scaling = None;
-    recipe.teacher = recipe
-        .teacher
-        .map(|teacher| Box::new(refit_recipe(&teacher)));
     recipe
+}
+
+/// After how many epochs the runs had their best weights, on average.
+fn mean_best_epochs(runs: &[&Run]) -> f64 {
+    let epochs = runs.iter().map(|run| {
+        let report = &run.report;
+        let texts = report.train_examples + report.transfer_examples;
+        report.best_step as f64 / schedule(&report.recipe, texts).steps_per_epoch as f64
+    });
+    round3(mean(&epochs.collect::<Vec<_>>()))
 }
 
 /// All labelled texts for training. Dev texts are among them: their score says nothing.
@@ -231,6 +259,7 @@ fn all_labelled(corpus: &Corpus) -> Corpus {
     let name = format!("{} all labelled texts", corpus.fingerprint);
     let all = [&corpus.train, &corpus.dev, &corpus.test];
     Corpus {
+        name: format!("{} (all labelled texts)", corpus.name),
         train: all.into_iter().flatten().cloned().collect(),
         test: Vec::new(),
         fingerprint: blake3::hash(name.as_bytes()).to_hex().to_string(),
