@@ -7,12 +7,12 @@ use kd_lib::data::text_files::FileFormat;
 use kd_lib::distill::Budget;
 use std::path::PathBuf;
 
-/// Knowledge distillation for text classification: BERT teacher, BiLSTM student.
+/// Knowledge distillation for text classification: a BERT teacher and a small student.
 #[derive(Parser)]
 #[command(
     version,
     after_help = "First steps:\n  \
-        kd distill data/sample --profile smoke\n  \
+        kd distill data/sample --budget 2m\n  \
         kd train notebooks/recipes/distilled.toml --profile smoke --data data/sample\n  \
         kd table\n  \
         kd predict RUN 文本\n\n\
@@ -91,7 +91,7 @@ pub enum Verb {
         /// At the end train the chosen student again, on all labelled texts.
         #[arg(long, conflicts_with = "profile")]
         refit: bool,
-        /// Print the plan and train nothing.
+        /// Print the plan and the data report, and train nothing.
         #[arg(long, conflicts_with = "profile")]
         dry_run: bool,
         /// Carry out this plan (`plan.json`) instead of a new one.

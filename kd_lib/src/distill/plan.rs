@@ -200,6 +200,14 @@ impl StudentCost<'_> {
     }
 }
 
+/// A number of epochs for a person; the recipe has more digits.
+fn epochs(number: f64) -> String {
+    match (number * 10.0).round() / 10.0 {
+        1.0 => "1 epoch".into(),
+        rounded => format!("{rounded} epochs"),
+    }
+}
+
 /// Three digits: a plan is read by people.
 pub(super) fn round3(value: f64) -> f64 {
     (value * 1000.0).round().max(1.0) / 1000.0
@@ -738,10 +746,10 @@ impl DistillPlan {
                 (false, false) => "",
             };
             lines.push(format!(
-                "{:>8}  {name}, seed {}: {} epochs{augmented}{optional}",
+                "{:>8}  {name}, seed {}: {}{augmented}{optional}",
                 duration(stage.seconds),
                 recipe.seed,
-                recipe.train.epochs
+                epochs(recipe.train.epochs)
             ));
         }
         if let Some(seconds) = self.refit_seconds {
