@@ -274,6 +274,31 @@ fn of_a_million_unlabelled_texts_as_many_are_used_as_there_is_time_for() {
 }
 
 #[test]
+fn the_data_report_counts_repeats_and_contradictions_over_all_splits() {
+    let mut corpus = Corpus::open(sample()).unwrap();
+    let before = DataReport::of(&corpus, false).unwrap();
+    let counts = [
+        before.repeated,
+        before.contradictions,
+        before.near_duplicates,
+        before.near_contradictions,
+    ];
+    assert_eq!(counts, [0; 4]);
+    // The same text in two splits, with another label; and nearly the same text within a split.
+    let mut copy = corpus.train[0].clone();
+    copy.label = (copy.label + 1) % corpus.labels.len();
+    corpus.test.push(copy);
+    let mut nearly = corpus.dev[0].clone();
+    nearly.text += "!";
+    corpus.dev.push(nearly);
+    let report = DataReport::of(&corpus, false).unwrap();
+    assert_eq!([report.repeated, report.contradictions], [1, 1]);
+    assert_eq!(report.near_duplicates, 4);
+    assert_eq!(report.near_contradictions, 1);
+    assert_eq!((report.near_leaks, report.quality.train_in_test), (1, 1));
+}
+
+#[test]
 fn labels_that_were_changed_are_suspicious_and_are_kept_for_the_next_start() {
     let _guard = lock_generator();
     let mut corpus = Corpus::open(sample()).unwrap();
