@@ -343,6 +343,13 @@ impl Report<'_> {
         for sentence in trials().flat_map(|trial| &trial.outcome.left_out) {
             *left_out.entry(sentence).or_default() += 1;
         }
+        if let (false, Some(seconds)) = (left_out.is_empty(), self.plan.refit_seconds) {
+            document.paragraph(format!(
+                "{} of the budget were reserved for training on all labelled texts (--refit), so this was \
+                 left out:",
+                duration(seconds)
+            ));
+        }
         for (sentence, times) in left_out {
             document.paragraph(match cross_validated {
                 true => format!("{sentence} ({times} of {} folds)", trials().count()),

@@ -41,7 +41,7 @@ pub enum Stage {
 /// Where a run, or a teacher that computes logits, stands.
 #[derive(Debug, Clone, Copy)]
 pub struct Progress<'a> {
-    /// The run's id.
+    /// The run's id; in a distillation, its place in the plan and the id.
     pub run: &'a str,
     /// What it is doing.
     pub stage: Stage,
