@@ -38,8 +38,8 @@ const PLANNED: [&str; 8] = [
 const SMALL_CORPUS: usize = 3000;
 /// Folds of cross-validation.
 const FOLDS: usize = 5;
-/// With fewer updates a fold's students are so weak that a test split tells more, and the student that
-/// is delivered is better for the whole budget (docs/distill-runs.md).
+/// With fewer updates a fold's students are weak, and the student that is delivered gains more from the
+/// whole budget (docs/distill-runs.md). Few runs are behind the number.
 const LEAST_UPDATES_OF_FOLD: usize = 300;
 /// A test split with fewer texts says so little that weak students of folds say more.
 const LEAST_TEST_TEXTS: usize = 100;
