@@ -59,7 +59,7 @@ reproduce: setup corpus
 	$(MORE)
 
 test: setup
-	OMP_NUM_THREADS=1 cargo test --locked --workspace # tests run in parallel already
+	OMP_NUM_THREADS=1 cargo test --locked # tests run in parallel already
 	$(BIN)/python notebooks/tools/test_tools.py
 	$(BIN)/python notebooks/tools/run.py --profile smoke --data data/sample
 
@@ -144,9 +144,9 @@ checkpoints/e5-small/model.safetensors: | .venv/.installed $(KD)
 data/reviews/labels.txt: | .venv/.installed
 	@$(BIN)/python notebooks/tools/corpus.py reviews
 
-# The whole workspace: other selections of packages would build the bindings to libtorch again.
+# All packages: other selections would build the bindings to libtorch again.
 $(KD): $(CRATE) $(CLI) | .libtorch
-	cargo build --locked --workspace --examples --bins
+	cargo build --locked --examples --bins
 	@touch $@
 
 $(SPEC): notebooks/tools/kernel.py notebooks/tools/evcxr/evcxr.toml .venv/.installed

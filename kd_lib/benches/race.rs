@@ -1,4 +1,4 @@
-//! The speed of kd_lib beside PyTorch on the same batches. The programs take turns, one round each,
+//! The speed of kd_lib and of PyTorch on the same batches. The programs take turns, one round each,
 //! so that timing noise affects all alike. Prints a table with the processor's name.
 //!
 //!     cargo bench --profile dev -p kd_lib --bench race -- CORPUS [ROUNDS [PRECISION]]
@@ -66,7 +66,7 @@ impl Contender {
         })
     }
 
-    /// One round of so many batches.
+    /// One round of `batches`.
     fn round(&mut self, batches: usize) -> Result<()> {
         writeln!(self.input, "{batches}")?;
         let mut line = String::new();

@@ -88,7 +88,9 @@ pub fn multiplies(device: Device, kind: Kind) -> bool {
 const EXTENSIONS: [&str; 4] = ["avx2", "avx512f", "avx512_bf16", "amx_bf16"];
 const SMI: [&str; 2] = ["--query-gpu=name", "--format=csv,noheader"];
 
-/// What a run was computed on. Two runs of a recipe have the same bytes if all of this agrees.
+/// What a run was computed on. Two runs of a recipe have the same bytes if all of this agrees,
+/// their teachers have the same weights, and the number of threads did not change while they
+/// trained.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Environment {
     /// `cpu` or `cuda`.

@@ -14,8 +14,8 @@ use tch::{Kind, Tensor};
 /// Characters of a hash in a file's name.
 const HASH: usize = 16;
 
-/// Writes `path` through a temporary file beside it: write → fsync → rename → fsync of the folder,
-/// so that a reader sees the old file or the new one, never half of either.
+/// Writes `path` through a temporary file in its folder: write → fsync → rename → fsync of the
+/// folder, so that a reader sees the old file or the new one, never half of either.
 pub fn write_atomically(path: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     write_under_computed_name(path, fill, |path, _| Ok(path.to_path_buf())).map(drop)
 }
@@ -117,8 +117,34 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     ))
 }
 
+/// Writes a text to a file of the user's. What is there already is not overwritten, unless it is
+/// the same text.
+///
+/// # Errors
+/// If something else is there.
+pub fn write_export(path: &Path, text: &str) -> Result<()> {
+    if path.symlink_metadata().is_ok() {
+        let same =
+            path.is_file() && std::fs::read(path).is_ok_and(|there| there == text.as_bytes());
+        let fix = "name a new file, or remove this one";
+        return if same {
+            Ok(())
+        } else {
+            Err(Error::file(path, "exists and would be overwritten", fix))
+        };
+    }
+    write_text(path, text)
+}
+
 /// blake3 of a file's bytes, as hex.
+///
+/// # Errors
+/// If it is no regular file: a pipe can be read only once.
 pub fn hash_file(path: &Path) -> Result<String> {
+    if !std::fs::metadata(path).map_err(Error::io(path))?.is_file() {
+        let fix = "save what it gives in a file, and name that";
+        return Err(Error::file(path, "not a regular file", fix));
+    }
     let mut hasher = blake3::Hasher::new();
     hasher.update_mmap(path).map_err(Error::io(path))?;
     Ok(hasher.finalize().to_hex().to_string())

@@ -1,5 +1,6 @@
-//! Knowledge distillation for text classification, to be read as a textbook: a BERT teacher, a
-//! BiLSTM student, and the strategies that train them, on libtorch.
+//! Knowledge distillation for text classification, to be read as a textbook: a BERT teacher, small
+//! students (BiLSTM, TextCNN, fastText, a BERT of fewer layers), and the strategies that train
+//! them, on libtorch.
 //!
 //! Data flows one way. A module uses only modules that stand before it in this list:
 //!
@@ -14,8 +15,8 @@
 //! 8. [`distill`]: from texts and a budget of time to a student and a report
 //!
 //! This crate is not a framework: there is one loop, and there are no hooks. A new network
-//! implements [`models::Architecture`] (its settings) and [`models::Classifier`] (its forward pass),
-//! a new loss [`objectives::Objective`].
+//! implements [`models::Architecture`] (its settings) and [`models::Classifier`] (its forward
+//! pass), a new loss [`objectives::Objective`].
 //!
 //! ```
 //! use kd_lib::objectives::{Kd, loss_of_logits};

@@ -56,8 +56,8 @@ pub enum Parts {
     One,
     /// Two numbers: the rounded value, and what the rounding removed from it, rounded too. Their
     /// sum has about twice as many digits as one number. The adversarial passes use it, because a
-    /// perturbation is small beside the word vector that it is added to: bf16 has 8 binary digits,
-    /// and a single rounding would remove most of the perturbation.
+    /// perturbation is small compared with the word vector that it is added to: bf16 has 8 binary
+    /// digits, and a single rounding would remove most of the perturbation.
     Two,
 }
 

@@ -1,5 +1,5 @@
 //! How many threads compute. libtorch's threads wait for one another by spinning, so a pass on two
-//! threads beside another busy program takes several times the time of a pass on one. A
+//! threads, while another program is busy, takes several times the time of a pass on one. A
 //! [`ThreadControl`] therefore counts the cores that other processes leave free, again and again.
 //!
 //! `kd` and the notebooks make a [`ThreadPolicy`] from `--threads` and `OMP_NUM_THREADS`.
@@ -62,8 +62,9 @@ impl ThreadControl {
             (ThreadPolicy::FreeCores, None) => {
                 let before = Usage::now();
                 std::thread::sleep(FIRST_LOOK);
-                let others = Usage::now().others_since(&before);
-                wanted_threads(cores, others, cores)
+                let now = Usage::now();
+                let free = free_cores(now.allowed, cores, now.others_since(&before));
+                wanted_threads(free, cores, cores)
             }
         };
         let control = ThreadControl {
@@ -87,9 +88,10 @@ impl ThreadControl {
             return false;
         }
         let now = Usage::now();
-        let others = now.others_since(&self.last);
+        let cores = cores();
+        let free = free_cores(now.allowed, cores, now.others_since(&self.last));
         self.last = now;
-        let wanted = wanted_threads(cores(), others, self.threads);
+        let wanted = wanted_threads(free, cores, self.threads);
         let changes = wanted != self.threads;
         self.threads = wanted;
         changes
@@ -103,17 +105,22 @@ impl ThreadControl {
     }
 }
 
-/// The number of threads for work that has `current` now, beside others that keep `others` cores
-/// busy.
-fn wanted_threads(cores: usize, others: f64, current: usize) -> usize {
-    let free = cores as f64 - others;
+/// The cores that are free for this process, while others keep `others` cores busy. A container
+/// with a quota is allowed to run on all cores of a machine, but only on `at_one_time` of them at
+/// once.
+fn free_cores(allowed: usize, at_one_time: usize, others: f64) -> f64 {
+    (allowed.max(at_one_time) as f64 - others).min(at_one_time as f64)
+}
+
+/// The number of threads for work that has `current` now, if `free` of the `cores` are free.
+fn wanted_threads(free: f64, cores: usize, current: usize) -> usize {
     if (free - current as f64).abs() < TOLERANCE {
         return current.min(cores);
     }
     free.round().clamp(1.0, cores as f64) as usize
 }
 
-/// The cores that this process may use.
+/// The cores that this process may use at one time.
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, |cores| cores.get())
 }
@@ -122,7 +129,9 @@ fn cores() -> usize {
 #[derive(Debug)]
 struct Usage {
     at: Instant,
-    /// By all processes, on the cores that this one may use.
+    /// Cores on which this process is allowed to run.
+    allowed: usize,
+    /// By all processes, on these cores.
     all: f64,
     /// By this process.
     own: f64,
@@ -131,9 +140,11 @@ struct Usage {
 impl Usage {
     fn now() -> Usage {
         let read = |path| std::fs::read_to_string(path).unwrap_or_default();
+        let allowed = allowed_cores(&read("/proc/self/status"));
         Usage {
             at: Instant::now(),
-            all: busy_seconds(&read("/proc/stat"), &read("/proc/self/status")),
+            allowed: allowed.len(),
+            all: busy_seconds(&read("/proc/stat"), &allowed),
             own: own_seconds(&read("/proc/self/stat")),
         }
     }
@@ -149,9 +160,8 @@ impl Usage {
 /// The kernel's unit of processor time, on every Linux that Rust supports.
 const TICKS_PER_SECOND: f64 = 100.0;
 
-/// Busy seconds of the allowed cores, from `/proc/stat` and `/proc/self/status`.
-fn busy_seconds(stat: &str, status: &str) -> f64 {
-    let allowed = allowed_cores(status);
+/// Busy seconds of the allowed cores, from `/proc/stat`.
+fn busy_seconds(stat: &str, allowed: &[usize]) -> f64 {
     let mut busy = 0.0;
     for line in stat.lines() {
         let mut fields = line.split_whitespace();
@@ -186,7 +196,7 @@ fn allowed_cores(status: &str) -> Vec<usize> {
 
 /// Seconds of user and system time of this process, from `/proc/self/stat`.
 fn own_seconds(stat: &str) -> f64 {
-    // The program's name, in brackets, may hold blanks.
+    // The program's name, in brackets, may hold spaces.
     let fields = stat.rsplit_once(')').map_or("", |(_, rest)| rest);
     let ticks = |index: usize| fields.split_whitespace().nth(index)?.parse::<f64>().ok();
     let (user, system) = (ticks(11), ticks(12));
@@ -200,22 +210,27 @@ mod tests {
     #[test]
     fn work_takes_the_cores_that_others_leave_free() {
         // On two cores: idle, a small program, a busy one, two busy ones.
-        let wanted = |others, current| wanted_threads(2, others, current);
+        let wanted = |others, current| wanted_threads(free_cores(2, 2, others), 2, current);
         assert_eq!([wanted(0.0, 1), wanted(0.0, 2)], [2, 2]);
         assert_eq!([wanted(0.5, 1), wanted(0.5, 2)], [1, 2]);
         assert_eq!([wanted(1.0, 1), wanted(1.0, 2)], [1, 1]);
         assert_eq!([wanted(2.0, 1), wanted(2.0, 2)], [1, 1]);
         // Two training runs that began on two threads each leave one another one core.
         assert_eq!(wanted(2.0 / 3.0, 2), 1);
-        assert_eq!(wanted_threads(16, 3.2, 16), 13);
+        assert_eq!(wanted_threads(free_cores(16, 16, 3.2), 16, 16), 13);
+        // A container that may use 4 of 64 cores at once, while others keep 10 or 63 busy.
+        assert_eq!(
+            [free_cores(64, 4, 10.0), free_cores(64, 4, 63.0)],
+            [4.0, 1.0]
+        );
     }
 
     #[test]
     fn processor_time_is_read_from_the_kernels_files() {
         let stat = "cpu 9 9 9 9\ncpu0 100 0 50 900 7 0 0 0 0 0\ncpu1 200 0 0 900 0 0 0 0\n";
         let status = "Name:\tkd\nCpus_allowed_list:\t0,2-3\n";
-        assert_eq!(busy_seconds(stat, status), 1.5);
         assert_eq!(allowed_cores(status), [0, 2, 3]);
+        assert_eq!(busy_seconds(stat, &allowed_cores(status)), 1.5);
         let own = "12 (a (b) c) S 1 1 1 0 -1 0 0 0 0 0 250 50 0 0";
         assert_eq!(own_seconds(own), 3.0);
     }

@@ -90,6 +90,22 @@ fn absent_and_null_keys_have_the_defaults_of_transformers() {
 }
 
 #[test]
+fn sizes_and_dropouts_without_a_meaning_are_refused() {
+    let _turn = lock_generator();
+    for (key, value) in [
+        ("hidden_size", serde_json::json!(-12)),
+        ("intermediate_size", serde_json::json!(0)),
+        ("hidden_dropout_prob", serde_json::json!(1.0)),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        tiny_checkpoint(folder.path());
+        set_config(folder.path(), key, Some(value));
+        let error = BertConfig::read(&folder.path().join("config.json")).unwrap_err();
+        assert!(error.to_string().contains(key), "{error}");
+    }
+}
+
+#[test]
 fn a_checkpoint_without_a_pooler_names_the_pooling_that_needs_none() {
     let _turn = lock_generator();
     let folder = tempfile::tempdir().unwrap();
@@ -317,9 +333,10 @@ fn weights_of_other_dtypes_and_names_and_a_vocabulary_with_other_line_ends_load(
         let name = name
             .replace("LayerNorm.weight", "LayerNorm.gamma")
             .replace("LayerNorm.bias", "LayerNorm.beta");
-        let name = match name.starts_with("classifier.") {
-            true => name,
-            false => format!("bert.{name}"),
+        let name = if name.starts_with("classifier.") {
+            name
+        } else {
+            format!("bert.{name}")
         };
         (name, tensor.shallow_clone())
     });

@@ -3,6 +3,7 @@
 
 use kd_lib::data::batch::epoch_batches;
 use kd_lib::data::data_quality::SplitCounts;
+use kd_lib::data::text_files::{FileFormat, read_examples};
 use kd_lib::data::{Corpus, TokenizedSplit, Vocabulary};
 use std::path::Path;
 
@@ -42,10 +43,6 @@ fn all_three_formats_give_the_same_examples() {
             ("test.txt", index),
         ],
     );
-    write(
-        folders[0].path(),
-        &[("a.train.txt", "一份备份\t0\n".as_bytes())],
-    ); // the plain name has precedence
     let label = "sports\t足球 赛\nrealty\t房价\n".as_bytes();
     write(
         folders[1].path(),
@@ -81,7 +78,7 @@ fn all_three_formats_give_the_same_examples() {
 
 #[test]
 fn errors_name_the_line_the_value_and_the_fix() {
-    let cases: [(&str, &[u8], &[&str]); 10] = [
+    let cases: [(&str, &[u8], &[&str]); 11] = [
         (
             "train.txt",
             b"\xff\xfe\t0\n",
@@ -113,8 +110,13 @@ fn errors_name_the_line_the_value_and_the_fix() {
         ("labels.txt", b"a\nb\n", &["2 files of class names"]),
         (
             "test.csv",
-            b"text\n\xe7\x94\xb2\n",
-            &["test.csv:1", "no column \"label\""],
+            b"text,label\n",
+            &["test.csv and test.txt", "both the test split"],
+        ),
+        (
+            "a.train.txt",
+            "一份备份\t0\n".as_bytes(),
+            &["a.train.txt and train.txt", "both the train split"],
         ),
     ];
     for (name, bytes, parts) in cases {
@@ -126,6 +128,31 @@ fn errors_name_the_line_the_value_and_the_fix() {
         message.contains("train.txt:1") && message.contains("split it"),
         "{message}"
     );
+}
+
+#[test]
+fn a_csv_file_whose_columns_or_rows_are_not_certain_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let labels = ["yes".to_owned(), "no".to_owned()];
+    let swallowed = "text,label\none,yes\n\"two,no\nthree,yes\nfour,no\nfive\",no\nsix,yes\n";
+    let cases = [
+        ("text\none\n", ":1: no column \"label\""),
+        (
+            "text,label,label\none,yes,no\n",
+            ":1: two columns \"label\"",
+        ),
+        (
+            swallowed,
+            ":3: a quotation mark joins this row with \"three,yes\"",
+        ),
+        ("text,label\n\n\none,maybe\n", ":4: class \"maybe\""),
+    ];
+    for (content, part) in cases {
+        let path = folder.path().join("test.csv");
+        std::fs::write(&path, content).unwrap();
+        let error = read_examples(&path, FileFormat::Csv, &labels).unwrap_err();
+        assert!(error.to_string().contains(part), "{error}");
+    }
 }
 
 #[test]
@@ -192,10 +219,13 @@ fn real_headlines_have_the_known_leaks() {
 fn a_vocabulary_file_is_read_as_it_was_written_and_refused_without_unk() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("vocab.txt");
-    let built = Vocabulary::build(["人生 若只如初见"], 100);
+    let built = Vocabulary::build(["人生 若只\u{feff}如初见"], 100);
     built.write(&path).unwrap();
     let read = Vocabulary::read(&path).unwrap();
-    assert_eq!(read.encode("若 人x"), built.encode("若 人x"));
+    assert_eq!(
+        read.encode("若 人x\u{feff}"),
+        built.encode("若 人x\u{feff}")
+    );
     std::fs::write(&path, "<PAD>\n人\n").unwrap();
     let message = Vocabulary::read(&path).unwrap_err().to_string();
     assert!(

@@ -169,7 +169,10 @@ fn a_custom_model_and_a_custom_objective_train_and_predict() {
     );
     assert!(curve.iter().all(|point| point.soft_loss > 0.0));
     let texts: Vec<&str> = corpus.test.iter().map(|e| e.text.as_str()).collect();
-    let logits = Predictor::open(&run).unwrap().logits(&texts).unwrap();
+    let predictor = Predictor::open(&run).unwrap();
+    let logits = predictor.logits(&texts).unwrap();
+    let classes = corpus.labels.len() as i64;
+    assert_eq!(predictor.logits::<&str>(&[]).unwrap().size(), [0, classes]);
     let stored = run.logits(Split::Test).unwrap();
     assert_eq!(
         kd_lib::evaluation::to_array(&logits).unwrap(),

@@ -3,12 +3,12 @@
 use crate::common::{lock_generator, root, sample};
 use kd_lib::data::Corpus;
 use kd_lib::distill::execute::{read_plan, write_plan};
-use kd_lib::distill::plan::plan;
+use kd_lib::distill::folds::{FOLDS, reason_against_folds, suggested_folds};
 use kd_lib::distill::{
-    Budget, CorpusFacts, DataReport, DistillPlan, Forecast, PlanSettings, SecondsPerText, Side,
-    Stage,
+    Budget, CorpusFacts, DataReport, DistillPlan, DistillResult, Forecast, FurtherSeed,
+    PlanSettings, Report, SecondsPerText, Side, Stage, StudentPair, SuspiciousLabels, execute,
+    make_plan, measure, run_plan,
 };
-use kd_lib::distill::{Report, SuspiciousLabels, Trials, execute, measure, run_trials};
 use kd_lib::models::ModelConfig;
 use kd_lib::store::{Recipe, Run, RunStore};
 use kd_lib::training::progress::silent;
@@ -26,6 +26,17 @@ fn settings(budget: &str) -> PlanSettings {
         unlabelled: None,
         folds: 0,
         refit: false,
+    }
+}
+
+/// Settings for plans that are carried out: the teacher keeps two of its layers, and trains six
+/// times as fast.
+fn settings_to_train(budget: &str) -> PlanSettings {
+    let few_layers = ["device=\"cpu\"".into(), "model.keep_layers=[1, 2]".into()];
+    let recipe = root().join("notebooks/recipes/teacher.toml");
+    PlanSettings {
+        teacher: Recipe::read(recipe, "full", &few_layers).unwrap(),
+        ..settings(budget)
     }
 }
 
@@ -50,7 +61,7 @@ fn speed(factor: f64) -> SecondsPerText {
     SecondsPerText {
         threads: 2,
         teacher_update: 8e-3 * factor,
-        teacher_logits: 2.4e-3 * factor,
+        teacher_forward: 2.4e-3 * factor,
         student_update: 9e-4 * factor,
         characters_factor: 3.0,
         textcnn_factor: 1.2,
@@ -78,7 +89,7 @@ fn planned_with(
         unlabelled_texts,
         ..facts(texts, 6)
     };
-    plan("corpus", "0", settings, facts, speed(factor))
+    make_plan("corpus", "0", settings, facts, speed(factor))
 }
 
 proptest! {
@@ -96,17 +107,15 @@ proptest! {
             Ok(plan) => {
                 prop_assert!(plan.seconds() <= seconds, "{}", plan.describe());
                 prop_assert_eq!(plan.refit_seconds.is_some(), refit);
-                let sides = |side| plan.stages.iter().filter(|s| s.side == side).count();
-                prop_assert_eq!(sides(Side::Teacher), 1);
-                prop_assert_eq!(sides(Side::Baseline), sides(Side::Distilled));
-                let of = |side| plan.stages.iter().filter(move |stage| stage.side == side);
-                for (baseline, distilled) in of(Side::Baseline).zip(of(Side::Distilled)) {
-                    let (baseline, distilled) = (&baseline.recipe, &distilled.recipe);
+                prop_assert!(plan.teacher.is_some() && !plan.candidates[0].optional);
+                prop_assert!(plan.candidates.is_sorted_by_key(|pair| pair.optional));
+                for pair in &plan.candidates {
+                    let (baseline, distilled) = (&pair.baseline.recipe, &pair.distilled.recipe);
                     prop_assert_eq!(&baseline.model, &distilled.model);
                     prop_assert_eq!(&baseline.adversarial, &distilled.adversarial);
                     prop_assert_eq!(&baseline.optimizer, &distilled.optimizer);
                 }
-                for stage in &plan.stages {
+                for stage in plan.stages() {
                     stage.recipe.validate().unwrap();
                     prop_assert!(stage.recipe.data.skip_test, "test is not read before the report");
                 }
@@ -121,7 +130,7 @@ proptest! {
         texts in 500usize..50_000,
     ) {
         let read = |seconds| {
-            let teacher = planned(seconds, texts, 1.0).ok()?.stages.remove(0).recipe;
+            let teacher = planned(seconds, texts, 1.0).ok()?.teacher?.recipe;
             let texts = teacher.data.max_train_samples.unwrap_or(texts);
             Some(texts as f64 * teacher.train.epochs)
         };
@@ -137,18 +146,23 @@ fn a_budget_that_is_too_short_names_one_that_is_enough() {
     let enough = error.split("allow ").nth(1).unwrap();
     let enough: Budget = enough.split(" or more").next().unwrap().parse().unwrap();
     planned(enough.seconds, 60_000, 3.0).unwrap();
+    let too_short = error.split("budget: ").nth(1).unwrap();
+    let too_short: Budget = too_short.split(" is").next().unwrap().parse().unwrap();
+    assert_eq!(too_short.seconds, 30.0, "{error}");
+}
+
+/// A plan for 1,200 training texts on a slow machine.
+fn planned_in_folds(folds: usize, budget: &str) -> kd_lib::Result<DistillPlan> {
+    let settings = PlanSettings {
+        folds,
+        ..settings(budget)
+    };
+    make_plan("c", "f", settings, facts(1200, 5), speed(8.0))
 }
 
 #[test]
 fn folds_leave_the_students_fewer_updates() {
-    let with_folds = |folds| {
-        let settings = PlanSettings {
-            folds,
-            ..settings("40m")
-        };
-        plan("c", "f", settings, facts(1200, 5), speed(8.0)).unwrap()
-    };
-    let [without, with] = [0, 5].map(with_folds);
+    let [without, with] = [0, 5].map(|folds| planned_in_folds(folds, "40m").unwrap());
     let recipe = with.distilled_recipe().unwrap();
     let transfer = recipe.transfer.as_ref();
     let augmentations = transfer.map_or(0, |transfer| transfer.augmentations_per_text);
@@ -156,6 +170,62 @@ fn folds_leave_the_students_fewer_updates() {
     let updates = (recipe.train.epochs * batches as f64).round() as usize;
     assert_eq!(with.distilled_updates(), updates);
     assert!(without.distilled_updates() > 3 * updates);
+}
+
+#[test]
+fn folds_are_given_up_for_a_test_split_if_their_students_would_be_weak() {
+    let short = planned_in_folds(5, "40m");
+    let updates = short.as_ref().unwrap().distilled_updates();
+    assert!(updates < 300, "{updates}");
+    let why = reason_against_folds(&short, 150).unwrap();
+    assert!(why.contains(&format!("{updates} updates")), "{why}");
+    // A test split of few texts says even less than weak students do.
+    assert_eq!(reason_against_folds(&short, 99), None);
+    assert_eq!(reason_against_folds(&planned_in_folds(5, "8h"), 150), None);
+    // A budget that is too short for folds may be long enough without them.
+    let impossible = planned_in_folds(5, "60s");
+    let why = reason_against_folds(&impossible, 150).unwrap();
+    assert_eq!(why, impossible.unwrap_err().to_string());
+}
+
+#[test]
+fn folds_are_suggested_for_a_small_corpus_whose_test_texts_nobody_chose() {
+    let small = Corpus::open(sample()).unwrap();
+    assert_eq!(suggested_folds(&small, true), FOLDS);
+    assert_eq!(suggested_folds(&small, false), 0);
+    let mut large = small.clone();
+    large.train = small.train.iter().cycle().take(3000).cloned().collect();
+    assert_eq!(suggested_folds(&large, true), 0);
+}
+
+#[test]
+fn a_plan_that_was_edited_and_limits_without_a_meaning_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut edited = planned(1800.0, 2000, 1.0).unwrap();
+    edited.candidates.clear();
+    write_plan(&edited, folder.path(), 0.0).unwrap();
+    let error = read_plan(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("a plan without students"), "{error}");
+    // A plan of an older program has other keys.
+    let file = folder.path().join("plan.json");
+    std::fs::write(&file, r#"{"format": 1, "stages": []}"#).unwrap();
+    let error = read_plan(&file).unwrap_err().to_string();
+    assert!(
+        error.contains("a plan of format 1") && error.contains("plan anew"),
+        "{error}"
+    );
+    for (megabytes, latency) in [(f64::INFINITY, None), (15.0, Some(f64::NAN))] {
+        let settings = PlanSettings {
+            max_megabytes: megabytes,
+            max_latency: latency,
+            ..settings("1h")
+        };
+        let error = make_plan("c", "f", settings, facts(2000, 5), speed(1.0)).unwrap_err();
+        assert!(
+            error.to_string().contains("choose a number above 0"),
+            "{error}"
+        );
+    }
 }
 
 #[test]
@@ -169,7 +239,7 @@ fn a_corpus_without_test_texts_needs_folds() {
             folds,
             ..settings("1h")
         };
-        plan("c", "f", settings, facts.clone(), speed(1.0))
+        make_plan("c", "f", settings, facts.clone(), speed(1.0))
     };
     let problem = of_folds(0).unwrap_err().to_string();
     assert!(problem.contains("there is no test text"), "{problem}");
@@ -182,8 +252,8 @@ fn a_large_dev_split_leaves_the_teacher_time_to_train() {
         dev_texts: 10_000,
         ..facts(6500, 10)
     };
-    let plan = plan("corpus", "0", settings("8m"), facts, speed(2.0)).unwrap();
-    let teacher = &plan.stages[0].recipe;
+    let plan = make_plan("corpus", "0", settings("8m"), facts, speed(2.0)).unwrap();
+    let teacher = &plan.teacher.as_ref().unwrap().recipe;
     assert!(
         teacher
             .data
@@ -195,16 +265,32 @@ fn a_large_dev_split_leaves_the_teacher_time_to_train() {
 }
 
 #[test]
+fn the_teachers_seed_is_the_first_of_the_plan() {
+    let settings = PlanSettings {
+        teacher: settings("1h").teacher.with_seed(7),
+        ..settings("1h")
+    };
+    let plan = make_plan("c", "f", settings, facts(2000, 6), speed(1.0)).unwrap();
+    assert!(plan.stages().all(|stage| stage.recipe.seed == 7));
+    let further: Vec<u64> = plan
+        .further_seeds
+        .iter()
+        .map(|further| further.seed)
+        .collect();
+    assert_eq!(further, [8, 9]);
+}
+
+#[test]
 fn unbalanced_classes_are_tried_with_class_weights_for_as_long_as_without() {
     let unbalanced = CorpusFacts {
         imbalance: 7.0,
         ..facts(2000, 5)
     };
     for (budget, number) in [("5m", 3), ("1h", 4)] {
-        let plan = plan("c", "f", settings(budget), unbalanced.clone(), speed(1.0)).unwrap();
+        let plan = make_plan("c", "f", settings(budget), unbalanced.clone(), speed(1.0)).unwrap();
         for side in [Side::Baseline, Side::Distilled] {
-            let of_side = |stage: &&Stage| stage.side == side && !stage.repeats_winner;
-            let stages: Vec<&Stage> = plan.stages.iter().filter(of_side).collect();
+            let of_side = |pair| StudentPair::student(pair, side);
+            let stages: Vec<&Stage> = plan.candidates.iter().filter_map(of_side).collect();
             assert_eq!(stages.len(), number, "{}", plan.describe());
             let of_kind = |kind: &str| {
                 let named = stages
@@ -212,7 +298,7 @@ fn unbalanced_classes_are_tried_with_class_weights_for_as_long_as_without() {
                     .find(|stage| stage.recipe.name.ends_with(kind));
                 &named.unwrap().recipe.train
             };
-            let (first, weighted) = (of_kind("-subwords"), of_kind("-class-weights"));
+            let (first, weighted) = (of_kind("-bilstm"), of_kind("-class-weights"));
             assert_eq!(weighted.class_weights, Some(ClassWeights::Balanced));
             assert_eq!(first.class_weights, None);
             assert_eq!(first.epochs, weighted.epochs);
@@ -222,7 +308,7 @@ fn unbalanced_classes_are_tried_with_class_weights_for_as_long_as_without() {
             );
         }
     }
-    let balanced = plan("c", "f", settings("5m"), facts(2000, 5), speed(1.0)).unwrap();
+    let balanced = make_plan("c", "f", settings("5m"), facts(2000, 5), speed(1.0)).unwrap();
     assert!(!balanced.describe().contains("class-weights"));
 }
 
@@ -238,24 +324,22 @@ fn a_fasttext_is_tried_on_both_sides_and_takes_a_tenth_of_the_time_at_most() {
             has_words,
             ..facts(20_000, 6)
         };
-        let plan = plan("c", "f", settings, facts, speed(1.0)).unwrap();
-        let of_students = |stage: &&Stage| stage.side != Side::Teacher && !stage.repeats_winner;
-        let students: Vec<&Stage> = plan.stages.iter().filter(of_students).collect();
-        let all: f64 = students.iter().map(|stage| stage.seconds).sum();
+        let plan = make_plan("c", "f", settings, facts, speed(1.0)).unwrap();
+        let all: f64 = plan.candidates.iter().map(StudentPair::seconds).sum();
         let mut tried = 0;
-        for stage in students {
-            let ModelConfig::Fasttext(settings) = &stage.recipe.model else {
+        for pair in &plan.candidates {
+            let ModelConfig::Fasttext(settings) = &pair.baseline.recipe.model else {
                 continue;
             };
             tried += 1;
-            assert!(!stage.optional, "{}", plan.describe());
-            assert!(stage.seconds <= 0.1 * all, "{}", plan.describe());
+            assert!(!pair.optional, "{}", plan.describe());
+            assert!(pair.seconds() <= 0.1 * all, "{}", plan.describe());
             assert_eq!(settings.tokenizer.is_some(), has_words);
             let vectors = settings.vocab_size as i64 + settings.ngram_buckets;
             let bytes = 4.0 * (vectors * settings.embedding_dim + 33 * 6) as f64;
             assert!(bytes <= megabytes * 1e6, "{bytes} bytes of {megabytes} MB");
         }
-        assert_eq!(tried, 2, "{}", plan.describe());
+        assert_eq!(tried, 1, "{}", plan.describe());
     }
 }
 
@@ -310,7 +394,7 @@ fn labels_that_were_changed_are_suspicious_and_are_kept_for_the_next_start() {
     let store = RunStore::new(folder.path()).with_pretrained(root().join("checkpoints"));
     let (name, fingerprint) = (&corpus.name, &corpus.fingerprint);
     let settings = settings("10m");
-    let plan = plan(name, fingerprint, settings, facts(300, 10), speed(1.0)).unwrap();
+    let plan = make_plan(name, fingerprint, settings, facts(300, 10), speed(1.0)).unwrap();
     let find = || SuspiciousLabels::find(&store, &plan, &corpus, folder.path(), &mut silent);
     let found = find().unwrap();
     assert_eq!(found.searched, 300);
@@ -326,16 +410,18 @@ fn labels_that_were_changed_are_suspicious_and_are_kept_for_the_next_start() {
     assert_eq!(find().unwrap(), found, "read from the file");
 }
 
-/// The same stages, but for spare ones, with training runs of a few updates.
+/// The same plan with training runs of a few updates, without spare seeds.
 fn shortened(mut plan: DistillPlan) -> DistillPlan {
-    plan.stages.retain(|stage| !stage.spare);
-    for stage in &mut plan.stages {
+    plan.further_seeds.retain(|further| !further.spare);
+    if let Some(teacher) = &mut plan.teacher {
+        teacher.recipe.train.eval_every_samples = 100;
+        shorten_teacher(&mut teacher.recipe);
+    }
+    let pairs = plan.candidates.iter_mut();
+    for stage in pairs.flat_map(|pair| [&mut pair.baseline, &mut pair.distilled]) {
         let recipe = &mut stage.recipe;
         recipe.train.eval_every_samples = 100;
-        match stage.side {
-            Side::Teacher => shorten_teacher(recipe),
-            _ => recipe.train.epochs = 1.0,
-        }
+        recipe.train.epochs = 1.0;
         if let Some(transfer) = &mut recipe.transfer {
             transfer.augmentations_per_text = 1;
         }
@@ -358,10 +444,21 @@ fn a_stopped_distillation_continues_its_plan_and_a_copy_of_the_plan_gives_the_sa
     let folder = tempfile::tempdir().unwrap();
     let pretrained = root().join("checkpoints");
     let store = RunStore::new(folder.path()).with_pretrained(&pretrained);
-    let mut settings = settings("1m");
-    settings.teacher.device = "cpu".into();
-    let (facts, measured) = measure(&store, &corpus, &settings).unwrap();
+    let mut settings = settings_to_train("1m");
+    let unlabelled = folder.path().join("texts.txt");
+    let lines = [
+        "新的一条",
+        "",
+        "新的一条",
+        corpus.test[0].text.as_str(),
+        "另一条",
+    ];
+    std::fs::write(&unlabelled, lines.join("\n")).unwrap();
+    settings.unlabelled = Some(unlabelled);
+    let (mut facts, measured) = measure(&store, &corpus, &settings).unwrap();
     assert_eq!((facts.train_texts, facts.classes), (300, 10));
+    assert_eq!(facts.unlabelled_texts, 2, "usable lines");
+    (settings.unlabelled, facts.unlabelled_texts) = (None, 0);
     assert!(!facts.has_words, "Chinese has no blanks");
     assert!(measured.student_update < measured.teacher_update);
     let too_fast = PlanSettings {
@@ -370,7 +467,7 @@ fn a_stopped_distillation_continues_its_plan_and_a_copy_of_the_plan_gives_the_sa
     };
     let error = measure(&store, &corpus, &too_fast).unwrap_err().to_string();
     assert!(error.contains("allow"), "{error}");
-    let plan = plan(
+    let plan = make_plan(
         &corpus.name,
         &corpus.fingerprint,
         settings,
@@ -384,9 +481,10 @@ fn a_stopped_distillation_continues_its_plan_and_a_copy_of_the_plan_gives_the_sa
     let mut updates = 0;
     let mut stop_once = |progress: &Progress| {
         updates += usize::from(progress.loss.is_some());
-        match updates == 5 {
-            true => ControlFlow::Break(()),
-            false => ControlFlow::Continue(()),
+        if updates == 5 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
         }
     };
     execute(&store, &corpus, plan.clone(), &place, &mut stop_once).unwrap_err();
@@ -398,16 +496,16 @@ fn a_stopped_distillation_continues_its_plan_and_a_copy_of_the_plan_gives_the_sa
     let weights =
         |run: &Run| std::fs::read(run.folder().unwrap().join("model.safetensors")).unwrap();
     let student = weights(&outcome.distilled[0]);
-    let trials = Trials::single(corpus.clone(), outcome);
-    let best = trials
+    let result = DistillResult::single(corpus.clone(), outcome);
+    let best = result
         .dev_macro_f1(Side::Baseline)
-        .max(trials.dev_macro_f1(Side::Distilled));
-    let delivered = &trials.student().report;
+        .max(result.dev_macro_f1(Side::Distilled));
+    let delivered = &result.student().report;
     assert_eq!(delivered.dev.macro_f1, best);
     let report = Report {
         corpus: &corpus,
         plan: &plan,
-        trials: &trials,
+        result: &result,
         data: &data,
         forecast: None,
         notices: &[],
@@ -431,6 +529,23 @@ fn a_stopped_distillation_continues_its_plan_and_a_copy_of_the_plan_gives_the_sa
     write_plan(&copy, &place, 0.0).unwrap();
     let second = execute(&elsewhere, &corpus, copy, &place, &mut silent).unwrap();
     assert!(student == weights(&second.distilled[0]));
+
+    // Without time, what is finished is found again, and of a further seed neither side is trained.
+    let mut late = second.plan.clone();
+    late.settings.budget.seconds = 0.0;
+    let further = |seed, spare| FurtherSeed {
+        seed,
+        baseline_seconds: 1.0,
+        distilled_seconds: 1.0,
+        spare,
+    };
+    late.further_seeds = vec![further(900, false), further(901, true)];
+    let late = execute(&elsewhere, &corpus, late, &place, &mut silent).unwrap();
+    assert_eq!((late.baseline.len(), late.distilled.len()), (1, 1));
+    assert_eq!(late.candidates.len(), second.candidates.len());
+    let skipped = |seed: &str| late.left_out.iter().any(|sentence| sentence.contains(seed));
+    assert!(skipped("the chosen students with seed 900: skipped"));
+    assert!(!skipped("901"), "a spare seed was not promised");
 }
 
 #[test]
@@ -443,17 +558,15 @@ fn folds_test_all_texts_and_a_refit_trains_on_all_of_them() {
     corpus.test = corpus.test.into_iter().step_by(4).collect();
     let folder = tempfile::tempdir().unwrap();
     let store = RunStore::new(folder.path()).with_pretrained(root().join("checkpoints"));
-    let mut settings = settings("10m");
-    settings.teacher.device = "cpu".into();
+    let mut settings = settings_to_train("10m");
     settings.folds = 2;
     settings.refit = true;
     let (name, fingerprint) = (&corpus.name, &corpus.fingerprint);
-    let plan = plan(name, fingerprint, settings, facts(60, 10), speed(1.0)).unwrap();
+    let plan = make_plan(name, fingerprint, settings, facts(60, 10), speed(1.0)).unwrap();
     assert!(plan.describe().contains("2 folds"), "{}", plan.describe());
     assert!(plan.seconds() <= 600.0);
     let mut plan = shortened(plan);
-    // A teacher and the first pair.
-    plan.stages.truncate(3);
+    plan.candidates.truncate(1);
     // Another round would take longer than this leaves.
     plan.settings.budget.seconds = 1.0;
     let place = folder.path().join("distilled/small");
@@ -465,26 +578,27 @@ fn folds_test_all_texts_and_a_refit_trains_on_all_of_them() {
                 "refit" => progress.run.contains("refit"),
                 fold => place.join(format!("round-1-{fold}")).exists(),
             };
-            match is_there && progress.loss.is_some() {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
+            if is_there && progress.loss.is_some() {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
             }
         };
-        run_trials(&store, &corpus, &plan, &place, &mut stop).unwrap_err();
+        run_plan(&store, &corpus, &plan, &place, &mut stop).unwrap_err();
     }
-    let trials = run_trials(&store, &corpus, &plan, &place, &mut silent).unwrap();
-    assert_eq!((trials.rounds.len(), trials.rounds[0].len()), (1, 2));
-    let student = trials.student();
-    let name = match trials.preferred_side() {
-        Side::Distilled => "distilled-subwords-refit",
-        _ => "baseline-subwords-refit",
+    let result = run_plan(&store, &corpus, &plan, &place, &mut silent).unwrap();
+    assert_eq!((result.rounds.len(), result.rounds[0].len()), (1, 2));
+    let student = result.student();
+    let name = match result.preferred_side() {
+        Side::Distilled => "distilled-bilstm-refit",
+        _ => "baseline-bilstm-refit",
     };
     assert_eq!(student.report.recipe.name, name);
     assert_eq!(student.report.train_examples, 150);
     let notice = "25 of 25 texts of Dev are trained on";
     assert!(student.report.notices[0].starts_with(notice));
     // A refit has no text to choose weights or a temperature by: it takes the means of the folds.
-    let outcomes = trials.rounds[0].iter().map(|trial| &trial.outcome);
+    let outcomes = result.rounds[0].iter().map(|fold| &fold.outcome);
     let all: Vec<&Run> = outcomes
         .flat_map(|outcome| &outcome.candidates)
         .map(|candidate| &candidate.run)
@@ -510,7 +624,7 @@ fn folds_test_all_texts_and_a_refit_trains_on_all_of_them() {
         labels: Vec::new(),
     });
     let forecast = Forecast::find(&data, &place).unwrap();
-    assert!(forecast.unwrap().gain > 0.0, "the frozen teacher is better");
+    assert!(forecast.unwrap().gain > 0.0, "the probe is better");
     data.linear_dev = 0.0;
     assert_eq!(
         Forecast::find(&data, &place).unwrap(),
@@ -520,7 +634,7 @@ fn folds_test_all_texts_and_a_refit_trains_on_all_of_them() {
     let report = Report {
         corpus: &corpus,
         plan: &plan,
-        trials: &trials,
+        result: &result,
         data: &data,
         forecast,
         notices: &[],
@@ -532,6 +646,6 @@ fn folds_test_all_texts_and_a_refit_trains_on_all_of_them() {
     assert!(report.contains("150 texts in 2 folds"), "{report}");
     let expected = format!("| expected before training | {}; it ", forecast.unwrap());
     assert!(report.contains(&expected), "{report}");
-    let again = run_trials(&store, &corpus, &plan, &place, &mut silent).unwrap();
+    let again = run_plan(&store, &corpus, &plan, &place, &mut silent).unwrap();
     assert_eq!(again.student().report.id, student.report.id);
 }

@@ -124,9 +124,12 @@ fn a_run_caches_the_states_once_learns_its_projection_and_resumes_to_the_same_by
 
     let store = RunStore::new(stopped.path());
     let is_student = |p: &Progress| p.run.starts_with("bilstm") && p.loss.is_some();
-    let mut stop = |p: &Progress| match is_student(p) && p.done == 3 {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
+    let mut stop = |p: &Progress| {
+        if is_student(p) && p.done == 3 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     };
     store.run(&tiny(2), &corpus, &mut stop).unwrap_err();
     let resumed = store.run(&tiny(2), &corpus, &mut silent).unwrap();

@@ -421,6 +421,21 @@ fn a_split_column_and_pairs_are_read() {
         error.contains("odd.csv:3") && error.contains("later"),
         "{error}"
     );
+    let texts = folder.path().join("texts");
+    std::fs::create_dir(&texts).unwrap();
+    for name in ["train.csv", "test.csv"] {
+        let _ = write(
+            &texts,
+            name,
+            "text,label,split\na b,yes,train\nc d,no,train\n",
+        );
+    }
+    let error = detected(&texts).unwrap_err().to_string();
+    assert!(
+        error.contains("test.csv:2")
+            && error.contains("split \"train\" in a file of the split Test"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -527,7 +542,209 @@ fn classes_whose_names_are_nearly_alike_are_named() {
     }
 }
 
-/// Sixty texts of three classes, the last of which has a single text; the first two are near-duplicates.
+/// A file of forty rows and a header; `row` makes each from its number, its text and its class.
+fn table(folder: &Path, name: &str, row: impl Fn(usize, &str, &str) -> String) -> PathBuf {
+    write(folder, name, &format!("text,label\n{}", lines(40, row)))
+}
+
+#[test]
+fn what_would_be_read_wrongly_is_refused_with_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let swallowed = table(folder, "mark.csv", |n, t, l| match n {
+        4 => format!("\"{t},{l}"),
+        9 => format!("{t}\",{l}"),
+        _ => format!("{t},{l}"),
+    });
+    let blank = table(folder, "blank.csv", |n, t, l| match n {
+        2 => format!("\n\n{t},"),
+        _ => format!("{t},{l}"),
+    });
+    let two = |header: &str| format!("{header}\n{}", lines(40, |_, t, l| format!("{t},{l},no")));
+    let json = |value: fn(&str) -> String| {
+        lines(40, |_, t, l| {
+            format!("{{\"text\": \"{t}\", \"label\": {}}}", value(l))
+        })
+    };
+    let utf16 = "text,label\none,a\n".encode_utf16();
+    let utf16: Vec<u8> = utf16.flat_map(u16::to_le_bytes).collect();
+    std::fs::write(folder.join("utf16.csv"), utf16).unwrap();
+    let cases = [
+        (swallowed, "mark.csv:6: a quotation mark joins this row"),
+        (blank, "blank.csv:6: no label"),
+        (
+            write(folder, "twice.csv", &two("text,label,label")),
+            "several columns \"label\"",
+        ),
+        (
+            write(folder, "case.csv", &two("text,label,Label")),
+            "several columns \"label\"",
+        ),
+        (
+            write(
+                folder,
+                "list.jsonl",
+                &json(|label| format!("[\"{label}\"]")),
+            ),
+            "list.jsonl:1: \"label\" holds a list",
+        ),
+        (
+            write(
+                folder,
+                "long.jsonl",
+                &json(|_| "100000000000000000001".into()),
+            ),
+            "long.jsonl:1: \"label\" holds a number with more digits",
+        ),
+        (
+            write(
+                folder,
+                "key.jsonl",
+                &json(|label| format!("\"a\", \"label\": \"{label}\"")),
+            ),
+            "key.jsonl:1: the key \"label\" twice",
+        ),
+        (
+            write(
+                folder,
+                "both.csv",
+                &lines(40, |_, t, l| format!("{t}, thanks;{l}")),
+            ),
+            "',' and ';' both divide each row",
+        ),
+        (folder.join("utf16.csv"), "as in UTF-16"),
+    ];
+    for (path, part) in cases {
+        let error = detected(&path).unwrap_err().to_string();
+        assert!(error.contains(part), "{part}: {error}");
+    }
+    // A column is certain if its number is given.
+    let options = ColumnOptions {
+        label: Some("2".into()),
+        ..ColumnOptions::default()
+    };
+    let corpus = import(&folder.join("twice.csv"), &options).unwrap().corpus;
+    assert_eq!(corpus.labels, ["no", "yes"]);
+}
+
+#[test]
+fn the_separator_is_the_one_that_divides_all_rows_or_that_excel_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let commas = |n: usize, t: &str, l: &str| match n % 2 {
+        0 => format!("{t}, and more;{l}"),
+        _ => format!("{t};{l}"),
+    };
+    let files = [
+        (
+            "some.csv",
+            format!("words, text;label\n{}", lines(40, commas)),
+        ),
+        (
+            "sep.csv",
+            format!("sep=;\ntext;label\n{}", lines(40, commas)),
+        ),
+        (
+            "quoted.tsv",
+            lines(40, |_, t, l| format!("\"{t}\"\t\"{l}\"")),
+        ),
+        (
+            "array.jsonl",
+            "[{\"text\": \"one\", \"label\": \"no\"}, ".to_owned()
+                + &lines(39, |_, t, l| {
+                    format!("{{\"text\": \"{t}\", \"label\": \"{l}\"}},")
+                })
+                + "{\"text\": \"two\", \"label\": \"yes\"}]",
+        ),
+    ];
+    for (name, content) in files {
+        let imported = detected(&write(folder.path(), name, &content)).unwrap();
+        assert_eq!(imported.corpus.labels, ["no", "yes"], "{name}");
+        let of_semicolons = imported.notices[0].contains("separated by ';'");
+        assert_eq!(
+            of_semicolons,
+            name.ends_with(".csv"),
+            "{:?}",
+            imported.notices
+        );
+    }
+}
+
+#[test]
+fn each_file_of_a_folder_is_read_or_named() {
+    let rows = || lines(40, |_, t, l| format!("{t},{l}"));
+    let with = |name: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        write(
+            folder.path(),
+            "train.csv",
+            &format!("text,label\n{}", rows()),
+        );
+        if name.ends_with('/') {
+            std::fs::create_dir(folder.path().join(name)).unwrap()
+        } else {
+            write(folder.path(), name, &rows());
+        }
+        detected(folder.path())
+    };
+    for name in ["test.csv.gz", "dev.xlsx", "test/", "validation"] {
+        let error = with(name).unwrap_err().to_string();
+        assert!(error.contains("a split that is not read"), "{error}");
+    }
+    let error = with("train-test.csv").unwrap_err().to_string();
+    assert!(error.contains("[Train, Test]"), "{error}");
+    let notices = with("README.md").unwrap().notices;
+    assert!(
+        notices.iter().any(|n| n.ends_with("README.md: not read")),
+        "{notices:?}"
+    );
+    assert!(
+        notices
+            .iter()
+            .any(|n| n.contains("train.csv (Train): 40 rows")),
+        "{notices:?}"
+    );
+    for ignored in ["._train.csv", "test.csv.bak"] {
+        with(ignored).unwrap();
+    }
+    let other = tempfile::tempdir().unwrap();
+    write(
+        other.path(),
+        "train.csv",
+        &format!("text,label\n{}", rows()),
+    );
+    write(
+        other.path(),
+        "test.csv",
+        "text,label\none,yes\n\ntwo,perhaps\n",
+    );
+    let error = detected(other.path()).unwrap_err().to_string();
+    assert!(
+        error.contains("\"perhaps\"") && error.contains("test has one in line 4"),
+        "{error}"
+    );
+}
+
+#[test]
+fn empty_texts_texts_of_several_lines_and_classes_alike_but_for_accents_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = table(folder.path(), "odd.csv", |n, t, _| match n % 4 {
+        0 => format!("\"{t}\nand more\",caf\u{e9}"),
+        1 => "\"\",cafe\u{301}".to_string(),
+        2 => format!("{t},1"),
+        _ => format!("{t},1.0\u{200b}"),
+    });
+    let notices = detected(&path).unwrap().notices.join("\n");
+    for part in [
+        "10 empty texts, the first in line 4",
+        "10 texts of several lines, the first in line 2",
+        "[\"cafe\\u{301}\", \"caf\u{e9}\"]",
+    ] {
+        assert!(notices.contains(part), "{part}: {notices}");
+    }
+}
+
+/// Sixty texts of three classes, the last of which has a single text; the first two are
+/// near-duplicates.
 fn small_corpus() -> Corpus {
     let example = |line: usize| Example {
         text: match line {

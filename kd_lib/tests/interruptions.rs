@@ -6,7 +6,7 @@ use crate::common::{TINY_STUDENT, lock_generator, recipe, sample, tiny_checkpoin
 use kd_lib::data::Corpus;
 use kd_lib::store::{Recipe, Run, RunStore};
 use kd_lib::training::progress::silent;
-use kd_lib::training::{Progress, Stage};
+use kd_lib::training::{Activity, Progress};
 use kd_lib::{Error, files};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -82,13 +82,13 @@ fn a_run_that_is_stopped_anywhere_ends_with_the_bytes_of_an_undisturbed_run() {
 
     let store = RunStore::new(broken.path());
     let mut random = ChaCha8Rng::seed_from_u64(3);
-    let mut stopped_in: Vec<Stage> = Vec::new();
+    let mut stopped_in: Vec<Activity> = Vec::new();
     let run = loop {
         // Far enough to get on, near enough to be stopped often.
-        let mut left = random.random_range(3..12);
-        let mut last = Stage::Preparing;
+        let mut left = random.random_range(5..16);
+        let mut last = Activity::Preparing;
         let mut stop = |progress: &Progress| {
-            last = progress.stage;
+            last = progress.activity;
             left -= 1;
             match left {
                 0 => ControlFlow::Break(()),
@@ -110,14 +110,17 @@ fn a_run_that_is_stopped_anywhere_ends_with_the_bytes_of_an_undisturbed_run() {
             }
         }
     };
-    for stage in [
-        Stage::Training,
-        Stage::Evaluating,
-        Stage::TeacherLogits,
-        Stage::Scoring,
+    for activity in [
+        Activity::Training,
+        Activity::Evaluating,
+        Activity::TeacherLogits,
+        Activity::Scoring,
     ] {
-        let times = stopped_in.iter().filter(|&&other| other == stage).count();
-        assert!(times > 2, "stopped {times} times in {stage:?}");
+        let times = stopped_in
+            .iter()
+            .filter(|&&other| other == activity)
+            .count();
+        assert!(times > 2, "stopped {times} times in {activity:?}");
     }
     let teacher = store.run(teacher, &corpus, &mut silent).unwrap();
     for (ours, theirs) in [(&run, &expected_run), (&teacher, &expected_teacher)] {
@@ -137,14 +140,19 @@ fn a_pass_that_was_stopped_continues_where_it_was() {
     let store = RunStore::new(folder.path());
     let corpus = Corpus::open(sample()).unwrap();
     let mut updates = Vec::new();
-    for stage in [Stage::Evaluating, Stage::TeacherLogits, Stage::Scoring] {
+    for activity in [
+        Activity::Evaluating,
+        Activity::TeacherLogits,
+        Activity::Scoring,
+    ] {
         let mut stop = |progress: &Progress| {
             if progress.loss.is_some() {
                 updates.push((progress.run.to_owned(), progress.done));
             }
-            match progress.stage == stage && progress.done > 16 {
-                true => ControlFlow::Break(()),
-                false => ControlFlow::Continue(()),
+            if progress.activity == activity && progress.done > 16 {
+                ControlFlow::Break(())
+            } else {
+                ControlFlow::Continue(())
             }
         };
         let error = store.run(&distillation(), &corpus, &mut stop).unwrap_err();
@@ -154,14 +162,14 @@ fn a_pass_that_was_stopped_continues_where_it_was() {
             if progress.loss.is_some() {
                 updates.push((progress.run.to_owned(), progress.done));
             }
-            if progress.stage == stage {
+            if progress.activity == activity {
                 first.get_or_insert(progress.done);
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())
         };
         store.run(&distillation(), &corpus, &mut note).unwrap_err();
-        assert_eq!(first, Some(24), "{stage:?}");
+        assert_eq!(first, Some(24), "{activity:?}");
     }
     let distinct: HashSet<&(String, usize)> = updates.iter().collect();
     assert_eq!(distinct.len(), updates.len(), "no update is made twice");
@@ -177,7 +185,10 @@ fn a_run_that_waits_for_another_process_says_so_and_can_be_stopped() {
     let _held = files::lock_folder(&store.run_folder(&id), &mut || panic!("free")).unwrap();
     let mut waited = 0;
     let mut stop = |progress: &Progress| {
-        assert_eq!((progress.stage, progress.run), (Stage::Waiting, &*id));
+        if progress.activity == Activity::Preparing {
+            return ControlFlow::Continue(());
+        }
+        assert_eq!((progress.activity, progress.run), (Activity::Waiting, &*id));
         waited += 1;
         match waited {
             3 => ControlFlow::Break(()),

@@ -4,7 +4,9 @@
 use crate::common::{TINY_STUDENT, TINY_TEACHER, lock_generator, recipe, sample, tiny_checkpoint};
 use kd_lib::data::{Corpus, TextInput, TransferConfig};
 use kd_lib::evaluation::to_array;
-use kd_lib::store::labelled_texts::{read_logits, read_texts, write_logits, write_texts};
+use kd_lib::store::labelled_texts::{
+    ExportedText, read_logits, read_texts, write_logits, write_texts,
+};
 use kd_lib::store::teacher_logits::teacher_logits;
 use kd_lib::store::{Recipe, RunStore};
 use kd_lib::training::progress::silent;
@@ -40,7 +42,7 @@ fn exported_texts_with_the_logits_of_the_same_teacher_give_the_same_student() {
         "augmented texts are exported too"
     );
     let exported = read_texts(&texts).unwrap();
-    let inputs: Vec<TextInput> = exported.iter().map(|(t, _)| t.as_str().into()).collect();
+    let inputs: Vec<TextInput> = exported.iter().map(ExportedText::input).collect();
     let of_teacher = store.run(&teacher, &corpus, &mut silent).unwrap();
     let values = teacher_logits(&of_teacher, &inputs, &mut silent).unwrap();
     write_logits(&logits, &inputs, &values).unwrap();
@@ -138,4 +140,19 @@ fn rows_that_are_missing_repeated_edited_or_not_finite_are_refused_where_they_st
         (odds - 9.0).abs() < 1e-4,
         "a class alone stands for a probability of 0.9"
     );
+}
+
+#[test]
+fn an_export_overwrites_no_other_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("my.csv");
+    std::fs::write(&path, "text,label\n").unwrap();
+    let texts: [TextInput; 2] = ["one".into(), "two".into()];
+    let error = write_texts(&path, &texts).unwrap_err().to_string();
+    assert!(error.contains("my.csv: exists"), "{error}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "text,label\n");
+    let other = folder.path().join("texts.jsonl");
+    write_texts(&other, &texts).unwrap();
+    write_texts(&other, &texts).unwrap(); // the same command again
+    assert!(write_texts(Path::new("/dev/null"), &texts).is_err());
 }

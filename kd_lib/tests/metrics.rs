@@ -2,6 +2,7 @@
 //! `parity.rs`.
 
 use kd_lib::evaluation::calibration::BINS;
+use kd_lib::evaluation::significance::{difference, share_of_gap};
 use kd_lib::evaluation::{
     CalibrationSplit, Scores, TemperatureScaling, agreement, argmax, fit_temperature,
     probabilities, reliability_bins,
@@ -49,6 +50,12 @@ fn scores_are_empty_if_and_only_if_there_are_no_examples() {
     let nothing = Scores::of(Array2::zeros((0, 2)).view(), &[]);
     assert!(nothing.is_empty() && nothing.accuracy == 0.0 && nothing.calibration_error == 0.0);
     assert!(!Scores::of(array![[0f32, 1.0]].view(), &[1]).is_empty());
+}
+
+#[test]
+fn without_a_seed_there_is_no_difference_and_no_share_of_a_gap() {
+    assert!(difference(&[vec![true]], &[]).is_none());
+    assert!(share_of_gap(&[vec![true]], &[], &[true]).is_none());
 }
 
 #[test]

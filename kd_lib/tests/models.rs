@@ -193,6 +193,35 @@ fn dropout_drops_its_share_at_every_position_and_keeps_the_mean() {
 }
 
 #[test]
+fn a_checkpoint_that_knows_one_character_of_the_student_is_refused() {
+    let _turn = lock_generator();
+    let folder = tempfile::tempdir().unwrap();
+    tiny_checkpoint(folder.path());
+    let name = folder.path().display().to_string();
+    let checkpoint = Checkpoint::open(folder.path(), &name).unwrap();
+    let sample = Corpus::open(sample()).unwrap();
+    let known = sample.train[0].text.chars().find(|c| c.is_alphabetic());
+    let known = known.unwrap().to_string();
+    let tokenizer = Tokenizer::Char(CharTokenizer {
+        vocabulary: Vocabulary::build([known.as_str(), "龘龘"], 60),
+        max_length: 32,
+        truncation: Truncation::Head,
+    });
+    let settings = BiLstmSettings {
+        pretrained_embeddings: Some(name),
+        ..bilstm_settings(8, 4, 0.0)
+    };
+    let student = BiLstm::new(&settings, 60, 2, Device::Cpu);
+    let sources = InitialWeights {
+        checkpoint: Some(&checkpoint),
+        teacher: None,
+    };
+    let error = settings.initialize(&student, &tokenizer, &sources);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("knows 1 of the student's"), "{error}");
+}
+
+#[test]
 fn pretrained_embeddings_keep_the_geometry_of_the_characters_that_the_checkpoint_knows() {
     let _turn = lock_generator();
     let folder = tempfile::tempdir().unwrap();

@@ -146,8 +146,8 @@ fn the_total_is_the_weighted_sum_of_its_two_parts() {
     );
 }
 
-/// Two of three labelled texts have class 0, so that its weight is 3 / (2 · 2) and that of class 1 is
-/// 3 / (2 · 1). Class 2 has no text.
+/// Two of three labelled texts have class 0, so that its weight is 3 / (2 · 2) and that of class 1
+/// is 3 / (2 · 1). Class 2 has no text.
 #[test]
 fn balanced_class_weights_count_a_rare_class_more() {
     let labels = [0, 1, 0, UNLABELLED];
@@ -216,7 +216,7 @@ fn losses_without_a_meaning_for_two_classes_are_refused() {
     };
     for objective in [&dkd as &dyn Objective, &dist, &standardized] {
         let error = objective.validate_classes(2).unwrap_err().to_string();
-        assert!(error.contains("two classes"), "{error}");
+        assert!(error.contains("with 2 classes"), "{error}");
         objective.validate_classes(3).unwrap();
         objective.validate().unwrap();
     }

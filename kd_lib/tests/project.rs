@@ -301,10 +301,11 @@ fn table_rows(readme: &str) -> Vec<Vec<String>> {
     rows
 }
 
-/// Figures of four digits behind a point.
+/// Figures of four digits behind a point. Chinese writes `0.9215` where English has `.9215`.
 fn figures(text: &str) -> Vec<String> {
     let mut figures = Vec::new();
     for word in text.split(|c: char| !(c.is_ascii_digit() || c == '.')) {
+        let word = word.strip_prefix('0').unwrap_or(word);
         if word.len() == 5 && word.starts_with('.') {
             figures.push(word.to_owned());
         }
@@ -354,16 +355,64 @@ fn both_readmes_have_the_same_sections_code_tables_and_links() {
         );
     }
 
-    let notebooks = std::fs::read_dir(root().join("notebooks"))
-        .unwrap()
-        .map(|e| e.unwrap().path());
-    for notebook in notebooks.filter(|path| path.extension().is_some_and(|e| e == "ipynb")) {
+    for notebook in notebooks() {
         let name = notebook.file_stem().unwrap().to_string_lossy().into_owned();
-        // The browser test writes copies beside the notebooks.
-        if !name.ends_with(".browser") {
-            assert!(rows.contains(&vec![name.clone()]), "no row for {name:?}");
+        assert!(rows.contains(&vec![name.clone()]), "no row for {name:?}");
+    }
+}
+
+/// The notebooks, without the copies that the browser test writes into their folder.
+fn notebooks() -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(root().join("notebooks")).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    let is_notebook = |path: &PathBuf| {
+        let name = path.to_string_lossy();
+        name.ends_with(".ipynb") && !name.ends_with(".browser.ipynb")
+    };
+    paths.filter(is_notebook).collect()
+}
+
+/// Whether each key of `part` has the same value in `whole`.
+fn is_part_of(part: &toml::Table, whole: &toml::Table) -> bool {
+    part.iter()
+        .all(|(key, value)| match (value, whole.get(key)) {
+            (toml::Value::Table(part), Some(toml::Value::Table(whole))) => is_part_of(part, whole),
+            (value, other) => other == Some(value),
+        })
+}
+
+/// A notebook shows a recipe before it trains. `# recipes/NAME.toml` heads a whole recipe; with
+/// more words on that line, a part of one.
+#[test]
+fn the_recipes_that_notebooks_show_are_those_of_the_files() {
+    let mut shown = 0;
+    for path in notebooks() {
+        let notebook: serde_json::Value = kd_lib::files::read_json(&path).unwrap();
+        let cells = notebook["cells"].as_array().unwrap().iter();
+        for cell in cells.filter(|cell| cell["cell_type"] == "markdown") {
+            let lines = cell["source"].as_array().unwrap().iter();
+            let text: String = lines.map(|line| line.as_str().unwrap()).collect();
+            for block in text.split("```toml\n").skip(1) {
+                let block = block.split("```").next().unwrap();
+                let (head, _) = block.split_once('\n').unwrap();
+                let file = head.strip_prefix("# ").unwrap();
+                let (file, is_whole) = match file.split_once(' ') {
+                    Some((file, _)) => (file, false),
+                    None => (file, true),
+                };
+                let block: toml::Table = block.parse().unwrap();
+                let recipe: toml::Table = read(&format!("notebooks/{file}")).parse().unwrap();
+                let is_true = if is_whole {
+                    block == recipe
+                } else {
+                    is_part_of(&block, &recipe)
+                };
+                assert!(is_true, "{}: {head}", path.display());
+                shown += 1;
+            }
         }
     }
+    assert!(shown > 10, "{shown} recipes");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Readers of files get arbitrary bytes: the result is a value or an error, never a panic. What is
 //! written is read back unchanged.
 
-use kd_lib::data::batch::epoch_batches;
+use kd_lib::data::batch::{epoch_batches, eval_batches};
 use kd_lib::data::text_files::{FileFormat, read_examples, read_lines};
 use kd_lib::data::truncation::SpecialTokens;
 use kd_lib::data::{Corpus, TokenizedSplit, Truncation, Vocabulary};
@@ -10,7 +10,7 @@ use kd_lib::store::Recipe;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use std::path::{Path, PathBuf};
-use tch::Tensor;
+use tch::{Device, Tensor};
 
 fn file(folder: &Path, name: &str, bytes: &[u8]) -> PathBuf {
     let path = folder.join(name);
@@ -127,6 +127,25 @@ proptest! {
             let batches = epoch_batches(&split, size, group_by_length, seed, number);
             prop_assert!(batches.iter().all(|b| !b.is_empty() && b.len() <= size));
             let mut rows: Vec<usize> = batches.concat();
+            rows.sort_unstable();
+            prop_assert_eq!(rows, (0..lengths.len()).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn an_evaluation_reads_every_row_once_in_batches_that_a_signal_can_wait_for(
+        lengths in vec(1usize..40, 1..300),
+        size in 1usize..40,
+    ) {
+        let split = TokenizedSplit {
+            ids: lengths.iter().map(|&n| vec![1; n]).collect(),
+            ..TokenizedSplit::default()
+        };
+        for (group_by_length, largest) in [(true, 32), (false, size)] {
+            let batches = eval_batches(&split, size, group_by_length, Device::Cpu);
+            prop_assert!(batches.iter().all(|b| !b.is_empty() && b.len() <= largest));
+            let mut rows: Vec<usize> = batches.concat();
+            prop_assert!(!group_by_length || rows.is_sorted_by_key(|&row| lengths[row]));
             rows.sort_unstable();
             prop_assert_eq!(rows, (0..lengths.len()).collect::<Vec<_>>());
         }

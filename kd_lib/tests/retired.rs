@@ -1,4 +1,5 @@
-//! Names of version 0.1 in a recipe are refused, and the error names the replacement.
+//! Names of version 0.1 in a recipe are refused, and the error names the replacement. A profile
+//! that fits no model is refused too.
 
 use crate::common::root;
 use kd_lib::store::Recipe;
@@ -110,6 +111,27 @@ fn every_replacement_is_a_name_of_this_version() {
             KEYS.iter().all(|other| other.old != name.new),
             "{} is retired itself",
             name.new
+        );
+    }
+}
+
+#[test]
+fn a_profile_without_a_table_for_the_model_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let student = root().join("notebooks/recipes/student.toml");
+    let path = folder.path().join("student.toml");
+    std::fs::copy(student, &path).unwrap();
+    std::fs::create_dir(folder.path().join("profiles")).unwrap();
+    let profile = folder.path().join("profiles/tiny.toml");
+    for text in [
+        "[data]\nmax_train_samples = 9\n",
+        "[blstm.data]\nmax_length = 9\n",
+    ] {
+        std::fs::write(&profile, text).unwrap();
+        let error = Recipe::read(&path, "tiny", &[]).unwrap_err().to_string();
+        assert!(
+            error.contains("[bilstm]") && error.contains("[default]"),
+            "{error}"
         );
     }
 }

@@ -115,6 +115,12 @@ fn a_head_that_begins_as_a_linear_probe_knows_the_classes_before_training() {
     let probed = dev_accuracy(&["model.init_head_from_probe=true"]).unwrap();
     let random = dev_accuracy(&[]).unwrap();
     assert!(probed > 0.7 && random < 0.4, "{probed} and {random}");
+    // An update that ruins the model: the weights from before it are kept.
+    let ruinous = [
+        "model.init_head_from_probe=true",
+        "optimizer.learning_rate=0.1",
+    ];
+    assert_eq!(dev_accuracy(&ruinous).unwrap(), probed);
     let with_pooler = ["model.init_head_from_probe=true", "model.pooling=cls"];
     let error = dev_accuracy(&with_pooler).unwrap_err().to_string();
     assert!(error.contains("model.init_head_from_probe"), "{error}");

@@ -10,7 +10,7 @@ use kd_lib::data::{
 };
 use kd_lib::models::BiLstm;
 use kd_lib::precision::Precision;
-use kd_lib::store::teacher_logits::{ensemble_logits, teacher_logits};
+use kd_lib::store::teacher_logits::{logits_to_learn, teacher_logits};
 use kd_lib::store::{Recipe, Run, RunStore, StoredResults};
 use kd_lib::threads::ThreadPolicy;
 use kd_lib::training::gradients::group_gradients;
@@ -239,6 +239,37 @@ fn every_unlabelled_line_is_used_or_counted() {
     );
 }
 
+#[test]
+fn a_file_that_holds_more_than_texts_is_refused_as_unlabelled() {
+    let folder = tempfile::tempdir().unwrap();
+    let corpus = Corpus::open(sample()).unwrap();
+    let class = &corpus.labels[0];
+    let cases = [
+        ("texts.csv", "text,label\n".to_owned(), "csv is not read"),
+        (
+            "objects.txt",
+            "{\"text\": \"新的一条\"}\n".to_owned(),
+            "a JSON object",
+        ),
+        ("empty.txt", "\n\n".to_owned(), "no text"),
+        (
+            "labelled.txt",
+            format!("新的一条\t{class}\n另一条\t{class}\n第三条\n"),
+            "most lines end with the name of a class",
+        ),
+    ];
+    for (name, content, part) in cases {
+        let file = folder.path().join(name);
+        std::fs::write(&file, content).unwrap();
+        let config = TransferConfig {
+            unlabelled_file: Some(file),
+            ..TransferConfig::default()
+        };
+        let error = config.build(&corpus, &[]).unwrap_err().to_string();
+        assert!(error.contains(name) && error.contains(part), "{error}");
+    }
+}
+
 fn pair(settings: &[&str]) -> Recipe {
     let teacher = [
         "model.checkpoint=tiny",
@@ -366,9 +397,12 @@ fn a_teacher_that_was_trained_again_is_not_taken_for_the_former_one() {
     let taught = taught_by(&finished);
     assert!(taught.contains(&first.report.id));
     let id = store.plan(&longer, &corpus).unwrap().id;
-    let mut stop = |progress: &Progress| match progress.run == id && progress.loss.is_some() {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
+    let mut stop = |progress: &Progress| {
+        if progress.run == id && progress.loss.is_some() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     };
     assert!(matches!(
         store.run(&longer, &corpus, &mut stop),
@@ -503,7 +537,7 @@ fn an_ensemble_gives_mean_logits_or_out_of_fold_logits() {
         for teacher in recipe.teachers() {
             teachers.push(store.run(&teacher, &corpus, &mut silent).unwrap());
         }
-        ensemble_logits(
+        logits_to_learn(
             recipe.ensemble.as_ref(),
             &teachers,
             &texts,
@@ -622,6 +656,7 @@ fn the_temperature_moves_linearly_to_its_final_value() {
             .unwrap()
             .metrics;
         let trainer = Trainer {
+            evaluate_before_training: false,
             run: "run",
             model: &model,
             data: &data,

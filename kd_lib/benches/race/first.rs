@@ -1,4 +1,4 @@
-//! From the start of a process to its first prediction: `kd predict` beside Python with the same
+//! From the start of a process to its first prediction: `kd predict`, and Python with the same
 //! student, in turns.
 
 use super::common::{root, short_run};

@@ -68,7 +68,7 @@ pub const WORKS: [Work; 4] = [
 ];
 
 impl Work {
-    /// What a peer is told beside its inputs.
+    /// What a peer is told in addition to its inputs.
     pub fn mode(&self) -> &'static [&'static str] {
         if self.evaluate { &["evaluate"] } else { &[] }
     }

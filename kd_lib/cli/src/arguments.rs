@@ -1,4 +1,4 @@
-//! What `kd` can be asked for, as clap reads and explains it. Verbs and options that version 0.1
+//! What `kd` can be asked for, as clap reads and explains it. Commands and options that version 0.1
 //! had are refused with their replacement.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -21,19 +21,20 @@ use std::path::PathBuf;
         have and exit with code 75; the same command continues."
 )]
 pub struct Arguments {
-    /// Folder of checkpoints and runs; by default the one in KD_CHECKPOINTS, else the project's own.
+    /// Folder of checkpoints and runs; by default the one in KD_CHECKPOINTS, else the project's
+    /// own.
     #[arg(long, global = true)]
     pub checkpoints: Option<PathBuf>,
     /// Threads of an operation; by default OMP_NUM_THREADS, else as many as there are free cores,
     /// looked at again while a run goes on.
-    #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, global = true, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: Option<u16>,
     #[command(subcommand)]
-    pub verb: Verb,
+    pub command: KdCommand,
 }
 
 #[derive(Subcommand)]
-pub enum Verb {
+pub enum KdCommand {
     /// Train a recipe, or find its finished run; prints the run's folder last.
     Train {
         /// The recipe, for example notebooks/recipes/student.toml.
@@ -44,7 +45,8 @@ pub enum Verb {
         data: PathBuf,
         #[command(flatten)]
         columns: ColumnArguments,
-        /// Size of the experiment: smoke, quick or full (a file under profiles/ beside the recipe).
+        /// Size of the experiment: smoke, quick or full (a file under profiles/ in the recipe's
+        /// folder).
         #[arg(long, default_value = "full")]
         profile: String,
         /// Override a setting, for example optimizer.learning_rate=2e-5 or teacher.train.epochs=1.
@@ -60,8 +62,8 @@ pub enum Verb {
     /// From labelled texts to the best student that a budget of time allows, with a report of what
     /// distillation brought.
     Distill {
-        /// Corpus: a folder with a file for each split, or one file with texts and labels (CSV, TSV,
-        /// JSON lines, Parquet).
+        /// Corpus: a folder with a file for each split, or one file with texts and labels (CSV,
+        /// TSV, JSON lines, Parquet).
         data: PathBuf,
         #[command(flatten)]
         columns: ColumnArguments,
@@ -76,16 +78,16 @@ pub enum Verb {
             conflicts_with = "profile"
         )]
         max_size: f64,
-        /// Longest time in milliseconds that the student may take for one text on this machine, with
-        /// the threads of the training.
+        /// Longest time in milliseconds that the student may take for one text on this machine,
+        /// with the threads of the training.
         #[arg(long, value_name = "MS", conflicts_with = "profile")]
         max_latency: Option<f64>,
-        /// A file of texts without labels, one a line, for the teacher to label.
+        /// A file of texts without labels, one per line, for the teacher to label.
         #[arg(long, value_name = "FILE", conflicts_with = "profile")]
         unlabelled: Option<PathBuf>,
-        /// Test all labelled texts by cross-validation with so many folds; 0 for the test split alone. By
-        /// default 5 below 3,000 labelled texts without a test split of their own, if the time is enough;
-        /// else 0.
+        /// Test all labelled texts by cross-validation with N folds; 0 for the test split alone. By
+        /// default 5 below 3,000 labelled texts without a test split of their own, if the time is
+        /// enough; else 0.
         #[arg(long, value_name = "N", conflicts_with = "profile")]
         folds: Option<u8>,
         /// At the end train the chosen student again, on all labelled texts.
@@ -101,19 +103,20 @@ pub enum Verb {
         #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "dry_run", "folds", "refit"])]
         export_texts: Option<PathBuf>,
         /// Learn from this teacher's logits or classes instead of training a teacher: the exported
-        /// texts, each with "logits" (one number a class) or "label".
+        /// texts, each with "logits" (one number per class) or "label".
         #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "export_texts", "folds", "refit"])]
         teacher_logits: Option<PathBuf>,
         /// Train the recipes teacher, student and distilled at this size instead of a plan.
         #[arg(long)]
         profile: Option<String>,
-        /// Override a setting of the teacher (teacher.model.checkpoint=my-bert). With --profile also
-        /// of the students: `data.` and `device` settings go to all three; `objective`, `ensemble`
-        /// and `transfer` go to the distilled student only.
+        /// Override a setting of the teacher (teacher.model.checkpoint=my-bert). With --profile
+        /// also of the students: `data.` and `device` settings go to all three; `objective`,
+        /// `ensemble` and `transfer` go to the distilled student only.
         #[arg(long, value_name = "KEY=VALUE")]
         set: Vec<String>,
-        /// Another seed for both students, with --profile.
-        #[arg(long, requires = "profile")]
+        /// First seed of the plan, 123 by default; further seeds follow it. With --profile another
+        /// seed for both students.
+        #[arg(long, conflicts_with = "plan")]
         seed: Option<u64>,
     },
     /// Print a run's scores per class, on a split or on a file of labelled texts.
@@ -160,7 +163,7 @@ pub enum Verb {
     /// The stored results that tables are made of.
     Results {
         #[command(subcommand)]
-        verb: ResultsVerb,
+        command: ResultsCommand,
     },
     /// Download a public corpus (thucnews-title), or a BERT checkpoint of a hub (OWNER/NAME).
     Download {
@@ -177,7 +180,7 @@ pub enum Verb {
         into: PathBuf,
     },
     /// Convert recipes (.toml) and run folders of version 0.1 in place; the old files are kept
-    /// beside the new ones with the ending .0.1.
+    /// next to the new ones with the ending .0.1.
     Convert {
         /// Recipes, and run folders.
         #[arg(required = true)]
@@ -220,7 +223,7 @@ impl From<ColumnArguments> for ColumnOptions {
 }
 
 #[derive(Subcommand)]
-pub enum ResultsVerb {
+pub enum ResultsCommand {
     /// Add finished runs: report, curve and test logits, one file a run.
     Add {
         /// Folders or names of runs.
@@ -262,7 +265,7 @@ pub enum SplitName {
     Test,
 }
 
-/// Verbs and options of version 0.1, and what replaces each.
+/// Commands and options of version 0.1, and what replaces each.
 const RETIRED: [(&str, &str); 6] = [
     ("run", "kd train RECIPE"),
     ("test", "kd evaluate RUN"),
@@ -272,8 +275,8 @@ const RETIRED: [(&str, &str); 6] = [
     ("--dev", "--split dev"),
 ];
 
-/// The replacement of a retired verb or option among a command's arguments, as a sentence. Options
-/// count only where a verb of this version stands, and verbs only in first place.
+/// The replacement of a retired command or option among a command's arguments, as a sentence.
+/// Options count only where a command of this version stands, and commands only in first place.
 pub fn retired(arguments: &[String]) -> Option<String> {
     let mut rest = arguments.iter().skip(1).peekable();
     while let Some(argument) = rest.next() {

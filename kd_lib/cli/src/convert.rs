@@ -60,13 +60,14 @@ pub fn convert(path: &Path, checkpoints: &Path) -> Result<String> {
 /// Rewrites a recipe's names and keeps its comments. The old file stays as `NAME.toml.0.1`.
 fn convert_recipe(path: &Path) -> Result<String> {
     let (text, mut document) = read_toml(path)?;
-    let stretch = document
-        .get("train")
-        .and_then(|t| t.get("stretch"))
-        .and_then(as_number);
-    let epochs = stretch.map(|_| old_epochs(path)).transpose()?.flatten();
+    let own = |key: &str| document.get("train").and_then(|t| t.get(key)).is_some();
+    // Epochs of a recipe with a backup were converted before: the factor of a base is in them
+    // already.
+    let has_own_length = own("stretch") || (own("epochs") && !backup_of(path).exists());
+    let stretch = old_train_number(path, "stretch")?;
+    let epochs = old_train_number(path, "epochs")?;
     convert_groups(document.as_table_mut());
-    if let (Some(stretch), Some(epochs)) = (stretch, epochs) {
+    if let (true, Some(stretch), Some(epochs)) = (has_own_length, stretch, epochs) {
         document["train"]["epochs"] = toml_edit::value(stretched(epochs, stretch));
     }
     if let Some(name) = document.get("name").and_then(|name| name.as_str()) {
@@ -80,8 +81,11 @@ fn convert_recipe(path: &Path) -> Result<String> {
             set_value(&mut document, key, file);
         }
     }
+    if document.to_string() == text {
+        return Ok(format!("{}: nothing to convert", path.display()));
+    }
     let backup = backup_of(path);
-    files::write_text(&backup, &text)?;
+    files::write_export(&backup, &text)?;
     files::write_text(path, &document.to_string())?;
     Ok(format!("{} (before: {})", path.display(), backup.display()))
 }
@@ -96,20 +100,25 @@ fn backup_of(path: &Path) -> PathBuf {
     path.with_extension("toml.0.1")
 }
 
-/// The epochs that a 0.1 recipe has or inherits, before `train.stretch`.
-fn old_epochs(path: &Path) -> Result<Option<f64>> {
+/// A number of `[train]` that a 0.1 recipe has or inherits.
+fn old_train_number(path: &Path, key: &str) -> Result<Option<f64>> {
     let mut path = path.to_path_buf();
+    let mut seen = vec![path.clone()];
     loop {
         let backup = backup_of(&path);
         let (_, document) = read_toml(if backup.exists() { &backup } else { &path })?;
-        let epochs = document.get("train").and_then(|train| train.get("epochs"));
-        if let Some(epochs) = epochs.and_then(as_number) {
-            return Ok(Some(epochs));
+        let value = document.get("train").and_then(|train| train.get(key));
+        if let Some(number) = value.and_then(as_number) {
+            return Ok(Some(number));
         }
         match document.get("extends").and_then(|base| base.as_str()) {
             Some(base) => path = path.with_file_name(base),
             None => return Ok(None),
         }
+        if seen.contains(&path) {
+            bail!("{}: the recipe extends itself", path.display());
+        }
+        seen.push(path.clone());
     }
 }
 
@@ -473,7 +482,7 @@ fn join_split_names(parts: Vec<String>) -> Vec<String> {
     ids
 }
 
-/// Writes a run's folder under its new id beside the old one, which stays as it is.
+/// Writes a run's folder under its new id next to the old one, which stays as it is.
 fn convert_run(folder: &Path, checkpoints: &Path) -> Result<String> {
     files::verify_checksums(folder, "report.json")?;
     let (report, ids) = convert_report(folder, checkpoints)?;
@@ -580,7 +589,7 @@ fn convert_tokenizer_settings(from: &Path, to: &Path) -> Result<()> {
     Ok(files::write_json(to, &new)?)
 }
 
-/// Converts a folder of stored results: a folder a run → few files. The folders stay.
+/// Converts a folder of stored results: one folder per run → few files. The folders stay.
 fn convert_results(folder: &Path, checkpoints: &Path) -> Result<String> {
     let converted = tempfile_folder(folder)?;
     let mut runs = Vec::new();

@@ -7,42 +7,34 @@ use crate::{print, report_progress};
 use anyhow::{Context, Result, bail};
 use kd_lib::data::import::Imported;
 use kd_lib::data::{Corpus, TextInput};
-use kd_lib::distill::execute::{count_seconds, read_plan, write_plan};
-use kd_lib::distill::plan::plan;
+use kd_lib::distill::execute::{check_stages, count_seconds, read_plan, write_plan};
+use kd_lib::distill::folds::{reason_against_folds, suggested_folds};
 use kd_lib::distill::report::report_files;
 use kd_lib::distill::suspicious_labels;
 use kd_lib::distill::{
-    Budget, DataReport, DistillPlan, Forecast, PlanSettings, Report, SuspiciousLabels, measure,
-    run_trials,
+    Budget, DataReport, DistillPlan, Forecast, PlanSettings, Report, SuspiciousLabels, make_plan,
+    measure, run_plan,
 };
-use kd_lib::files::hash_file;
+use kd_lib::files::{self, hash_file};
+use kd_lib::store::labelled_texts::ExportedText;
 use kd_lib::store::teacher_logits::teacher_logits;
-use kd_lib::store::{Recipe, Run, RunStore, labelled_texts};
+use kd_lib::store::{Recipe, Run, RunStore, labelled_texts, overrides};
 use kd_lib::threads::{ThreadControl, ThreadPolicy};
+use kd_lib::training::{Activity, Progress, ProgressCallback};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-/// Settings of the teacher that a plan chooses, and those that select texts, which would not reach the
-/// students.
-const PLANNED: [&str; 8] = [
+/// Settings of the teacher that a plan chooses, and those that select texts, which would not reach
+/// the students.
+const PLANNED: [&str; 7] = [
     "epochs",
     "eval_every_samples",
-    "seed",
     "max_length",
     "max_train_samples",
     "max_dev_samples",
     "label_fraction",
     "holdout_fold",
 ];
-/// Below so many labelled texts a test split says little, and cross-validation tests all of them.
-const SMALL_CORPUS: usize = 3000;
-/// Folds of cross-validation.
-const FOLDS: usize = 5;
-/// With fewer updates a fold's students are weak, and the student that is delivered gains more from the
-/// whole budget (docs/distill-runs.md). Few runs are behind the number.
-const LEAST_UPDATES_OF_FOLD: usize = 300;
-/// A test split with fewer texts says so little that weak students of folds say more.
-const LEAST_TEST_TEXTS: usize = 100;
 /// Labels that are likely to be wrong, in the printed data report.
 const PRINTED_LABELS: usize = 10;
 /// Characters of each of their texts.
@@ -67,190 +59,257 @@ pub struct Request {
     pub policy: ThreadPolicy,
 }
 
-/// The teacher's recipe with the settings that begin with `teacher.`.
-pub fn teacher(recipes: &Path, set: &[String]) -> Result<Recipe> {
-    if let Some(other) = set
-        .iter()
-        .find(|setting| !setting.trim_start().starts_with("teacher."))
-    {
-        bail!(
-            "--set {other}: a plan chooses the students' settings; set those of the teacher \
-             (teacher.…), or name a --profile"
-        );
-    }
+/// The teacher's recipe with the settings that begin with `teacher.`, and its seed, the first of
+/// the plan.
+pub fn teacher(recipes: &Path, set: &[String], seed: Option<u64>) -> Result<Recipe> {
     for setting in set {
-        let key = setting.split('=').next().unwrap_or_default().trim();
-        if PLANNED
-            .iter()
-            .any(|planned| key.ends_with(&format!(".{planned}")))
-        {
-            bail!("--set {setting}: the plan chooses {key}; leave it out, or name a --profile");
+        for key in overrides::keys(setting)? {
+            if !key.starts_with("teacher.") {
+                bail!(
+                    "--set {setting}: a plan chooses the students' settings; set those of the teacher \
+                     (teacher.…), or name a --profile"
+                );
+            }
+            let is_planned = |planned: &&str| key.ends_with(&format!(".{planned}"));
+            if PLANNED.iter().any(is_planned) {
+                bail!("--set {setting}: the plan chooses {key}; leave it out, or name a --profile");
+            }
         }
     }
-    Ok(distill::recipes(recipes, "full", set, None)?.teacher)
+    let mut set = set.to_vec();
+    set.extend(seed.map(|seed| format!("teacher.seed={seed}")));
+    Ok(distill::recipes(recipes, "full", &set, None)?.teacher)
 }
 
 /// Plans, or continues the plan that is there, and prints the student's folder.
-pub fn distill(store: RunStore, request: Request) -> Result<()> {
+pub fn distill(store: RunStore, request: Request, stop: &StopSignals) -> Result<()> {
     let started = Instant::now();
-    let Imported {
-        corpus,
-        mut notices,
-        test_is_drawn,
-    } = request.corpus;
-    for notice in &notices {
-        eprintln!("{notice}");
+    let mut progress = report_progress(stop);
+    for notice in &request.corpus.notices {
+        note!("{notice}");
     }
-    let is_small = corpus.train.len() + corpus.dev.len() + corpus.test.len() < SMALL_CORPUS;
-    let from_elsewhere = request.export_texts.is_some() || request.teacher_logits.is_some();
-    let default_folds = match is_small && test_is_drawn && !from_elsewhere {
-        true => FOLDS,
-        false => 0,
-    };
-    let settings = PlanSettings {
-        budget: request.budget,
-        max_megabytes: request.max_megabytes,
-        max_latency: request.max_latency,
-        teacher: request.teacher,
-        unlabelled: request.unlabelled,
-        folds: request.folds.unwrap_or(default_folds),
-        refit: request.refit,
-    };
-    let unlabelled = settings.unlabelled.as_deref().map(hash_file).transpose()?;
-    let key = serde_json::to_string(&(&settings, &corpus.fingerprint, unlabelled))?;
-    let hash = blake3::hash(key.as_bytes()).to_hex();
-    let given = match &request.plan {
-        Some(file) => {
-            Some(read_plan(file)?.with_context(|| format!("{}: no plan", file.display()))?)
-        }
-        None => None,
-    };
-    let name = match &given {
-        Some(plan) => format!("{}-plan-{}", corpus.name, &plan_hash(plan)?[..HASH_DIGITS]),
-        None => format!("{}-{}", corpus.name, &hash[..HASH_DIGITS]),
-    };
-    let folder = store.checkpoints().join("distilled").join(name);
-    let found = read_plan(&folder)?;
-    let is_new = found.is_none();
-    let plan: DistillPlan = match found.or(given) {
-        Some(plan) => plan,
-        None => {
-            ThreadControl::start(request.policy, None);
-            let planned = new_plan(&store, &corpus, &settings);
-            let chosen_here = settings.folds > 0 && request.folds.is_none();
-            match why_not_folds(&planned, corpus.test.len()).filter(|_| chosen_here) {
-                None => planned?,
-                Some(reason) => {
-                    let notice = format!("Without cross-validation: {reason}");
-                    eprintln!("{notice}");
-                    notices.push(notice);
-                    let settings = PlanSettings {
-                        folds: 0,
-                        ..settings
-                    };
-                    new_plan(&store, &corpus, &settings)?
-                }
-            }
-        }
-    };
-    if let Some(file) = &request.export_texts {
-        if is_new {
-            write_plan(&plan, &folder, started.elapsed().as_secs_f64())?;
-        }
-        return export_texts(&store, &corpus, &plan, file, &folder);
-    }
-    let (plan, folder, is_new) = match &request.teacher_logits {
-        None => (plan, folder, is_new),
-        Some(file) => {
-            let mut name = folder.file_name().unwrap_or_default().to_owned();
-            name.push(format!("-logits-{}", &hash_file(file)?[..HASH_DIGITS]));
-            let folder = folder.with_file_name(name);
-            let is_new = read_plan(&folder)?.is_none();
-            (
-                plan.with_teacher_logits(&file.canonicalize()?),
-                folder,
-                is_new,
-            )
-        }
-    };
-    eprintln!("{}", plan.describe());
-    let mut data = DataReport::of(&corpus, plan.facts.has_words)?;
-    let store = store.with_threads(ThreadPolicy::Fixed(plan.speed.threads));
-    let stop = StopSignals::catch()?;
-    let mut progress = report_progress(&stop);
+    let mut found = PlanInFolder::find(&store, &request)?;
+    let corpus = &request.corpus.corpus;
+    found.plan.refuse_other_corpus(corpus, &found.folder)?;
     if request.dry_run {
-        let nowhere = tempfile::tempdir()?;
-        let found = SuspiciousLabels::find(&store, &plan, &corpus, nowhere.path(), &mut progress)?;
-        data.suspicious = Some(found);
-        print_data_report(&data, &corpus, &plan);
-        print_forecast(Forecast::of(&data));
-        return Ok(());
+        let store = with_threads_of(&found.plan, store);
+        return describe(&store, corpus, &found.plan, &mut progress);
     }
-    if is_new {
-        write_plan(&plan, &folder, started.elapsed().as_secs_f64())?;
+    let preparation = started.elapsed().as_secs_f64();
+    let folder_name = found.folder.file_name().unwrap_or_default();
+    let folder_name = folder_name.to_string_lossy().into_owned();
+    let waiting = Progress::begin(&folder_name, Activity::Waiting);
+    let _lock = files::lock_folder(&found.folder, &mut || waiting.report(&mut progress))?;
+    found.read_or_write(&request, preparation)?;
+    if let Some(file) = &request.export_texts {
+        return export_texts(&store, corpus, &found.plan, file, &found.folder);
     }
-    let searching = Instant::now();
-    let found = SuspiciousLabels::find(&store, &plan, &corpus, &folder, &mut progress)?;
-    count_seconds(&folder, searching.elapsed().as_secs_f64())?;
-    data.suspicious = Some(found);
-    print_data_report(&data, &corpus, &plan);
-    eprintln!(
-        "All of them: {}",
-        folder.join(suspicious_labels::FILE).display()
-    );
-    let forecast = Forecast::find(&data, &folder)?;
-    print_forecast(forecast);
-    let trials = run_trials(&store, &corpus, &plan, &folder, &mut progress)?;
-    let command: Vec<String> = std::env::args().collect();
-    let report = Report {
-        corpus: &corpus,
-        plan: &plan,
-        trials: &trials,
-        data: &data,
-        forecast,
-        notices: &notices,
-        command: &command.join(" "),
-    };
-    let reporting = Instant::now();
-    let findings = report.write(&store, &folder, &mut progress)?;
-    count_seconds(&folder, reporting.elapsed().as_secs_f64())?;
-    eprintln!("{}", findings.verdict());
-    for file in report_files(&folder) {
-        eprintln!("{}", file.display());
-    }
-    print(trials.student().folder()?.display())
+    note!("{}", found.plan.describe());
+    let store = with_threads_of(&found.plan, store);
+    found.train_and_report(&store, &request, &mut progress)
 }
 
-/// Why a plan with folds is worse than one that tests so many texts; none if it is not.
-fn why_not_folds(planned: &Result<DistillPlan>, test_texts: usize) -> Option<String> {
-    let plan = match planned {
-        Ok(plan) => plan,
-        Err(error) => return Some(error.to_string()),
-    };
-    let updates = plan.distilled_updates();
-    let is_worse = updates < LEAST_UPDATES_OF_FOLD && test_texts >= LEAST_TEST_TEXTS;
-    is_worse.then(|| {
-        format!(
-            "the distilled student of each fold would have {updates} updates. Allow more time, or \
-             say --folds {FOLDS}"
-        )
+/// A plan and its folder.
+struct PlanInFolder {
+    plan: DistillPlan,
+    folder: PathBuf,
+    /// What reading the corpus and planning had to say.
+    notices: Vec<String>,
+}
+
+impl PlanInFolder {
+    /// The plan that an earlier invocation or `--plan` left, or a new one. Nothing is written.
+    fn find(store: &RunStore, request: &Request) -> Result<PlanInFolder> {
+        let corpus = &request.corpus.corpus;
+        let uses_external_teacher =
+            request.export_texts.is_some() || request.teacher_logits.is_some();
+        let default_folds = if uses_external_teacher {
+            0
+        } else {
+            suggested_folds(corpus, request.corpus.test_is_drawn)
+        };
+        let settings = PlanSettings {
+            budget: request.budget,
+            max_megabytes: request.max_megabytes,
+            max_latency: request.max_latency,
+            teacher: request.teacher.clone(),
+            unlabelled: request.unlabelled.clone(),
+            folds: request.folds.unwrap_or(default_folds),
+            refit: request.refit,
+        };
+        let given = match &request.plan {
+            Some(file) => {
+                let plan = read_plan(file)?;
+                Some(plan.with_context(|| format!("{}: no plan", file.display()))?)
+            }
+            None => None,
+        };
+        let name = folder_name(corpus, &settings, given.as_ref())?;
+        let base = store.checkpoints().join("distilled").join(name);
+        let folder = match &request.teacher_logits {
+            Some(file) => with_hash_of_logits(&base, file)?,
+            None => base.clone(),
+        };
+        let mut notices = request.corpus.notices.clone();
+        let plan = match read_plan(&folder)?.or(read_plan(&base)?).or(given) {
+            Some(plan) => plan,
+            None => {
+                ThreadControl::start(request.policy, None);
+                let folds_are_default = request.folds.is_none();
+                new_plan(store, corpus, settings, folds_are_default, &mut notices)?
+            }
+        };
+        Ok(PlanInFolder {
+            plan: with_logits_of(plan, request)?,
+            folder,
+            notices,
+        })
+    }
+
+    /// Writes the plan; or reads it again, if the folder has one by now: another process may have
+    /// written it while this one measured. `preparation` is in seconds.
+    fn read_or_write(&mut self, request: &Request, preparation: f64) -> Result<()> {
+        match read_plan(&self.folder)? {
+            Some(plan) => {
+                count_seconds(&self.folder, preparation)?;
+                // The file of logits may be elsewhere by now.
+                self.plan = with_logits_of(plan, request)?;
+            }
+            None => write_plan(&self.plan, &self.folder, preparation)?,
+        }
+        Ok(())
+    }
+
+    /// Reports on the texts, trains, writes the report, and prints the student's folder.
+    fn train_and_report(
+        &self,
+        store: &RunStore,
+        request: &Request,
+        progress: ProgressCallback,
+    ) -> Result<()> {
+        let (corpus, plan, folder) = (&request.corpus.corpus, &self.plan, &self.folder);
+        let clock = Instant::now();
+        check_stages(store, corpus, plan, progress)?;
+        let mut data = DataReport::of(corpus, plan.facts.has_words)?;
+        let found = SuspiciousLabels::find(store, plan, corpus, folder, progress);
+        // What a signal ended has taken its time too.
+        count_seconds(folder, clock.elapsed().as_secs_f64())?;
+        data.suspicious = Some(found?);
+        print_data_report(&data, corpus, plan);
+        let labels = folder.join(suspicious_labels::FILE);
+        note!("All of them: {}", labels.display());
+        let forecast = Forecast::find(&data, folder)?;
+        print_forecast(forecast);
+        let result = run_plan(store, corpus, plan, folder, progress)?;
+        let command = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+        let command: Vec<String> = command.collect();
+        let report = Report {
+            corpus,
+            plan,
+            result: &result,
+            data: &data,
+            forecast,
+            notices: &self.notices,
+            command: &command.join(" "),
+        };
+        let clock = Instant::now();
+        let findings = report.write(store, folder, progress);
+        count_seconds(folder, clock.elapsed().as_secs_f64())?;
+        note!("{}", findings?.verdict());
+        for file in report_files(folder) {
+            note!("{}", file.display());
+        }
+        print(result.student().folder()?.display())
+    }
+}
+
+/// The plan with the teacher's logits that the command line names, if it names a file.
+fn with_logits_of(plan: DistillPlan, request: &Request) -> Result<DistillPlan> {
+    Ok(match &request.teacher_logits {
+        Some(file) => plan.with_teacher_logits(&file.canonicalize()?),
+        None => plan,
     })
 }
 
-/// Measures and plans.
-fn new_plan(store: &RunStore, corpus: &Corpus, settings: &PlanSettings) -> Result<DistillPlan> {
-    let (facts, speed) = measure(store, corpus, settings)?;
-    let settings = settings.clone();
-    Ok(plan(
-        &corpus.name,
-        &corpus.fingerprint,
-        settings,
-        facts,
-        speed,
-    )?)
+/// The name of a plan's folder: the corpus, and a hash of all that changes the plan.
+fn folder_name(
+    corpus: &Corpus,
+    settings: &PlanSettings,
+    given: Option<&DistillPlan>,
+) -> Result<String> {
+    if let Some(plan) = given {
+        let hash = plan_hash(plan)?;
+        return Ok(format!("{}-plan-{}", corpus.name, &hash[..HASH_DIGITS]));
+    }
+    let unlabelled = settings.unlabelled.as_deref().map(hash_file).transpose()?;
+    let key = serde_json::to_string(&(settings, &corpus.fingerprint, unlabelled))?;
+    let hash = blake3::hash(key.as_bytes()).to_hex();
+    Ok(format!("{}-{}", corpus.name, &hash[..HASH_DIGITS]))
 }
 
-/// Writes the texts that the plan's distilled students learn from, for a teacher from elsewhere.
+/// The folder of a distillation whose teacher's logits come from a file.
+fn with_hash_of_logits(folder: &Path, logits: &Path) -> Result<PathBuf> {
+    let mut name = folder.file_name().unwrap_or_default().to_owned();
+    name.push(format!("-logits-{}", &hash_file(logits)?[..HASH_DIGITS]));
+    Ok(folder.with_file_name(name))
+}
+
+/// From now on the number of threads that the plan was measured with.
+fn with_threads_of(plan: &DistillPlan, store: RunStore) -> RunStore {
+    let policy = ThreadPolicy::Fixed(plan.speed.threads);
+    ThreadControl::start(policy, None);
+    store.with_threads(policy)
+}
+
+/// Prints the plan and what was found in the texts. Nothing is trained or written.
+fn describe(
+    store: &RunStore,
+    corpus: &Corpus,
+    plan: &DistillPlan,
+    progress: ProgressCallback,
+) -> Result<()> {
+    note!("{}", plan.describe());
+    check_stages(store, corpus, plan, progress)?;
+    let nowhere = tempfile::tempdir()?;
+    let mut data = DataReport::of(corpus, plan.facts.has_words)?;
+    let found = SuspiciousLabels::find(store, plan, corpus, nowhere.path(), progress)?;
+    data.suspicious = Some(found);
+    print_data_report(&data, corpus, plan);
+    print_forecast(Forecast::of(&data));
+    Ok(())
+}
+
+/// Measures and plans. If the folds are the default and would make the students weak, the plan has
+/// none, and a notice says why.
+fn new_plan(
+    store: &RunStore,
+    corpus: &Corpus,
+    settings: PlanSettings,
+    folds_are_default: bool,
+    notices: &mut Vec<String>,
+) -> Result<DistillPlan> {
+    let measured = |settings: PlanSettings| {
+        let (facts, speed) = measure(store, corpus, &settings)?;
+        make_plan(&corpus.name, &corpus.fingerprint, settings, facts, speed)
+    };
+    let planned = measured(settings.clone());
+    if settings.folds == 0 || !folds_are_default {
+        return Ok(planned?);
+    }
+    let Some(reason) = reason_against_folds(&planned, corpus.test.len()) else {
+        return Ok(planned?);
+    };
+    let notice = format!("Without cross-validation: {reason}");
+    note!("{notice}");
+    notices.push(notice);
+    let without_folds = PlanSettings {
+        folds: 0,
+        ..settings
+    };
+    Ok(measured(without_folds)?)
+}
+
+/// Writes the texts that the plan's distilled students learn from, for an external teacher.
 fn export_texts(
     store: &RunStore,
     corpus: &Corpus,
@@ -263,12 +322,12 @@ fn export_texts(
         .context("the plan has no distilled student")?;
     let resolved = store.plan(recipe, corpus)?;
     let number = labelled_texts::write_texts(file, &resolved.texts_to_label())?;
-    eprintln!(
-        "{number} texts for the teacher. Give each line \"logits\", one number a class in this \
+    note!(
+        "{number} texts for the teacher. Give each line \"logits\", one number per class in this \
          order, or \"label\": {}",
         corpus.labels.join(", ")
     );
-    eprintln!(
+    note!(
         "Then: kd distill DATA --plan {} --teacher-logits FILE",
         folder.join("plan.json").display()
     );
@@ -276,35 +335,33 @@ fn export_texts(
 }
 
 /// Writes the logits that a run of this project gives exported texts.
-pub fn write_teacher_logits(run: &Run, texts: &Path, into: &Path) -> Result<()> {
-    let stop = StopSignals::catch()?;
+pub fn write_teacher_logits(
+    run: &Run,
+    texts: &Path,
+    into: &Path,
+    stop: &StopSignals,
+) -> Result<()> {
     let texts = labelled_texts::read_texts(texts)?;
-    let inputs: Vec<TextInput> = texts
-        .iter()
-        .map(|(text, text_pair)| TextInput {
-            text,
-            text_pair: text_pair.as_deref(),
-        })
-        .collect();
-    let logits = teacher_logits(run, &inputs, &mut report_progress(&stop))?;
+    let inputs: Vec<TextInput> = texts.iter().map(ExportedText::input).collect();
+    let logits = teacher_logits(run, &inputs, &mut report_progress(stop))?;
     labelled_texts::write_logits(into, &inputs, &logits)?;
     print(into.display())
 }
 
 /// The findings about the texts, with the labels that are most likely to be wrong.
 fn print_data_report(data: &DataReport, corpus: &Corpus, plan: &DistillPlan) {
-    eprintln!("\n{}", data.table(corpus, &plan.facts).text());
+    note!("\n{}", data.table(corpus, &plan.facts).text());
     let found = data.suspicious.as_ref();
     if let Some(found) = found.filter(|found| !found.labels.is_empty()) {
-        eprintln!("Labels that are likely to be wrong, the most certain first:\n");
-        eprintln!("{}", found.table(PRINTED_LABELS, PRINTED_CHARACTERS).text());
+        note!("Labels that are likely to be wrong, the most certain first:\n");
+        note!("{}", found.table(PRINTED_LABELS, PRINTED_CHARACTERS).text());
     }
 }
 
 fn print_forecast(forecast: Option<Forecast>) {
     if let Some(forecast) = forecast {
-        eprintln!("Expected gain of the distilled student over the baseline: {forecast}");
-        eprintln!("(A rough forecast, often wrong: docs/distill.md.)");
+        note!("Expected gain of the distilled student over the baseline: {forecast}");
+        note!("(A rough forecast, often wrong: docs/distill.md.)");
     }
 }
 

@@ -321,7 +321,7 @@ fn is_there(folder: &Path, wanted: &Checkpoint) -> Result<bool> {
             found.revision
         ),
         None if revision == DEFAULT_REVISION => {
-            eprintln!("{shown}: the folder has no {ORIGIN_FILE}; it is left as it is");
+            note!("{shown}: the folder has no {ORIGIN_FILE}; it is left as it is");
             Ok(true)
         }
         None => bail!(
@@ -711,7 +711,7 @@ struct Reply {
 }
 
 impl Reply {
-    /// Writes the body into a part beside the target, and gives it the target's name when it is
+    /// Writes the body into a part next to the target, and gives it the target's name when it is
     /// whole and verified.
     fn save(self, target: &Path, published: Option<&Checksum>) -> Result<()> {
         let name = target.file_name().unwrap_or_default().to_string_lossy();
@@ -730,7 +730,7 @@ impl Reply {
                     );
                 }
             }
-            None => eprintln!("{name}: not verified, because the server states no checksum"),
+            None => note!("{name}: not verified, because the server states no checksum"),
         }
         std::fs::rename(&part, target).map_err(unwritable(target))
     }
@@ -820,7 +820,7 @@ impl<'a> Progress<'a> {
             eprint!("\r{line}");
             self.line_is_open = true;
         } else {
-            eprintln!("{line}");
+            note!("{line}");
         }
     }
 
@@ -846,7 +846,7 @@ impl Drop for Progress<'_> {
     /// Ends the line also where the connection broke, so that the error gets a line of its own.
     fn drop(&mut self) {
         if self.line_is_open {
-            eprintln!();
+            note!();
         }
     }
 }

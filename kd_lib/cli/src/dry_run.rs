@@ -14,9 +14,10 @@ pub fn describe(store: &RunStore, recipe: &Recipe, corpus: &Corpus) -> Result<St
     for teacher in recipe.teachers() {
         let plan = store.plan(&teacher, corpus)?;
         // A stored result has no weights, so it cannot teach.
-        let state = match store.is_finished(&plan) {
-            true => "finished",
-            false => "not trained yet: it is trained first",
+        let state = if store.is_finished(&plan) {
+            "finished"
+        } else {
+            "not trained yet: it is trained first"
         };
         lines.push(format!("teacher: {} ({state})", plan.id));
     }
@@ -62,7 +63,7 @@ pub fn describe(store: &RunStore, recipe: &Recipe, corpus: &Corpus) -> Result<St
     };
     lines.push(format!(
         "time: about {total} of training ({seconds:.3} s an update, the mean of {UPDATES} just \
-         made, beside whatever else runs here); evaluation is not included"
+         made, with whatever else runs here); evaluation is not included"
     ));
     let peak = peak_memory().map_or_else(|| "unknown".into(), |gib| format!("{gib:.2} GiB"));
     lines.push(format!("memory: {peak} at most so far"));

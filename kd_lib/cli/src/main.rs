@@ -1,6 +1,14 @@
-//! `kd`: the library's verbs on the command line. Each arm reads its arguments and calls the
+//! `kd`: the library's commands on the command line. Each arm reads its arguments and calls the
 //! library. Signals, the allocator and standard output are handled here. The library formats
 //! progress lines and opens no terminal.
+
+/// Prints a line to stderr. If nobody reads it any more, the work goes on: `eprintln!` would panic.
+macro_rules! note {
+    ($($part:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($part)*);
+    }};
+}
 
 mod arguments;
 mod convert;
@@ -15,13 +23,14 @@ mod signals;
 mod threads;
 
 use anyhow::{Result, bail, ensure};
-use arguments::{Arguments, ColumnArguments, ResultsVerb, SplitName, Verb};
+use arguments::{Arguments, ColumnArguments, KdCommand, ResultsCommand, SplitName};
 use clap::Parser;
 use kd_lib::data::text_files::FileFormat;
 use kd_lib::data::{Corpus, import};
 use kd_lib::evaluation::Scores;
 use kd_lib::store::{Recipe, Run, RunStore, table};
 use kd_lib::threads::ThreadControl;
+use kd_lib::training::Activity;
 use kd_lib::training::progress::{Progress, print_lines};
 use project::{find_run, open_store, recipes_folder};
 use signals::{STOPPED, StopSignals};
@@ -37,7 +46,7 @@ fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("Error: {error:#}");
+            note!("Error: {error:#}");
             match error.downcast_ref() {
                 Some(kd_lib::Error::Stopped { .. }) => ExitCode::from(STOPPED),
                 _ => ExitCode::FAILURE,
@@ -47,15 +56,16 @@ fn main() -> ExitCode {
 }
 
 fn run() -> Result<()> {
-    if let Some(replacement) = arguments::retired(&std::env::args().collect::<Vec<_>>()) {
+    let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
+    if let Some(replacement) = arguments::retired(&words.collect::<Vec<_>>()) {
         bail!(replacement);
     }
     let arguments = Arguments::parse();
-    threads::reexec_with_short_spin(&arguments.verb);
+    threads::reexec_with_short_spin(&arguments.command);
     let policy = threads::policy(arguments.threads);
     let store = open_store(arguments.checkpoints).map(|store| store.with_threads(policy));
-    match arguments.verb {
-        Verb::Train {
+    match arguments.command {
+        KdCommand::Train {
             recipe,
             data,
             columns,
@@ -64,20 +74,21 @@ fn run() -> Result<()> {
             seed,
             dry_run,
         } => {
+            let stop = StopSignals::catch()?;
             set.extend(seed.map(|seed| format!("seed={seed}")));
             let recipe = Recipe::read(recipe, &profile, &set)?;
             let corpus = read_corpus(&data, columns)?;
             if dry_run {
                 return print(dry_run::describe(&store?, &recipe, &corpus)?);
             }
-            let run = train(&store?, &recipe, &corpus, &StopSignals::catch()?)?;
-            eprintln!(
+            let run = train(&store?, &recipe, &corpus, &stop)?;
+            note!(
                 "{}",
                 table::table(&table::rows(std::slice::from_ref(&run))).text()
             );
             print(run.folder()?.display())
         }
-        Verb::Distill {
+        KdCommand::Distill {
             data,
             columns,
             profile: Some(profile),
@@ -85,12 +96,14 @@ fn run() -> Result<()> {
             seed,
             ..
         } => {
-            let (store, corpus) = (store?, read_corpus(&data, columns)?);
+            let stop = StopSignals::catch()?;
+            let store = store?;
+            let corpus = read_corpus(&data, columns)?;
             let folder = recipes_folder(&store)?;
             let recipes = distill::recipes(&folder, &profile, &set, seed)?;
-            distill_recipes(&store, &recipes, &corpus)
+            distill_recipes(&store, &recipes, &corpus, &stop)
         }
-        Verb::Distill {
+        KdCommand::Distill {
             data,
             columns,
             budget,
@@ -104,12 +117,14 @@ fn run() -> Result<()> {
             export_texts,
             teacher_logits,
             set,
+            seed,
             ..
         } => {
+            let stop = StopSignals::catch()?;
             let store = store?;
             let request = distill_plan::Request {
                 corpus: import(&data, &columns.into())?,
-                teacher: distill_plan::teacher(&recipes_folder(&store)?, &set)?,
+                teacher: distill_plan::teacher(&recipes_folder(&store)?, &set, seed)?,
                 budget,
                 max_megabytes: max_size,
                 max_latency,
@@ -122,9 +137,9 @@ fn run() -> Result<()> {
                 teacher_logits,
                 policy,
             };
-            distill_plan::distill(store, request)
+            distill_plan::distill(store, request, &stop)
         }
-        Verb::Evaluate {
+        KdCommand::Evaluate {
             run,
             split,
             data,
@@ -136,14 +151,14 @@ fn run() -> Result<()> {
                 Some(file) => predict::score_file(&run, &file, format.map(FileFormat::from))?,
                 None => {
                     for notice in &run.report.notices {
-                        eprintln!("{notice}");
+                        note!("{notice}");
                     }
                     stored_scores(&run, split)?
                 }
             };
             print(table::per_class(&scores, &run.labels).text().trim_end())
         }
-        Verb::Predict {
+        KdCommand::Predict {
             run,
             texts,
             text_pair,
@@ -152,16 +167,17 @@ fn run() -> Result<()> {
             ThreadControl::start(policy, None);
             predict::predict(&run, &texts, text_pair.as_deref())
         }
-        Verb::TeacherLogits { run, texts, into } => {
+        KdCommand::TeacherLogits { run, texts, into } => {
+            let stop = StopSignals::catch()?;
             let run = find_run(store, &run)?;
             ThreadControl::start(policy, None);
-            distill_plan::write_teacher_logits(&run, &texts, &into)
+            distill_plan::write_teacher_logits(&run, &texts, &into, &stop)
         }
-        Verb::Table => {
+        KdCommand::Table => {
             let runs = readable_runs(&store?)?;
             let without_test = runs.iter().filter(|run| run.report.test.is_empty()).count();
             if without_test > 0 {
-                eprintln!(
+                note!(
                     "{without_test} runs skipped test (data.skip_test) and are not in the table: kd runs \
                      lists them"
                 );
@@ -169,9 +185,9 @@ fn run() -> Result<()> {
             let rows = table::rows(&runs);
             print(table::table(&rows).text().trim_end())
         }
-        Verb::Runs => readable_runs(&store?)?.iter().try_for_each(print_run),
-        Verb::Results {
-            verb: ResultsVerb::Add { runs, set },
+        KdCommand::Runs => readable_runs(&store?)?.iter().try_for_each(print_run),
+        KdCommand::Results {
+            command: ResultsCommand::Add { runs, set },
         } => {
             let store = store?;
             for run in runs {
@@ -183,22 +199,21 @@ fn run() -> Result<()> {
             }
             Ok(())
         }
-        Verb::Download {
+        KdCommand::Download {
             name,
             revision,
             hub,
             into,
         } => {
-            let folder = match name.contains('/') {
-                true => {
-                    let store = store?;
-                    download::download_checkpoint(&name, &revision, &hub, store.checkpoints())?
-                }
-                false => download::download_corpus(&name, &into)?,
+            let folder = if name.contains('/') {
+                let store = store?;
+                download::download_checkpoint(&name, &revision, &hub, store.checkpoints())?
+            } else {
+                download::download_corpus(&name, &into)?
             };
             print(folder.display())
         }
-        Verb::Convert { paths } => {
+        KdCommand::Convert { paths } => {
             let checkpoints = store.ok().map(|store| store.checkpoints().to_path_buf());
             let checkpoints = checkpoints.unwrap_or_default();
             paths
@@ -208,18 +223,22 @@ fn run() -> Result<()> {
     }
 }
 
-fn distill_recipes(store: &RunStore, recipes: &distill::Recipes, corpus: &Corpus) -> Result<()> {
+fn distill_recipes(
+    store: &RunStore,
+    recipes: &distill::Recipes,
+    corpus: &Corpus,
+    stop: &StopSignals,
+) -> Result<()> {
     let in_order = [&recipes.teacher, &recipes.student, &recipes.distilled];
     // What cannot be done is reported before hours of training, not between them.
     for recipe in in_order {
         store.plan(recipe, corpus)?;
     }
-    let stop = StopSignals::catch()?;
     let mut runs = Vec::new();
     for recipe in in_order {
-        runs.push(train(store, recipe, corpus, &stop)?);
+        runs.push(train(store, recipe, corpus, stop)?);
     }
-    eprintln!("{}", table::table(&table::rows(&runs)).text());
+    note!("{}", table::table(&table::rows(&runs)).text());
     let distilled = &runs[2];
     print(
         table::per_class(&distilled.report.test, &distilled.labels)
@@ -233,7 +252,7 @@ fn distill_recipes(store: &RunStore, recipes: &distill::Recipes, corpus: &Corpus
 fn read_corpus(path: &Path, columns: ColumnArguments) -> Result<Corpus> {
     let imported = import(path, &columns.into())?;
     for notice in imported.notices {
-        eprintln!("{notice}");
+        note!("{notice}");
     }
     Ok(imported.corpus)
 }
@@ -256,9 +275,10 @@ fn stored_scores(run: &Run, split: SplitName) -> Result<Scores> {
 
 fn print_run(run: &Run) -> Result<()> {
     let report = &run.report;
-    let (split, scores) = match report.test.is_empty() {
-        true => ("dev", &report.dev),
-        false => ("test", &report.test),
+    let (split, scores) = if report.test.is_empty() {
+        ("dev", &report.dev)
+    } else {
+        ("test", &report.test)
     };
     let (id, accuracy, corpus) = (&report.id, scores.accuracy, &report.corpus);
     print(format_args!(
@@ -274,7 +294,7 @@ fn readable_runs(store: &RunStore) -> Result<Vec<Run>> {
     for run in store.runs() {
         match run {
             Ok(run) => runs.push(run),
-            Err(error) => eprintln!("left out: {error}"),
+            Err(error) => note!("left out: {error}"),
         }
     }
     Ok(runs)
@@ -289,20 +309,25 @@ fn print(line: impl Display) -> Result<()> {
 }
 
 fn train(store: &RunStore, recipe: &Recipe, corpus: &Corpus, stop: &StopSignals) -> Result<Run> {
+    let mut progress = report_progress(stop);
+    Progress::begin(&recipe.name, Activity::Preparing).report(&mut progress)?;
     // Its own plan first: it refuses a recipe whose teachers make no sense.
     for recipe in [recipe].into_iter().chain(&recipe.teachers()) {
         for notice in store.plan(recipe, corpus)?.notices {
-            eprintln!("{}: {notice}", recipe.name);
+            note!("{}: {notice}", recipe.name);
         }
     }
-    Ok(store.run(recipe, corpus, &mut report_progress(stop))?)
+    Ok(store.run(recipe, corpus, &mut progress)?)
 }
 
 /// Prints progress to stderr, and asks the run to stop after a signal.
 fn report_progress(stop: &StopSignals) -> impl FnMut(&Progress) -> ControlFlow<()> {
     let mut print_progress = print_lines(std::io::stderr(), Duration::from_secs(5));
-    move |progress: &Progress| match stop.requested_at(progress.stage) {
-        true => ControlFlow::Break(()),
-        false => print_progress(progress),
+    move |progress: &Progress| {
+        if stop.requested_at(progress.activity) {
+            ControlFlow::Break(())
+        } else {
+            print_progress(progress)
+        }
     }
 }

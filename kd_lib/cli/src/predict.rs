@@ -16,6 +16,14 @@ use std::sync::mpsc::sync_channel;
 /// Most lines that are predicted at a time: memory stays bounded however many there are.
 const LINES_AT_ONCE: usize = 4096;
 
+/// What is said once of texts that are JSON objects.
+const JSON_NOTICE: &str = "a JSON object is classified as a text, with its braces and keys; to classify \
+                           a value, give the value alone";
+
+fn is_json(line: &[u8]) -> bool {
+    serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(line).is_ok()
+}
+
 /// Predicts texts, or the lines of standard input if the texts are "-". A model that reads pairs
 /// takes `text<TAB>text_pair`, or one text with its `text_pair`.
 pub fn predict(run: &Run, texts: &[String], text_pair: Option<&str>) -> Result<()> {
@@ -29,10 +37,11 @@ pub fn predict(run: &Run, texts: &[String], text_pair: Option<&str>) -> Result<(
     if texts.iter().any(|text| text == "-") {
         bail!("\"-\" reads standard input and stands alone; leave the other texts out");
     }
+    if texts.iter().any(|text| is_json(text.as_bytes())) {
+        note!("{JSON_NOTICE}");
+    }
     for text in texts.iter().filter(|text| Path::new(text).is_file()) {
-        eprintln!(
-            "{text:?} is classified as a text; to classify the file: kd predict RUN - < {text}"
-        );
+        note!("{text:?} is classified as a text; to classify the file: kd predict RUN - < {text}");
     }
     let predictor = open_predictor(run)?;
     if let Some(text_pair) = text_pair {
@@ -65,6 +74,9 @@ fn predict_lines(predictor: &Predictor) -> Result<()> {
     });
     let (mut number, mut failed) = (1, 0);
     while let Ok(first) = lines.recv() {
+        if number == 1 && first.as_ref().is_ok_and(|line| is_json(line)) {
+            note!("{JSON_NOTICE}");
+        }
         let mut batch = Vec::new();
         for line in std::iter::once(first).chain(lines.try_iter().take(LINES_AT_ONCE - 1)) {
             batch.push(line.context("standard input")?);
@@ -143,6 +155,11 @@ pub fn score_file(run: &Run, file: &Path, format: Option<FileFormat>) -> Result<
         "{} is a folder; name one of its files, for example {}",
         file.display(),
         file.join("test.txt").display()
+    );
+    ensure!(
+        file.is_file() || !file.exists(),
+        "{} is not a regular file: save what it gives in a file, and name that",
+        file.display()
     );
     let format = match format {
         Some(format) => format,

@@ -16,9 +16,10 @@ pub fn find_run(store: Result<RunStore>, run: &Path) -> Result<Run> {
         let begins = |id: &String| id.starts_with(&*run.to_string_lossy());
         let ids = store.runs().into_iter().flatten().map(|run| run.report.id);
         let similar: Vec<String> = ids.filter(begins).collect();
-        match similar.is_empty() || run.is_dir() {
-            true => error.into(),
-            false => anyhow!("{error}; similar names: {}", similar.join(", ")),
+        if similar.is_empty() || run.is_dir() {
+            error.into()
+        } else {
+            anyhow!("{error}; similar names: {}", similar.join(", "))
         }
     })
 }
@@ -47,15 +48,15 @@ pub fn open_store(checkpoints: Option<PathBuf>) -> Result<RunStore> {
     })
 }
 
-/// The project's recipes: beside the store's checkpoints, else around the working directory.
+/// The project's recipes: next to the store's checkpoints, else around the working directory.
 pub fn recipes_folder(store: &RunStore) -> Result<PathBuf> {
-    let beside = store.checkpoints().join("../notebooks/recipes");
-    if beside.is_dir() {
-        return Ok(beside);
+    let next_to_store = store.checkpoints().join("../notebooks/recipes");
+    if next_to_store.is_dir() {
+        return Ok(next_to_store);
     }
     folder_above("notebooks/recipes")?.with_context(|| {
         let folder = store.checkpoints().display();
-        format!("no notebooks/recipes beside {folder}; run inside the project")
+        format!("no notebooks/recipes next to {folder}; run inside the project")
     })
 }
 

@@ -1,6 +1,6 @@
 //! Threads of the program: how many, and how long they wait for one another by spinning.
 
-use crate::arguments::Verb;
+use crate::arguments::KdCommand;
 use kd_lib::threads::ThreadPolicy;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -23,8 +23,8 @@ pub fn policy(asked: Option<u16>) -> ThreadPolicy {
 /// For `train` and `distill`: sets `GOMP_SPINCOUNT` and executes this program again in the same
 /// process, because libgomp reads the variable only at the start. It does nothing if the caller set
 /// `GOMP_SPINCOUNT` or `OMP_WAIT_POLICY`.
-pub fn reexec_with_short_spin(verb: &Verb) {
-    let trains = matches!(verb, Verb::Train { .. } | Verb::Distill { .. });
+pub fn reexec_with_short_spin(command: &KdCommand) {
+    let trains = matches!(command, KdCommand::Train { .. } | KdCommand::Distill { .. });
     let decided = [SPIN_COUNT, "OMP_WAIT_POLICY"]
         .iter()
         .any(|name| std::env::var_os(name).is_some());

@@ -2,7 +2,9 @@
 //! value and the fix, and writes nothing.
 
 use crate::common::{sample, tiny_checkpoint};
-use crate::program::{kd_output, text as utf8};
+use crate::program::{kd, kd_output, text as utf8};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// A file of a corpus, and its contents.
@@ -21,6 +23,9 @@ fn corpus(folder: &Path, replaced: &[Replaced]) {
     }
     std::fs::write(folder.join("class.txt"), "a\nb\n").unwrap();
     for (name, bytes) in replaced {
+        if let Some(split) = name.strip_suffix(".csv") {
+            std::fs::remove_file(folder.join(format!("{split}.txt"))).unwrap();
+        }
         std::fs::write(folder.join(name), bytes).unwrap();
     }
 }
@@ -123,6 +128,39 @@ fn an_invalid_corpus_is_refused() {
             ],
             parts,
         );
+    }
+}
+
+#[test]
+fn settings_that_a_plan_chooses_are_refused_however_they_are_written() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = sample().display().to_string();
+    for setting in [
+        "teacher.data.max_train_samples=10",
+        "teacher.data={max_train_samples=10}",
+        "teacher={train={epochs=1}}",
+        " teacher . train = {epochs=1}",
+    ] {
+        let arguments = ["distill", &data, "--budget", "1h", "--set", setting];
+        refused(folder.path(), &arguments, &["the plan chooses teacher."]);
+    }
+    let arguments = ["distill", &data, "--set", "data={max_length=16}"];
+    refused(
+        folder.path(),
+        &arguments,
+        &["a plan chooses the students' settings"],
+    );
+}
+
+#[test]
+fn an_argument_that_is_not_utf8_is_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let odd = OsStr::from_bytes(b"caf\xe9.csv");
+    for arguments in [["distill".as_ref(), odd], ["predict".as_ref(), odd]] {
+        let output = kd(folder.path()).args(arguments).output().unwrap();
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(!error.contains("panicked") && !error.is_empty(), "{error}");
+        assert!(matches!(output.status.code(), Some(1 | 2)), "{error}");
     }
 }
 
@@ -239,7 +277,7 @@ fn an_invalid_recipe_is_refused() {
         (
             "bilstm+aug-dkd",
             "teacher.data.max_length=32",
-            &["dkd", "two classes"],
+            &["dkd", "2 classes"],
         ),
         (
             "student",
@@ -435,4 +473,18 @@ fn an_invalid_checkpoint_is_refused() {
         }
         refused(&store, &run, parts);
     }
+}
+
+#[test]
+fn nobody_has_to_read_what_goes_to_stderr() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = kd(folder.path());
+    command.args(["evaluate", "no-such-run"]);
+    let mut child = command.spawn().unwrap();
+    drop(child.stderr.take());
+    assert_eq!(
+        child.wait().unwrap().code(),
+        Some(1),
+        "an error, not a panic"
+    );
 }

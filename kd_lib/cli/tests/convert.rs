@@ -93,6 +93,11 @@ fn a_converted_recipe_keeps_its_comments_and_has_the_new_keys() {
         std::fs::read_to_string(folder.path().join("student.toml.0.1")).unwrap(),
         STUDENT
     );
+    // A second conversion finds nothing to do, and the old file is still there.
+    let output = kd_output(folder.path(), &["convert", path.to_str().unwrap()], "");
+    assert!(text(&output.stdout).contains("nothing to convert"));
+    let backup = std::fs::read_to_string(folder.path().join("student.toml.0.1"));
+    assert_eq!(backup.unwrap(), STUDENT);
     let recipe = Recipe::read(&path, "full", &[]).unwrap();
     assert_eq!((recipe.data.max_length, recipe.train.batch_size), (64, 32));
     assert_eq!(recipe.optimizer.max_grad_norm, Some(1.0));
@@ -122,6 +127,29 @@ fn values_names_and_the_factor_on_epochs_are_converted() {
         assert!(converted.contains(part), "no {part:?} in\n{converted}");
     }
     assert!(!converted.contains("stretch"), "{converted}");
+
+    // The factor of a base counts for the epochs of a recipe that extends it, once.
+    let inheriting = folder.path().join("inheriting.toml");
+    let old = "extends = \"bilstm+made.toml\"\nname = \"longer\"\n\n[train]\nepochs = 20\n";
+    std::fs::write(&inheriting, old).unwrap();
+    for _ in 0..2 {
+        let output = kd_output(
+            folder.path(),
+            &["convert", inheriting.to_str().unwrap()],
+            "",
+        );
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        let converted = std::fs::read_to_string(&inheriting).unwrap();
+        assert!(converted.contains("epochs = 6.666"), "{converted}");
+    }
+    let itself = folder.path().join("itself.toml");
+    std::fs::write(
+        &itself,
+        "extends = \"itself.toml\"\n\n[train]\nstretch = 2.0\n",
+    )
+    .unwrap();
+    let output = kd_output(folder.path(), &["convert", itself.to_str().unwrap()], "");
+    assert!(text(&output.stderr).contains("extends itself"));
 }
 
 #[test]

@@ -30,34 +30,62 @@ fn only_entry(folder: &Path) -> PathBuf {
     entry
 }
 
+/// A teacher that keeps two of its layers: a minute is enough for it on a slow machine too.
+const SMALL_TEACHER: [&str; 4] = ["--set", "teacher.model.keep_layers=[1, 2]", "--seed", "7"];
+
+/// Starts a distillation and kills it at its first update. Returns its budget and what it said. On
+/// a machine with much else to do a minute is too short: the error says what is enough, but each
+/// start measures again.
+fn start_and_kill(checkpoints: &Path) -> (String, String) {
+    let mut budget = "1m".to_owned();
+    for _ in 0..6 {
+        let mut command = distill(checkpoints, &["--budget", &budget]);
+        let mut child = command.args(SMALL_TEACHER).spawn().unwrap();
+        let mut said = String::new();
+        for line in BufReader::new(child.stderr.take().unwrap()).lines() {
+            said += &format!("{}\n", line.unwrap());
+            if said.contains("step ") {
+                child.kill().unwrap();
+                child.wait().unwrap();
+                return (budget, said);
+            }
+        }
+        assert!(!child.wait().unwrap().success(), "{said}");
+        println!("{said}");
+        let enough = said
+            .split("allow ")
+            .nth(1)
+            .expect("a budget that is enough");
+        let enough: Budget = enough.split(" or more").next().unwrap().parse().unwrap();
+        budget = format!("{}s", (1.25 * enough.seconds).ceil());
+    }
+    panic!("no budget is enough");
+}
+
+/// A second process with the same command waits as long as the folder of the plan is locked.
+fn waits_for_another_process(place: &Path, mut command: Command) {
+    let lock = kd_lib::files::lock_folder(place, &mut || panic!("nobody holds it")).unwrap();
+    let mut second = command.args(SMALL_TEACHER).spawn().unwrap();
+    let lines = BufReader::new(second.stderr.take().unwrap()).lines();
+    let said: Vec<String> = lines
+        .map(Result::unwrap)
+        .take_while(|line| !line.contains("waits for another process"))
+        .collect();
+    assert!(second.try_wait().unwrap().is_none(), "{said:?}");
+    second.kill().unwrap();
+    second.wait().unwrap();
+    drop(lock);
+}
+
 #[test]
 fn a_minute_gives_a_plan_a_report_and_a_student_even_if_the_program_is_killed() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = folder.path();
     link_default_teacher(checkpoints);
-    let dry_run = |budget: &str| {
-        distill(checkpoints, &["--budget", budget, "--dry-run"])
-            .output()
-            .unwrap()
-    };
-    let mut budget = "1m".to_owned();
-    let mut dry = dry_run(&budget);
-    if !dry.status.success() {
-        // A machine with much else to do needs more, and the error says how much.
-        let error = text(&dry.stderr);
-        let enough = error
-            .split("allow ")
-            .nth(1)
-            .expect("a budget that is enough");
-        let enough: Budget = enough.split(" or more").next().unwrap().parse().unwrap();
-        // The next start measures again, and more may run beside it then.
-        budget = format!("{}s", (1.25 * enough.seconds).ceil());
-        println!("{error}");
-        dry = dry_run(&budget);
-    }
+    let mut dry_run = distill(checkpoints, &["--budget", "30m", "--dry-run"]);
+    let dry = dry_run.args(SMALL_TEACHER).output().unwrap();
     assert!(dry.status.success(), "{}", text(&dry.stderr));
-    let budget = ["--budget", &budget];
-    assert!(text(&dry.stderr).contains("baseline-subwords"));
+    assert!(text(&dry.stderr).contains("baseline-bilstm, seed 7"));
     let forecast = "Expected gain of the distilled student over the baseline: ";
     assert!(text(&dry.stderr).contains(forecast));
     assert!(
@@ -65,23 +93,15 @@ fn a_minute_gives_a_plan_a_report_and_a_student_even_if_the_program_is_killed() 
         "a dry run writes nothing"
     );
 
-    let mut child = distill(checkpoints, &budget).spawn().unwrap();
-    let lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let mut said = String::new();
-    for line in lines.map(Result::unwrap) {
-        said += &format!("{line}\n");
-        if line.contains("step ") {
-            break;
-        }
-    }
+    let (budget, said) = start_and_kill(checkpoints);
     assert!(said.contains("training 1 of "), "{said}");
     assert!(said.contains("suspicious_labels.json"), "{said}");
-    child.kill().unwrap();
-    child.wait().unwrap();
     let place = only_entry(&checkpoints.join("distilled"));
     let plan = std::fs::read(place.join("plan.json")).unwrap();
 
-    let output = distill(checkpoints, &budget).output().unwrap();
+    waits_for_another_process(&place, distill(checkpoints, &["--budget", &budget]));
+    let mut again = distill(checkpoints, &["--budget", &budget]);
+    let output = again.args(SMALL_TEACHER).output().unwrap();
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
     assert_eq!(only_entry(&checkpoints.join("distilled")), place);
@@ -101,7 +121,19 @@ fn a_minute_gives_a_plan_a_report_and_a_student_even_if_the_program_is_killed() 
     }
     assert!(place.join("report.html").exists());
     let elapsed: serde_json::Value = kd_lib::files::read_json(&place.join("elapsed.json")).unwrap();
-    println!("a budget of {} took {} s", budget[1], elapsed["seconds"]);
+    println!("a budget of {budget} took {} s", elapsed["seconds"]);
+
+    let plan = place.join("plan.json");
+    let (plan, texts) = (plan.to_str().unwrap(), checkpoints.join("texts"));
+    let export = ["--plan", plan, "--export-texts", texts.to_str().unwrap()];
+    let other = kd(checkpoints)
+        .args(["distill", "data/tickets/tickets.csv"])
+        .args(export)
+        .output()
+        .unwrap();
+    assert!(text(&other.stderr).contains("a plan for another corpus"));
+    assert!(!texts.exists(), "nothing is exported");
+
     let student = text(&output.stdout);
     let student = student.lines().last().unwrap();
     let predicted = kd_output(checkpoints, &["predict", student, "球队赢得冠军"], "");

@@ -3,7 +3,7 @@
 #![no_main]
 
 use kd_lib::data::TextInput;
-use kd_lib::store::labelled_texts::{read_logits, read_texts};
+use kd_lib::store::labelled_texts::{ExportedText, read_logits, read_texts};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {
@@ -12,13 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Ok(read) = read_texts(file.path()) else {
         return;
     };
-    let inputs: Vec<TextInput> = read
-        .iter()
-        .map(|(text, pair)| TextInput {
-            text,
-            text_pair: pair.as_deref(),
-        })
-        .collect();
+    let inputs: Vec<TextInput> = read.iter().map(ExportedText::input).collect();
     let classes = ["a".to_string(), "基金".to_string()];
     if let Ok(logits) = read_logits(file.path(), &inputs, &classes) {
         assert_eq!(logits.size(), [inputs.len() as i64, 2]);

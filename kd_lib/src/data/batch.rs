@@ -90,8 +90,12 @@ impl Batch {
     }
 }
 
-/// Rows of an evaluation batch: large, since no activations are kept for a backward pass.
-const EVAL_BATCH_SIZE: usize = 128;
+/// Texts of an evaluation batch on a GPU: large, since no activations are kept for a backward pass.
+const GPU_EVAL_BATCH_SIZE: usize = 128;
+
+/// Texts of an evaluation batch on a CPU. A larger batch is no faster for a BERT there, and a
+/// signal has to wait for the end of a batch.
+const CPU_EVAL_BATCH_SIZE: usize = 32;
 
 /// The batches of one epoch: every row once, batches in random order. With `group_by_length`,
 /// texts of similar length share a batch.
@@ -116,20 +120,23 @@ pub fn epoch_batches(
     batches
 }
 
-/// The batches in which a split is evaluated. With `group_by_length` they are large and sorted by
-/// length, which needs the least padding; else they are the split's rows in order, `batch_size` at
-/// a time, so that each text is padded to its neighbours' length.
+/// The batches in which a split is evaluated. With `group_by_length` they are sorted by length,
+/// which needs the least padding, and their size depends on the device; else they are the split's
+/// rows in order, `batch_size` at a time, so that each text is padded to its neighbours' length.
 pub fn eval_batches(
     split: &TokenizedSplit,
     batch_size: usize,
     group_by_length: bool,
+    device: Device,
 ) -> Vec<Vec<usize>> {
     let mut rows: Vec<usize> = (0..split.ids.len()).collect();
-    let size = if group_by_length {
+    if group_by_length {
         rows.sort_by_key(|&r| split.ids[r].len());
-        EVAL_BATCH_SIZE
-    } else {
-        batch_size
+    }
+    let size = match (group_by_length, device) {
+        (false, _) => batch_size,
+        (true, Device::Cpu) => CPU_EVAL_BATCH_SIZE,
+        (true, _) => GPU_EVAL_BATCH_SIZE,
     };
     rows.chunks(size).map(<[usize]>::to_vec).collect()
 }

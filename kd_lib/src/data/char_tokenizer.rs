@@ -1,10 +1,9 @@
-//! The student's tokenizer: one token a character. The vocabulary's first entry is `<PAD>`, its
+//! A student's tokenizer: one token a character. The vocabulary's first entry is `<PAD>`, its
 //! second `<UNK>`, and its third `<SEP>` if it was built from text pairs: it stands between the two
-//! texts of a pair. Its file has one entry a line. See
+//! texts of a pair. Its file has one entry per line. See
 //! [`super::subword_tokenizer`] for subwords.
 
 use super::batch::TokenizedSplit;
-use super::text_files::read_lines;
 use super::text_input::TextInput;
 use super::truncation::{SpecialTokens, Truncation, longest_first};
 use crate::{Error, Result, files};
@@ -65,7 +64,10 @@ impl Vocabulary {
 
     /// Reads a vocabulary file.
     pub fn read(path: &Path) -> Result<Vocabulary> {
-        let entries = read_lines(path)?;
+        // Not as a text file is read: a mark (U+FEFF) is a character of a vocabulary like any
+        // other.
+        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+        let entries: Vec<String> = text.lines().map(str::to_owned).collect();
         for (at, expected) in ["<PAD>", "<UNK>"].iter().enumerate() {
             let found = entries.get(at).map_or("nothing", String::as_str);
             if found != *expected {

@@ -1,6 +1,6 @@
 //! Which columns of a table are the text, the second text and the label. A person names them, or
-//! their names tell, or their content does. If two readings fit, the table is refused, and the error
-//! names the option that decides. [`super::text_table`] reads the table.
+//! their names tell, or their content does. If two readings fit, the table is refused, and the
+//! error names the option that decides. [`super::text_table`] reads the table.
 
 use super::text_table::TextTable;
 use crate::{Error, Result};
@@ -54,6 +54,8 @@ const LABEL_NAMES: [&str; 13] = [
 ];
 /// Name of a column that says which split a row belongs to.
 const SPLIT_NAME: &str = "split";
+/// Columns that a message lists.
+const LISTED_COLUMNS: usize = 20;
 /// A longer value is no class name.
 const LONGEST_LABEL: usize = 64;
 /// A label column repeats its values this often in the mean.
@@ -61,7 +63,7 @@ const LEAST_REPETITION: usize = 3;
 /// A text column is longer than every other candidate by this factor.
 const CLEARLY_LONGER: f64 = 1.5;
 
-/// What a person says of a table's columns. A column is named by its name, or by its number from 1.
+/// A user's choice of a table's columns. A column is named by its name, or by its number from 1.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ColumnOptions {
     /// The column of texts.
@@ -190,20 +192,46 @@ impl ColumnOptions {
             split,
         };
         columns.refuse_equal(path, table)?;
+        columns.refuse_unusable(path, table)?;
+        self.refuse_repeated_names(path, table, &columns)?;
         Ok(columns)
+    }
+
+    /// Refuses a column that was found by its name if another one has the same name.
+    fn refuse_repeated_names(
+        &self,
+        path: &Path,
+        table: &TextTable,
+        columns: &Columns,
+    ) -> Result<()> {
+        let Some(header) = &table.header else {
+            return Ok(());
+        };
+        let named = [&self.text, &self.text_pair, &self.label];
+        for number in columns.all() {
+            let by_number = |name: &&String| column_numbered(table, name) == Some(number);
+            if named
+                .iter()
+                .filter_map(|name| name.as_ref())
+                .any(|name| by_number(&name))
+            {
+                continue;
+            }
+            let is_same = |other: &&String| other.to_lowercase() == header[number].to_lowercase();
+            if header.iter().filter(is_same).count() > 1 {
+                let problem = format!("several columns {:?}", header[number]);
+                let fix = "rename them, or name the column by its number, as in --text 1";
+                return Err(Error::file(path, problem, fix));
+            }
+        }
+        Ok(())
     }
 }
 
 impl Columns {
     /// Refuses a column that has two meanings.
     fn refuse_equal(&self, path: &Path, table: &TextTable) -> Result<()> {
-        let all = [
-            Some(self.text),
-            self.text_pair,
-            Some(self.label),
-            self.split,
-        ];
-        let used: Vec<usize> = all.into_iter().flatten().collect();
+        let used = self.all();
         let twice = used
             .iter()
             .enumerate()
@@ -217,6 +245,27 @@ impl Columns {
         );
         let fix = "name different columns by --text, --text-pair and --label";
         Err(Error::file(path, problem, fix))
+    }
+
+    fn all(&self) -> Vec<usize> {
+        let all = [
+            Some(self.text),
+            self.text_pair,
+            Some(self.label),
+            self.split,
+        ];
+        all.into_iter().flatten().collect()
+    }
+
+    /// Refuses a column with a value that can be neither a text nor a class.
+    fn refuse_unusable(&self, path: &Path, table: &TextTable) -> Result<()> {
+        for number in self.all() {
+            if let Some(value) = table.unusable.get(&number) {
+                let problem = format!("{} holds {}", column_name(table, number), value.reason.what);
+                return Err(Error::line(path, value.line, problem, value.reason.fix));
+            }
+        }
+        Ok(())
     }
 
     /// The columns in words, for a report.
@@ -259,7 +308,11 @@ fn column_name(table: &TextTable, number: usize) -> String {
 
 fn list_columns(table: &TextTable) -> String {
     let names = (0..table.columns()).map(|number| column_name(table, number));
-    names.collect::<Vec<_>>().join(", ")
+    let mut listed: Vec<String> = names.take(LISTED_COLUMNS).collect();
+    if table.columns() > LISTED_COLUMNS {
+        listed.push(format!("and {} more", table.columns() - LISTED_COLUMNS));
+    }
+    listed.join(", ")
 }
 
 /// The columns that this list names. If one has the list's first name, it is that one alone.

@@ -63,7 +63,10 @@ pub struct Selection {
 }
 
 impl DataConfig {
-    /// Refuses settings without a meaning.
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// If a value is out of range or contradicts another one.
     pub fn validate(&self) -> Result<()> {
         check_count("data.max_length", self.max_length)?;
         check_count(
@@ -94,7 +97,7 @@ impl DataConfig {
     /// Selects the examples that a run uses from a corpus.
     ///
     /// # Errors
-    /// If no training text is left, or pairs are to lose their middle.
+    /// If no training text is left, or `head_tail` truncation is set for text pairs.
     pub fn select(&self, corpus: &Corpus) -> Result<Selection> {
         if corpus.has_pairs() && !self.truncation.is_head() {
             let problem = format!("{:?}, with text pairs", self.truncation);

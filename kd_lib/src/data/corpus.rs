@@ -39,11 +39,17 @@ pub struct Corpus {
     pub dev: Vec<Example>,
     /// Test examples.
     pub test: Vec<Example>,
-    /// blake3 of the files that were read, as hex.
+    /// A BLAKE3 hash as hex: of a folder's class file and split files; of imported files, of their
+    /// bytes, splits and column options; of a fold, of its corpus and its number.
     pub fingerprint: String,
 }
 
 impl Corpus {
+    /// All labelled texts: training, then dev, then test.
+    pub fn examples(&self) -> impl Iterator<Item = &Example> {
+        self.train.iter().chain(&self.dev).chain(&self.test)
+    }
+
     /// Opens a folder in one of the documented layouts.
     pub fn open(folder: impl AsRef<Path>) -> Result<Corpus> {
         let folder = folder.as_ref();
@@ -123,16 +129,27 @@ impl Corpus {
     }
 
     fn refuse_missing_class(&self, folder: &Path) -> Result<()> {
-        let absent =
-            (0..self.labels.len()).find(|class| self.train.iter().all(|e| e.label != *class));
-        let fix = "add some, or remove the class from the file of class names";
-        absent.map_or(Ok(()), |class| {
-            Err(Error::file(
-                folder,
-                format!("class {:?} has no training example", self.labels[class]),
-                fix,
-            ))
-        })
+        let is_absent = |class: &usize| self.train.iter().all(|e| e.label != *class);
+        let Some(class) = (0..self.labels.len()).find(is_absent) else {
+            return Ok(());
+        };
+        let held_out = [("dev", &self.dev), ("test", &self.test)];
+        let mut place = String::new();
+        for (split, examples) in held_out {
+            if let Some(first) = examples.iter().find(|e| e.label == class) {
+                place += &format!(", but {split} has one in line {}", first.line);
+            }
+        }
+        let problem = format!(
+            "class {:?} has no training example{place}",
+            self.labels[class]
+        );
+        let fix = if has_label_file(folder) {
+            "add some, or remove the class from the file of class names"
+        } else {
+            "add some, or remove the texts of this class"
+        };
+        Err(Error::file(folder, problem, fix))
     }
 }
 
@@ -175,23 +192,42 @@ fn find_label_file(folder: &Path) -> Result<PathBuf> {
 }
 
 /// The file of a split, and whether it is CSV.
+///
+/// # Errors
+/// If no file or more than one has the split's name.
 fn find_split(folder: &Path, names: &[&str]) -> Result<(PathBuf, bool)> {
     let paths = files::sorted_entries(folder)?;
     let endings = |name: &&str| {
         [("csv", true), ("txt", false)].map(|(ending, csv)| (format!("{name}.{ending}"), csv))
     };
+    let mut found = Vec::new();
     for (wanted, csv) in names.iter().flat_map(endings) {
         let fits = |p: &&PathBuf| {
             files::file_name(p) == wanted || files::file_name(p).ends_with(&format!(".{wanted}"))
         };
-        if let Some(path) = paths
-            .iter()
-            .filter(fits)
-            .min_by_key(|path| files::file_name(path).len())
-        {
-            return Ok((path.clone(), csv));
+        found.extend(paths.iter().filter(fits).map(|path| (path.clone(), csv)));
+    }
+    match found.as_slice() {
+        [only] => Ok(only.clone()),
+        [] => {
+            let fix = format!(
+                "add {}.txt or {}.csv; JSON lines, TSV and Parquet go into a folder without a file of \
+                 class names",
+                names[0], names[0]
+            );
+            Err(Error::file(folder, format!("no {} split", names[0]), fix))
+        }
+        [(first, _), (second, _), ..] => {
+            let files = [first, second].map(|path| files::file_name(path));
+            let problem = format!(
+                "{} and {} are both the {} split",
+                files[0], files[1], names[0]
+            );
+            Err(Error::file(
+                folder,
+                problem,
+                "move one of them out of the folder",
+            ))
         }
     }
-    let fix = format!("add {}.txt or {}.csv", names[0], names[0]);
-    Err(Error::file(folder, format!("no {} split", names[0]), fix))
 }

@@ -6,17 +6,22 @@
 use super::columns::{ColumnOptions, Columns};
 use super::corpus::{Corpus, Split, has_label_file, name_of};
 use super::splits::held_out;
-use super::text_files::{Example, normalize};
-use super::text_table::{TableRow, TextTable};
+use super::text_files::{Example, TableRow, normalize};
+use super::text_table::TextTable;
 use crate::{Error, Result, files};
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
+use tokenizers::normalizers::NFKD;
+use tokenizers::{NormalizedString, Normalizer};
 
 /// Decides which texts become dev and test, where a corpus has no such split.
 const SPLIT_SEED: u64 = 0;
 /// Endings of the files that are read.
-const ENDINGS: [&str; 7] = ["csv", "tsv", "jsonl", "ndjson", "json", "parquet", "txt"];
+const ENDINGS: [&str; 8] = [
+    "csv", "tsv", "tab", "jsonl", "ndjson", "json", "parquet", "txt",
+];
+/// Endings of copies that editors leave.
+const BACKUP_ENDINGS: [&str; 4] = ["bak", "orig", "swp", "tmp"];
 /// Names of the splits in files and in a column `split`.
 const SPLIT_NAMES: [(&str, Split); 6] = [
     ("train", Split::Train),
@@ -110,13 +115,25 @@ fn split_files(path: &Path, notices: &mut Vec<String>) -> Result<Vec<(PathBuf, O
     if path.is_file() {
         return Ok(vec![(path.to_path_buf(), None)]);
     }
-    let is_table = |file: &PathBuf| {
-        let ending = file.extension().and_then(|ending| ending.to_str());
-        ending.is_some_and(|ending| ENDINGS.contains(&ending.to_ascii_lowercase().as_str()))
-    };
+    let is_table = |file: &Path| file.is_file() && ENDINGS.iter().any(|e| has_ending(file, e));
     let mut found = Vec::new();
-    for file in files::sorted_entries(path)?.into_iter().filter(is_table) {
-        match split_of(&file) {
+    for file in files::sorted_entries(path)? {
+        if is_hidden(&file) || BACKUP_ENDINGS.iter().any(|e| has_ending(&file, e)) {
+            continue;
+        }
+        let split = split_of(&file)?;
+        if !is_table(&file) {
+            if split.is_some() {
+                let fix = format!(
+                    "make it a file with one of the endings {}, or move it out of the folder",
+                    ENDINGS.join(", ")
+                );
+                return Err(Error::file(&file, "a split that is not read", fix));
+            }
+            notices.push(format!("{}: not read", file.display()));
+            continue;
+        }
+        match split {
             Some(split) => found.push((file, Some(split))),
             None => notices.push(format!(
                 "{}: not read, its name says neither train, dev nor test",
@@ -124,9 +141,9 @@ fn split_files(path: &Path, notices: &mut Vec<String>) -> Result<Vec<(PathBuf, O
             )),
         }
     }
-    let endings: BTreeSet<&OsStr> = found
+    let endings: BTreeSet<String> = found
         .iter()
-        .filter_map(|(file, _)| file.extension())
+        .filter_map(|(file, _)| Some(file.extension()?.to_string_lossy().to_lowercase()))
         .collect();
     if endings.len() > 1 {
         let problem = format!("splits in several layouts: {endings:?}");
@@ -141,12 +158,37 @@ fn split_files(path: &Path, notices: &mut Vec<String>) -> Result<Vec<(PathBuf, O
     Ok(found)
 }
 
+fn has_ending(file: &Path, ending: &str) -> bool {
+    file.extension()
+        .is_some_and(|of_file| of_file.eq_ignore_ascii_case(ending))
+}
+
+fn is_hidden(file: &Path) -> bool {
+    files::file_name(file).starts_with('.')
+}
+
 /// The split that a file's name tells: `train.csv`, `NAME.dev.txt`, `test-00000-of-00001.jsonl`.
-fn split_of(file: &Path) -> Option<Split> {
-    let stem = file.file_stem()?.to_string_lossy().to_lowercase();
-    let words: Vec<&str> = stem.split(|c: char| !c.is_alphabetic()).collect();
-    let named = SPLIT_NAMES.iter().find(|(name, _)| words.contains(name));
-    named.map(|(_, split)| *split)
+///
+/// # Errors
+/// If it tells two.
+fn split_of(file: &Path) -> Result<Option<Split>> {
+    let name = files::file_name(file).to_lowercase();
+    let words: Vec<&str> = name.split(|c: char| !c.is_alphabetic()).collect();
+    let named = SPLIT_NAMES.iter().filter(|(name, _)| words.contains(name));
+    let mut splits: Vec<Split> = named.map(|(_, split)| *split).collect();
+    splits.dedup();
+    match splits.as_slice() {
+        [] => Ok(None),
+        [split] => Ok(Some(*split)),
+        _ => {
+            let fix = "name one split in the file's name, as in train.csv or NAME.dev.csv";
+            Err(Error::file(
+                file,
+                format!("the name tells two splits: {splits:?}"),
+                fix,
+            ))
+        }
+    }
 }
 
 fn read_rows(
@@ -162,8 +204,13 @@ fn read_rows(
         Some(_) => "with a header",
         None => "without a header",
     };
+    let separator = match table.separator {
+        Some(',') | None => String::new(),
+        Some(separator) => format!(", separated by {separator:?}"),
+    };
+    let of_split = split.map_or(String::new(), |split| format!(" ({split:?})"));
     notices.push(format!(
-        "{}: {} rows, {header}; {}",
+        "{}{of_split}: {} rows, {header}{separator}; {}",
         file.display(),
         table.rows.len(),
         columns.describe(&table)
@@ -172,6 +219,24 @@ fn read_rows(
     for row in &table.rows {
         rows.push(named_example(file, row, &columns, split)?);
     }
+    let is_empty = |row: &&NamedExample| row.text.is_empty();
+    if let Some(first) = rows.iter().find(is_empty) {
+        notices.push(format!(
+            "{}: {} empty texts, the first in line {}",
+            file.display(),
+            rows.iter().filter(is_empty).count(),
+            first.line
+        ));
+    }
+    let has_line_end = |row: &&TableRow| row.fields[columns.text].contains('\n');
+    if let Some(first) = table.rows.iter().find(has_line_end) {
+        notices.push(format!(
+            "{}: {} texts of several lines, the first in line {}",
+            file.display(),
+            table.rows.iter().filter(has_line_end).count(),
+            first.line
+        ));
+    }
     Ok(rows)
 }
 
@@ -179,7 +244,7 @@ fn named_example(
     file: &Path,
     row: &TableRow,
     columns: &Columns,
-    split: Option<Split>,
+    of_file: Option<Split>,
 ) -> Result<NamedExample> {
     let label = normalize(&row.fields[columns.label]);
     if label.is_empty() {
@@ -187,7 +252,7 @@ fn named_example(
         return Err(Error::line(file, row.line, "no label", fix));
     }
     let split = match columns.split {
-        None => split,
+        None => of_file,
         Some(column) => {
             let name = row.fields[column].trim().to_lowercase();
             let known = SPLIT_NAMES.iter().find(|(known, _)| *known == name);
@@ -195,6 +260,11 @@ fn named_example(
                 let problem = format!("split {name:?}");
                 Error::line(file, row.line, problem, "write train, dev or test")
             })?;
+            if let Some(of_file) = of_file.filter(|of_file| of_file != split) {
+                let problem = format!("split {name:?} in a file of the split {of_file:?}");
+                let fix = "keep one of both: rename the file, or remove the column";
+                return Err(Error::line(file, row.line, problem, fix));
+            }
             Some(*split)
         }
     };
@@ -229,7 +299,16 @@ fn class_names(path: &Path, rows: &[NamedExample]) -> Result<Vec<String>> {
 
 /// Names classes whose names may be meant as one.
 fn note_similar_classes(labels: &[String], notices: &mut Vec<String>) {
-    let simplified = |name: &str| name.to_lowercase().replace([' ', '-', '_'], "");
+    // Composed and decomposed accents are alike without their marks.
+    let is_mark =
+        |c: char| matches!(c, '\u{300}'..='\u{36F}' | '\u{200B}'..='\u{200F}' | '\u{2060}');
+    let simplified = |name: &str| match name.parse::<f64>() {
+        Ok(number) => number.to_string(),
+        Err(_) => {
+            let letters = decomposed(&name.to_lowercase());
+            letters.replace(|c: char| is_mark(c) || " -_".contains(c), "")
+        }
+    };
     let mut groups: BTreeMap<String, Vec<&str>> = BTreeMap::new();
     for label in labels {
         groups.entry(simplified(label)).or_default().push(label);
@@ -238,6 +317,15 @@ fn note_similar_classes(labels: &[String], notices: &mut Vec<String>) {
         notices.push(format!(
             "{same:?} are different classes here; if they are meant as one, write them alike"
         ));
+    }
+}
+
+/// A name in which accents stand apart from their letters, and full width is narrow (NFKD).
+fn decomposed(name: &str) -> String {
+    let mut name = NormalizedString::from(name);
+    match NFKD.normalize(&mut name) {
+        Ok(()) => name.get().to_owned(),
+        Err(_) => name.get_original().to_owned(),
     }
 }
 

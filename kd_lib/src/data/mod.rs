@@ -1,6 +1,6 @@
-//! From files to tensors: [`corpus`] or [`import`](mod@import) ([`splits`] draws what is missing) → [`config`] (the selection of examples) and the
-//! [`transfer_set`] → [`tokenizer`] (characters or subwords) → [`batch`]. Nothing here knows a
-//! model or a loss.
+//! From files to tensors: [`corpus`] or [`import`](mod@import) ([`splits`] draws what is missing) →
+//! [`config`] (the selection of examples) and the [`transfer_set`] → [`tokenizer`] (characters or
+//! subwords) → [`batch`]. Nothing here knows a model or a loss.
 
 pub mod batch;
 pub mod char_tokenizer;
@@ -19,7 +19,9 @@ pub mod text_stream;
 pub mod text_table;
 pub mod tokenizer;
 pub mod transfer_set;
+pub mod transfer_text;
 pub mod truncation;
+pub(crate) mod unlabelled;
 
 pub use batch::{Batch, TokenizedSplit};
 pub use char_tokenizer::{CharTokenizer, Vocabulary};
@@ -32,5 +34,6 @@ pub use subword_tokenizer::SubwordTokenizer;
 pub use text_files::Example;
 pub use text_input::TextInput;
 pub use tokenizer::Tokenizer;
-pub use transfer_set::{Augmentation, AugmentationUnit, TransferConfig, TransferText};
+pub use transfer_set::{Augmentation, AugmentationUnit, TransferConfig};
+pub use transfer_text::TransferText;
 pub use truncation::Truncation;

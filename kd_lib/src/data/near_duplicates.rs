@@ -53,8 +53,8 @@ fn root(parents: &mut [usize], mut text: usize) -> usize {
     text
 }
 
-/// Hashes of a text's character trigrams, without case, punctuation and blanks. A text of fewer than
-/// three letters is one gram.
+/// Hashes of a text's character trigrams, without case, punctuation and spaces. A text of fewer
+/// than three letters is one gram.
 fn trigrams(text: &str) -> HashSet<u64> {
     let lower = text.to_lowercase();
     let letters: Vec<char> = lower.chars().filter(|c| c.is_alphanumeric()).collect();

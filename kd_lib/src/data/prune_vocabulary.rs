@@ -11,9 +11,9 @@ use std::collections::{HashMap, HashSet};
 /// The mark of a piece inside a word, in WordPiece.
 const INSIDE_WORD: &str = "##";
 
-/// A tokenizer file with at most `size` pieces. `counts` says how often texts use each piece. Special
-/// tokens come first, then single characters, so that an unseen piece can be split, then the most
-/// frequent pieces.
+/// A tokenizer file with at most `size` pieces. `counts` says how often texts use each piece.
+/// Special tokens come first, then single characters, so that an unseen piece can be split, then
+/// the most frequent pieces.
 ///
 /// # Errors
 /// If the model is of another kind; the error says what it is.
@@ -134,7 +134,8 @@ fn with_merged_pieces(
     merges: &[Value],
     vocabulary: &HashMap<String, u64>,
 ) -> HashSet<String> {
-    // A merge's halves are made by earlier merges, so one pass from the last to the first is enough.
+    // A merge's halves are made by earlier merges, so one pass from the last to the first is
+    // enough.
     for merge in merges.iter().rev() {
         if let Some((left, right)) = halves(merge)
             && kept.contains(&format!("{left}{right}"))

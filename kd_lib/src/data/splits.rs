@@ -1,5 +1,5 @@
-//! Draws the splits that a corpus lacks, and folds for cross-validation: by class, with a fixed seed.
-//! Near-duplicates stay together, so that no text is tested whose twin was trained on.
+//! Draws the splits that a corpus lacks, and folds for cross-validation: by class, with a fixed
+//! seed. Near-duplicates stay together, so that no text is tested whose twin was trained on.
 
 use super::corpus::Corpus;
 use super::near_duplicates;
@@ -7,12 +7,15 @@ use super::text_files::Example;
 use crate::{Error, Result};
 use rand::SeedableRng;
 use rand::seq::SliceRandom;
+use rand::seq::index::sample;
 use rand_chacha::ChaCha8Rng;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 
 /// The fraction of the texts of a class that each held-out split gets.
 const HELD_OUT: f64 = 0.1;
+/// Seed of the samples that measure a corpus.
+const SAMPLE_SEED: u64 = 0;
 
 /// One fold of a corpus: its texts are the test split, the others are for training and dev.
 #[derive(Debug, Clone)]
@@ -23,8 +26,21 @@ pub struct Fold {
     pub test_rows: Vec<usize>,
 }
 
-/// The folds of all labelled texts of a corpus. Each text is tested in one fold, except that a class
-/// of a single text, or of near-duplicates of one, always stays in training.
+/// At most `most` of these items, drawn with a fixed seed and kept in their order. Every n-th one
+/// could miss a class, if a file names its classes in turn.
+pub(crate) fn draw_at_most<T>(
+    items: impl ExactSizeIterator<Item = T>,
+    most: usize,
+) -> impl Iterator<Item = T> {
+    let mut random = ChaCha8Rng::seed_from_u64(SAMPLE_SEED);
+    let drawn = sample(&mut random, items.len(), most.min(items.len()));
+    let drawn: HashSet<usize> = drawn.into_iter().collect();
+    let numbered = items.enumerate();
+    numbered.filter_map(move |(number, item)| drawn.contains(&number).then_some(item))
+}
+
+/// The folds of all labelled texts of a corpus. Each text is tested in one fold, except that a
+/// class of a single text, or of near-duplicates of one, always stays in training.
 ///
 /// # Errors
 /// If there are fewer than two folds, or a fold has no text for dev or test.
@@ -33,10 +49,7 @@ pub fn folds(corpus: &Corpus, number: usize, seed: u64) -> Result<Vec<Fold>> {
         let fix = "choose 2 or more, or 0 for the test split alone";
         return Err(Error::recipe("folds", number.to_string(), fix));
     }
-    let all: Vec<&Example> = [&corpus.train, &corpus.dev, &corpus.test]
-        .into_iter()
-        .flatten()
-        .collect();
+    let all: Vec<&Example> = corpus.examples().collect();
     let groups = Groups::of(&all, corpus.labels.len(), seed);
     let mut fold_of = vec![None; all.len()];
     for class in &groups.by_class {
@@ -169,5 +182,22 @@ impl TextsLeft {
 
     fn remove(&mut self, examples: &[&Example], group: &[usize]) {
         group.iter().for_each(|&e| self.0[examples[e].label] -= 1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_drawn_sample_keeps_the_order_and_does_not_miss_a_class_of_a_file_that_alternates() {
+        let drawn: Vec<usize> = draw_at_most(0..1000, 100).collect();
+        assert_eq!(drawn.len(), 100);
+        assert!(drawn.is_sorted());
+        // Of a file whose lines alternate between two classes, every second line has one class.
+        let even = drawn.iter().filter(|line| *line % 2 == 0).count();
+        assert!((30..=70).contains(&even), "{even} of 100");
+        assert!(draw_at_most(0..1000, 100).eq(drawn), "the same each time");
+        assert!(draw_at_most(0..3, 100).eq(0..3));
     }
 }

@@ -19,16 +19,16 @@ use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::bert::BertProcessing;
 use tokenizers::{AddedToken, EncodeInput, Encoding, Tokenizer};
 
-/// The settings of a saved tokenizer, beside its `tokenizer.json`.
+/// The settings of a saved tokenizer, in the folder of its `tokenizer.json`.
 const SETTINGS: &str = "tokenizer_settings.json";
 /// Texts whose tokens are in memory at once while pieces are counted.
-const COUNTED_TOGETHER: usize = 8192;
+const ENCODED_TOGETHER: usize = 8192;
 
 /// A tokenizer with its prefix, its truncation and its kept embedding rows.
 #[derive(Debug, Clone)]
 pub struct SubwordTokenizer {
-    /// Neither truncates nor pads. Copies share it: that of a multilingual checkpoint takes a second
-    /// to read, and as long to copy.
+    /// Neither truncates nor pads. Copies share it: that of a multilingual checkpoint takes a
+    /// second to read, and as long to copy.
     tokenizer: Arc<Tokenizer>,
     settings: Settings,
     /// Tokenizer id → row; empty while every row is kept.
@@ -155,15 +155,17 @@ impl SubwordTokenizer {
             ..TokenizedSplit::default()
         };
         let pairs = texts.iter().any(|&text| text.into().text_pair.is_some());
-        for encoding in self.tokenizer_encodings(texts)? {
-            let mut rows: Vec<i64> = encoding.ids.iter().map(|&id| self.row(id)).collect();
-            if rows.is_empty() {
-                rows.push(self.row(self.settings.unk_id));
-            }
-            split.ids.push(rows);
-            if pairs {
-                let types = encoding.token_types.iter().map(|&kind| kind.into());
-                split.token_types.push(types.collect());
+        for part in texts.chunks(ENCODED_TOGETHER) {
+            for encoding in self.tokenizer_encodings(part)? {
+                let mut rows: Vec<i64> = encoding.ids.iter().map(|&id| self.row(id)).collect();
+                if rows.is_empty() {
+                    rows.push(self.row(self.settings.unk_id));
+                }
+                split.ids.push(rows);
+                if pairs {
+                    let types = encoding.token_types.iter().map(|&kind| kind.into());
+                    split.token_types.push(types.collect());
+                }
             }
         }
         Ok(split)
@@ -205,9 +207,10 @@ impl SubwordTokenizer {
                 token_types: kept.iter().map(|&at| token_types[at]).collect(),
             };
         }
-        let special = match special_tokens {
-            true => SpecialTokens::BERT,
-            false => SpecialTokens::NONE,
+        let special = if special_tokens {
+            SpecialTokens::BERT
+        } else {
+            SpecialTokens::NONE
         };
         SubwordEncoding {
             ids: truncation.apply(ids.to_vec(), max_length, special),
@@ -236,8 +239,12 @@ impl SubwordTokenizer {
         &self,
         texts: &[T],
     ) -> Result<SubwordTokenizer> {
-        let encodings = self.tokenizer_encodings(texts)?.into_iter();
-        let mut used: BTreeSet<u32> = encodings.flat_map(|encoding| encoding.ids).collect();
+        let mut used: BTreeSet<u32> = BTreeSet::new();
+        for part in texts.chunks(ENCODED_TOGETHER) {
+            for encoding in self.tokenizer_encodings(part)? {
+                used.extend(encoding.ids);
+            }
+        }
         used.extend([self.settings.pad_id, self.settings.unk_id]);
         let settings = Settings {
             kept_ids: Some(used.into_iter().collect()),
@@ -247,8 +254,8 @@ impl SubwordTokenizer {
     }
 
     /// A tokenizer with at most `size` pieces, those that `texts` use most among them. Texts whose
-    /// pieces are all kept are split as before, other pieces into smaller ones. `special_tokens` says
-    /// whether special tokens stand around a text.
+    /// pieces are all kept are split as before, other pieces into smaller ones. `special_tokens`
+    /// says whether special tokens stand around a text.
     pub fn prune<'a, T: Into<TextInput<'a>> + Copy>(
         &self,
         texts: &[T],
@@ -257,7 +264,7 @@ impl SubwordTokenizer {
     ) -> Result<SubwordTokenizer> {
         let whole = self.with_limit(&self.settings.prefix, usize::MAX, Truncation::Head);
         let mut counts_by_id: HashMap<u32, usize> = HashMap::new();
-        for part in texts.chunks(COUNTED_TOGETHER) {
+        for part in texts.chunks(ENCODED_TOGETHER) {
             for encoding in whole.tokenizer_encodings(part)? {
                 for id in encoding.ids {
                     *counts_by_id.entry(id).or_default() += 1;
@@ -323,7 +330,8 @@ impl SubwordTokenizer {
         self.settings.pruned
     }
 
-    /// Whether another tokenizer needs the same rows of a checkpoint's embedding, in the same order.
+    /// Whether another tokenizer needs the same rows of a checkpoint's embedding, in the same
+    /// order.
     pub fn has_rows_of(&self, other: &SubwordTokenizer) -> bool {
         self.is_pruned() == other.is_pruned()
             && self.kept_ids() == other.kept_ids()
@@ -389,8 +397,8 @@ fn without_panic<T>(path: &Path, work: impl FnOnce() -> tokenizers::Result<T>) -
     }
 }
 
-/// Refuses a tokenizer that does not put a BERT's special tokens around a text: outputs would differ
-/// from the reference's, and an empty text would have no token.
+/// Refuses a tokenizer that does not put a BERT's special tokens around a text: outputs would
+/// differ from the reference's, and an empty text would have no token.
 fn refuse_without_special_tokens(folder: &Path, tokenizer: &Tokenizer) -> Result<()> {
     let around_nothing = without_panic(folder, || tokenizer.encode("", true))?;
     if around_nothing.len() >= 2 {

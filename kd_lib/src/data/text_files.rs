@@ -50,8 +50,16 @@ impl FileFormat {
     /// # Errors
     /// If all lines fit both formats.
     pub fn detect(path: &Path, labels: &[String]) -> Result<FileFormat> {
-        if path.extension().is_some_and(|e| e == "csv") {
+        let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
+        if ending == "csv" {
             return Ok(FileFormat::Csv);
+        }
+        if ["json", "jsonl", "ndjson", "parquet"]
+            .iter()
+            .any(|other| ending == *other)
+        {
+            let fix = "write it as CSV with the columns text and label, or as label<TAB>text";
+            return Err(Error::file(path, "a layout that is not read here", fix));
         }
         let (lines, index) = (read_lines(path)?, index_of(labels));
         let fitting = |format| {
@@ -67,13 +75,19 @@ impl FileFormat {
             let fix = "name the format: --format label-text or --format text-index";
             return Err(Error::file(path, problem, fix));
         }
-        Ok(match label_text > text_index {
-            true => FileFormat::LabelText,
-            false => FileFormat::TextIndex,
+        Ok(if label_text > text_index {
+            FileFormat::LabelText
+        } else {
+            FileFormat::TextIndex
         })
     }
 }
 
+/// Bytes at the beginning of a file by which UTF-16 without a mark is recognized.
+const HEAD: usize = 4096;
+/// How to write rows of CSV.
+const CSV_FIX: &str =
+    "write as many fields in each row, and a field with a separator in quotation marks";
 /// Longer lines are refused: a file that has one is not a corpus.
 const LONGEST_LINE: usize = 1 << 20;
 
@@ -90,8 +104,8 @@ pub fn read_lines(path: &Path) -> Result<Vec<String>> {
     Ok(file.iter().map(str::to_owned).collect())
 }
 
-/// The lines of a file of texts, as [`read_lines`] reads them, in the memory of the file: a file of a
-/// million texts is kept as it is.
+/// The lines of a file of texts, as [`read_lines`] reads them, in the memory of the file: a file of
+/// a million texts is kept as it is.
 #[derive(Debug)]
 pub struct TextLines {
     text: String,
@@ -133,6 +147,15 @@ impl TextLines {
 /// Where each line of a file is.
 fn line_places(path: &Path, bytes: &[u8]) -> Result<Vec<Range<usize>>> {
     let mut places: Vec<Range<usize>> = Vec::new();
+    let head = &bytes[..bytes.len().min(HEAD)];
+    if head.iter().filter(|byte| **byte == 0).count() * 4 > head.len() {
+        let fix = "convert the file: iconv -f UTF-16LE -t UTF-8, or UTF-16BE";
+        return Err(Error::file(
+            path,
+            "every other byte is zero, as in UTF-16",
+            fix,
+        ));
+    }
     for (at, line) in split_lines(bytes).enumerate() {
         if line.len() > LONGEST_LINE {
             let fix = "a corpus has one text a line: split it";
@@ -159,6 +182,9 @@ pub(super) fn utf8_fix(bytes: &[u8]) -> &'static str {
             "unpack the archive; save a sheet of an Excel workbook as CSV (UTF-8)"
         }
         [0x1f, 0x8b, ..] => "unpack the file with gunzip",
+        [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => {
+            "convert the file: iconv -f UTF-32 -t UTF-8"
+        }
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "convert the file: iconv -f UTF-16 -t UTF-8",
         _ => "convert the file to UTF-8, for example with iconv",
     }
@@ -183,7 +209,7 @@ pub fn split_lines(bytes: &[u8]) -> impl Iterator<Item = &[u8]> {
     })
 }
 
-/// Reads the class names, one a line.
+/// Reads the class names, one per line.
 pub fn read_labels(path: &Path) -> Result<Vec<String>> {
     let labels: Vec<String> = read_lines(path)?
         .into_iter()
@@ -212,7 +238,7 @@ pub fn read_labels(path: &Path) -> Result<Vec<String>> {
         return Err(Error::file(
             path,
             format!("{} classes", labels.len()),
-            "name at least two, one a line",
+            "name at least two, one per line",
         ));
     }
     Ok(labels)
@@ -319,44 +345,134 @@ fn find(path: &Path, line: usize, label: &str, index: &HashMap<&str, usize>) -> 
 }
 
 fn read_csv(path: &Path, index: &HashMap<&str, usize>) -> Result<Vec<Example>> {
-    let fix = "the file needs a header line with the columns text and label, \
-            and as many fields in each row";
-    let bad = |e: csv::Error| {
-        Error::line(
-            path,
-            e.position().map_or(1, |p| p.line() as usize),
-            e.to_string(),
-            fix,
-        )
+    let mut rows = csv_rows(path, &read_lines(path)?, b',')?.into_iter();
+    let Some(header) = rows.next() else {
+        return Ok(Vec::new());
     };
-    let text = read_lines(path)?.join("\n");
-    check_quotes(path, &text, ',')?;
-    let mut reader = csv::Reader::from_reader(text.as_bytes());
-    let header = reader.headers().map_err(bad)?.clone();
     let column = |name: &str| {
-        let found = header.iter().position(|h| h.trim() == name);
-        found.ok_or_else(|| Error::line(path, 1, format!("no column {name:?}"), fix))
+        let mut found = (0..).zip(&header.fields).filter(|(_, h)| h.trim() == name);
+        let first = found.next().map(|(number, _)| number);
+        match found.next() {
+            None => Ok(first),
+            Some(_) => {
+                let problem = format!("two columns {name:?}");
+                Err(Error::line(
+                    path,
+                    header.line,
+                    problem,
+                    "rename one of them",
+                ))
+            }
+        }
     };
-    let (text_column, label_column) = (column("text")?, column("label")?);
-    let pair_column = header.iter().position(|h| h.trim() == "text_pair");
+    let needed = |name: &str| {
+        let fix = "the file needs a header line with the columns text and label";
+        let missing = || Error::line(path, header.line, format!("no column {name:?}"), fix);
+        column(name)?.ok_or_else(missing)
+    };
+    let (text_column, label_column) = (needed("text")?, needed("label")?);
+    let pair_column = column("text_pair")?;
     let mut examples = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(bad)?;
-        let line = record.position().map_or(0, |p| p.line() as usize);
-        let label = find(path, line, &record[label_column], index)?;
+    for row in rows {
         examples.push(Example {
-            text: normalize(&record[text_column]),
-            text_pair: pair_column.map(|column| normalize(&record[column])),
-            label,
-            line,
+            label: find(path, row.line, &row.fields[label_column], index)?,
+            text: normalize(&row.fields[text_column]),
+            text_pair: pair_column.map(|column| normalize(&row.fields[column])),
+            line: row.line,
         });
     }
     Ok(examples)
 }
 
-/// Refuses a quotation mark that opens a field and is not closed where the field ends. The csv crate
-/// takes the end of the file for the closing mark, and all lines in between for one text.
-pub(crate) fn check_quotes(path: &Path, text: &str, separator: char) -> Result<()> {
+/// One row of a CSV file, or of another table, and its place in the file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableRow {
+    /// Line, from 1.
+    pub line: usize,
+    /// The fields.
+    pub fields: Vec<String>,
+}
+
+/// The rows of a CSV file, its header among them. Empty lines are no rows.
+///
+/// # Errors
+/// If a quotation mark is not closed, if rows have different numbers of fields, or if a quoted text
+/// holds what looks like rows.
+pub fn csv_rows(path: &Path, lines: &[String], separator: u8) -> Result<Vec<TableRow>> {
+    let text = lines.join("\n");
+    check_quotes(path, &text, char::from(separator))?;
+    let mut reader = csv::ReaderBuilder::new()
+        .has_headers(false)
+        .delimiter(separator)
+        .from_reader(text.as_bytes());
+    let mut rows = Vec::new();
+    for record in reader.records() {
+        let record = record.map_err(|e| {
+            let line = e
+                .position()
+                .map_or(1, |p| row_line(lines, p.line() as usize));
+            Error::line(path, line, e.to_string(), CSV_FIX)
+        })?;
+        rows.push(TableRow {
+            line: record
+                .position()
+                .map_or(0, |p| row_line(lines, p.line() as usize)),
+            fields: record.iter().map(str::to_owned).collect(),
+        });
+    }
+    refuse_swallowed_rows(path, &rows, separator)?;
+    Ok(rows)
+}
+
+/// The csv crate counts the empty lines before a row to the row.
+fn row_line(lines: &[String], from: usize) -> usize {
+    let empty = lines
+        .iter()
+        .skip(from - 1)
+        .take_while(|line| line.is_empty());
+    from + empty.count()
+}
+
+/// Refuses a quoted field that holds lines which look like rows: a stray quotation mark before them
+/// joins all rows up to the next one. A line looks like a row if it has as many fields and one of
+/// them recurs in its column.
+fn refuse_swallowed_rows(path: &Path, rows: &[TableRow], separator: u8) -> Result<()> {
+    let suspects = rows
+        .iter()
+        .filter(|row| row.fields.iter().any(|f| f.contains('\n')));
+    let mut counts: Option<HashMap<(usize, &str), usize>> = None;
+    for row in suspects {
+        let counts = counts.get_or_insert_with(|| {
+            let mut counts = HashMap::new();
+            for (column, field) in rows.iter().flat_map(|row| (0..).zip(&row.fields)) {
+                *counts.entry((column, field.as_str())).or_default() += 1;
+            }
+            counts
+        });
+        for inner in row
+            .fields
+            .iter()
+            .filter(|f| f.contains('\n'))
+            .flat_map(|f| f.split('\n'))
+        {
+            let fields: Vec<&str> = inner.split(char::from(separator)).collect();
+            let recurs = |(column, field): (usize, &&str)| {
+                !field.is_empty() && counts.get(&(column, *field)).is_some_and(|&n| n > 1)
+            };
+            if fields.len() == row.fields.len() && (0..).zip(&fields).any(recurs) {
+                let problem = format!("a quotation mark joins this row with {inner:?}");
+                let fix =
+                    "close it, or write a mark that belongs to the text twice in a quoted field";
+                return Err(Error::line(path, row.line, problem, fix));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Refuses a quotation mark that opens a field and is not closed where the field ends. The csv
+/// crate takes the end of the file for the closing mark, and all lines in between for one text.
+fn check_quotes(path: &Path, text: &str, separator: char) -> Result<()> {
     /// Where in a field a character stands.
     #[derive(PartialEq)]
     enum Place {
@@ -407,7 +523,7 @@ pub fn split_pair(path: &Path, line: usize, content: &str) -> Result<(String, St
     Ok((normalize(first), normalize(second)))
 }
 
-/// A text with control characters (line breaks, tabs) replaced by blanks, trimmed: a vocabulary
+/// A text with control characters (line breaks, tabs) replaced by spaces, trimmed: a vocabulary
 /// file has one character a line.
 pub fn normalize(text: &str) -> String {
     text.replace(char::is_control, " ").trim().to_owned()

@@ -1,5 +1,6 @@
-//! Texts that arrive line by line, through a pipe: each is read as soon as its line ends, and a line
-//! that cannot be read costs that line alone. Files of texts are read by [`super::text_files`].
+//! Texts that arrive line by line, through a pipe: each is read as soon as its line ends, and a
+//! line that cannot be read costs that line alone. Files of texts are read by
+//! [`super::text_files`].
 
 use super::text_files::{split_lines, split_pair, without_mark};
 use super::text_input::TextInput;
@@ -15,8 +16,8 @@ pub struct StreamedText {
 }
 
 impl StreamedText {
-    /// Reads a line: a text, or `text<TAB>text_pair` for a model that reads pairs. A byte-order mark at
-    /// its beginning is dropped. `origin` and `number` say where it stands.
+    /// Reads a line: a text, or `text<TAB>text_pair` for a model that reads pairs. A byte-order
+    /// mark at its beginning is dropped. `origin` and `number` say where it stands.
     ///
     /// # Errors
     /// If the line is not UTF-8, or no pair where one is expected.
@@ -65,8 +66,8 @@ impl StreamedText {
     }
 }
 
-/// Passes each line on when its end has been read, without the LF, CRLF or CR that ends it. A failure
-/// to read is passed on too and ends the stream, as does a `false` of `send`.
+/// Passes each line on when its end has been read, without the LF, CRLF or CR that ends it. A
+/// failure to read is passed on too and ends the stream, as does a `false` of `send`.
 pub fn for_each_line(mut input: impl BufRead, mut send: impl FnMut(io::Result<Vec<u8>>) -> bool) {
     loop {
         let mut read = Vec::new();

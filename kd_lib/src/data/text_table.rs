@@ -1,13 +1,15 @@
-//! A file as rows of named or numbered columns: CSV, TSV, JSON lines and Parquet. Nothing here knows which
-//! column is a text and which is a label; [`super::columns`] decides that.
+//! A file as rows of named or numbered columns: CSV, TSV, JSON lines and Parquet. Nothing here
+//! knows which column is a text and which is a label; [`super::columns`] decides that.
 
-use super::text_files::{check_quotes, read_lines, utf8_fix, without_mark};
+use super::text_files::{TableRow, csv_rows, read_lines, utf8_fix, without_mark};
 use crate::{Error, Result};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
-use serde_json::{Map, Value};
+use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Formatter;
 use std::fs::File;
 use std::path::Path;
 
@@ -18,16 +20,45 @@ pub struct TextTable {
     pub header: Option<Vec<String>>,
     /// The rows, each with as many fields as there are columns.
     pub rows: Vec<TableRow>,
+    /// What separates the fields; none if the layout names each value itself.
+    pub separator: Option<char>,
+    /// Columns with a value that is neither text nor a class, and the first such value.
+    pub unusable: BTreeMap<usize, UnusableValue>,
 }
 
-/// One row and its place in the file.
+/// Why a value can be neither a text nor a class.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unusable {
+    /// What it is.
+    pub what: &'static str,
+    /// What to write instead.
+    pub fix: &'static str,
+}
+
+const LIST: Unusable = Unusable {
+    what: "a list or an object",
+    fix: "write one text and one class in each row",
+};
+const LONG_NUMBER: Unusable = Unusable {
+    what: "a number with more digits than are read exactly",
+    fix: "write it in quotation marks",
+};
+
+/// A place with such a value.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TableRow {
+pub struct UnusableValue {
     /// Line, from 1.
     pub line: usize,
-    /// The fields.
-    pub fields: Vec<String>,
+    /// What is wrong with the value.
+    pub reason: Unusable,
 }
+
+/// Endings of JSON files.
+const JSON_ENDINGS: [&str; 3] = ["json", "jsonl", "ndjson"];
+/// What may stand between the fields of a CSV file.
+const SEPARATORS: [u8; 4] = *b",;\t|";
+/// Larger numbers lose digits.
+const EXACT: f64 = (1u64 << 53) as f64;
 
 /// How a file separates its columns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,33 +67,45 @@ enum Layout {
     Csv(u8),
     /// Fields between tabs; a quotation mark is text.
     Tsv,
-    /// One JSON object a line, or one array of objects.
+    /// One JSON object per line, or one array of objects.
     Json,
 }
 
 impl TextTable {
     /// Reads a file. Its ending decides the layout: `csv`, `tsv`, `jsonl`, `ndjson`, `json`,
-    /// `parquet`; of another ending, the first line decides. The first row counts as a row, unless the
-    /// layout names its columns itself; see [`TextTable::take_header`]. Objects inside JSON objects
-    /// give columns like `data.text`.
+    /// `parquet`; of another ending, the first line decides. The first row counts as a row, unless
+    /// the layout names its columns itself; see [`TextTable::take_header`]. Objects inside JSON
+    /// objects give columns like `data.text`.
     pub fn read(path: &Path) -> Result<TextTable> {
         let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
         if ending == "parquet" {
             return read_parquet(path);
         }
-        if ending == "json"
+        if JSON_ENDINGS.iter().any(|json| ending == *json)
             && let Some(objects) = json_array(path)?
         {
             return json_rows(path, objects);
         }
-        let lines = read_lines(path)?;
+        let mut lines = read_lines(path)?;
         if lines.is_empty() {
             return Err(Error::file(path, "an empty file", "name a file with texts"));
         }
-        match layout(path, &lines) {
+        match layout(path, &mut lines)? {
             Layout::Json => read_json(path, &lines),
             Layout::Tsv => read_tsv(path, &lines),
-            Layout::Csv(separator) => read_csv(path, &lines.join("\n"), separator),
+            Layout::Csv(separator) => {
+                let rows = csv_rows(path, &lines, separator)?;
+                Ok(TextTable::separated(rows, separator))
+            }
+        }
+    }
+
+    fn separated(rows: Vec<TableRow>, separator: u8) -> TextTable {
+        TextTable {
+            header: None,
+            rows,
+            separator: Some(char::from(separator)),
+            unusable: BTreeMap::new(),
         }
     }
 
@@ -86,41 +129,82 @@ impl TextTable {
     }
 }
 
-fn layout(path: &Path, lines: &[String]) -> Layout {
+fn layout(path: &Path, lines: &mut [String]) -> Result<Layout> {
     let ending = path.extension().and_then(|ending| ending.to_str());
-    match ending.unwrap_or_default().to_ascii_lowercase().as_str() {
-        "csv" => Layout::Csv(separator(lines)),
+    let ending = ending.unwrap_or_default().to_ascii_lowercase();
+    Ok(match ending.as_str() {
+        "csv" => Layout::Csv(separator(path, lines)?),
         "tsv" | "tab" => tab_separated(lines),
-        "json" | "jsonl" | "ndjson" => Layout::Json,
+        ending if JSON_ENDINGS.contains(&ending) => Layout::Json,
         _ if lines[0].trim_start().starts_with('{') => Layout::Json,
         _ if lines.iter().all(|line| line.contains('\t')) => tab_separated(lines),
-        _ => Layout::Csv(separator(lines)),
-    }
+        _ => Layout::Csv(separator(path, lines)?),
+    })
 }
 
-/// Fields between tabs. Some programs quote a field that has a quotation mark, and write the mark
-/// twice; then each field that begins with a mark ends with one.
+/// Fields between tabs. Some programs quote every field of a column, or each field that has a
+/// quotation mark, and write that mark twice; then each field that begins with a mark ends with
+/// one.
 fn tab_separated(lines: &[String]) -> Layout {
-    let fields = lines.iter().flat_map(|line| line.split('\t'));
     let (mut doubled, mut well_formed) = (false, true);
-    for field in fields.filter(|field| field.starts_with('"')) {
-        let inner = field
-            .strip_prefix('"')
-            .and_then(|rest| rest.strip_suffix('"'));
-        let inner = inner.map(|inner| inner.replace("\"\"", ""));
+    let mut quoted_lines: BTreeMap<usize, usize> = BTreeMap::new();
+    // The first line may be a header without marks.
+    for (column, field) in lines
+        .iter()
+        .skip(1)
+        .flat_map(|line| (0..).zip(line.split('\t')))
+    {
+        let Some(rest) = field.strip_prefix('"') else {
+            continue;
+        };
+        let inner = rest
+            .strip_suffix('"')
+            .map(|inner| inner.replace("\"\"", ""));
         well_formed &= inner.as_ref().is_some_and(|inner| !inner.contains('"'));
         doubled |= inner.is_some_and(|inner| inner.len() + 2 < field.len());
+        *quoted_lines.entry(column).or_default() += 1;
     }
-    match doubled && well_formed {
-        true => Layout::Csv(b'\t'),
-        false => Layout::Tsv,
+    let rows = lines.len() - 1;
+    let whole_column = rows > 0 && quoted_lines.values().any(|quoted| *quoted == rows);
+    if (doubled || whole_column) && well_formed {
+        Layout::Csv(b'\t')
+    } else {
+        Layout::Tsv
     }
 }
 
-/// The first of comma, semicolon, tab and bar that the first line has.
-fn separator(lines: &[String]) -> u8 {
-    let has = |mark: &u8| lines[0].contains(char::from(*mark));
-    *b",;\t|".iter().find(|mark| has(mark)).unwrap_or(&b',')
+/// The one of comma, semicolon, tab and bar that divides all rows into as many fields. If none
+/// does, the first that the first line has. Excel's line `sep=;` names it, and is emptied.
+fn separator(path: &Path, lines: &mut [String]) -> Result<u8> {
+    let stated = lines[0].trim_matches('"').strip_prefix("sep=");
+    if let Some(&[mark]) = stated.map(str::as_bytes) {
+        lines[0].clear();
+        return Ok(mark);
+    }
+    let candidates: Vec<u8> = SEPARATORS
+        .into_iter()
+        .filter(|mark| lines[0].contains(char::from(*mark)))
+        .collect();
+    if candidates.len() < 2 {
+        return Ok(candidates.first().copied().unwrap_or(b','));
+    }
+    let divides =
+        |mark: &u8| csv_rows(path, lines, *mark).is_ok_and(|rows| rows[0].fields.len() > 1);
+    let dividing: Vec<u8> = candidates.iter().copied().filter(divides).collect();
+    match dividing.as_slice() {
+        [] => Ok(candidates[0]),
+        [one] => Ok(*one),
+        [first, second, ..] => {
+            let problem = format!(
+                "{:?} and {:?} both divide each row into columns",
+                char::from(*first),
+                char::from(*second)
+            );
+            let fix =
+                "put the texts in quotation marks, or write sep=; (or sep=,) as the first line";
+            Err(Error::file(path, problem, fix))
+        }
+    }
 }
 
 fn read_tsv(path: &Path, lines: &[String]) -> Result<TextTable> {
@@ -137,29 +221,7 @@ fn read_tsv(path: &Path, lines: &[String]) -> Result<TextTable> {
             return Err(Error::line(path, row.line, problem, fix));
         }
     }
-    Ok(TextTable { header: None, rows })
-}
-
-fn read_csv(path: &Path, text: &str, separator: u8) -> Result<TextTable> {
-    check_quotes(path, text, char::from(separator))?;
-    let mut reader = csv::ReaderBuilder::new()
-        .has_headers(false)
-        .delimiter(separator)
-        .from_reader(text.as_bytes());
-    let mut rows = Vec::new();
-    for record in reader.records() {
-        let record = record.map_err(|e| {
-            let line = e.position().map_or(1, |p| p.line() as usize);
-            let fix = "write as many fields in each row, and a field with a separator in \
-                       quotation marks";
-            Error::line(path, line, e.to_string(), fix)
-        })?;
-        rows.push(TableRow {
-            line: record.position().map_or(0, |p| p.line() as usize),
-            fields: record.iter().map(str::to_owned).collect(),
-        });
-    }
-    Ok(TextTable { header: None, rows })
+    Ok(TextTable::separated(rows, b'\t'))
 }
 
 /// A Parquet file. Numbers are written in digits; a row counts as a line.
@@ -175,12 +237,20 @@ fn read_parquet(path: &Path) -> Result<TextTable> {
         .iter()
         .map(|f| f.name().to_owned())
         .collect();
-    let mut rows = Vec::new();
+    let (mut rows, mut unusable) = (Vec::new(), BTreeMap::new());
     for (line, row) in (1..).zip(reader.get_row_iter(None).map_err(bad)?) {
         let mut fields = Vec::new();
         for (name, field) in row.map_err(bad)?.get_column_iter() {
+            if let Field::ListInternal(_) | Field::MapInternal(_) | Field::Group(_) = field {
+                unusable
+                    .entry(fields.len())
+                    .or_insert(UnusableValue { line, reason: LIST });
+            }
             fields.push(match field {
                 Field::Null => String::new(),
+                // pandas writes a missing number so.
+                Field::Double(number) if number.is_nan() => String::new(),
+                Field::Float(number) if number.is_nan() => String::new(),
                 Field::Str(text) => text.clone(),
                 Field::Double(number) => number.to_string(),
                 Field::Float(number) => number.to_string(),
@@ -203,27 +273,29 @@ fn read_parquet(path: &Path) -> Result<TextTable> {
     Ok(TextTable {
         header: Some(header),
         rows,
+        separator: None,
+        unusable,
     })
 }
 
 /// How to write JSON that is read.
-const JSON_FIX: &str = "write one JSON object a line, or one array of objects";
+const JSON_FIX: &str = "write one JSON object per line, or one array of objects";
 
 /// The objects of a file that is one array, however long its lines are.
-fn json_array(path: &Path) -> Result<Option<Vec<(usize, Value)>>> {
+fn json_array(path: &Path) -> Result<Option<Vec<(usize, JsonObject)>>> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
     let text = std::str::from_utf8(&bytes).map_err(Error::in_file(path, utf8_fix(&bytes)))?;
     let text = without_mark(text);
     if !text.trim_start().starts_with('[') {
         return Ok(None);
     }
-    let list: Vec<Value> = serde_json::from_str(text)
+    let list: Vec<JsonObject> = serde_json::from_str(text)
         .map_err(|e| Error::line(path, e.line(), e.to_string(), JSON_FIX))?;
     Ok(Some((1..).zip(list).collect()))
 }
 
 fn read_json(path: &Path, lines: &[String]) -> Result<TextTable> {
-    let mut objects: Vec<(usize, Value)> = Vec::new();
+    let mut objects: Vec<(usize, JsonObject)> = Vec::new();
     for (line, text) in (1..).zip(lines).filter(|(_, text)| !text.trim().is_empty()) {
         let object = serde_json::from_str(text)
             .map_err(|e| Error::line(path, line, e.to_string(), JSON_FIX))?;
@@ -233,14 +305,23 @@ fn read_json(path: &Path, lines: &[String]) -> Result<TextTable> {
 }
 
 /// JSON objects as rows; a key that an object lacks is an empty field.
-fn json_rows(path: &Path, objects: Vec<(usize, Value)>) -> Result<TextTable> {
-    let mut flat = Vec::new();
-    for (line, object) in objects {
-        let Value::Object(object) = object else {
-            return Err(Error::line(path, line, "not a JSON object", JSON_FIX));
-        };
+fn json_rows(path: &Path, objects: Vec<(usize, JsonObject)>) -> Result<TextTable> {
+    let (mut flat, mut unusable_keys) = (Vec::new(), BTreeMap::new());
+    for (line, JsonObject(object)) in objects {
         let mut fields = BTreeMap::new();
-        flatten(object, "", &mut fields);
+        for (key, value) in object {
+            let repeated = |key: String| {
+                let fix = "write each key once";
+                Error::line(path, line, format!("the key {key:?} twice"), fix)
+            };
+            flatten(key, value, &mut fields).map_err(repeated)?;
+        }
+        for (key, field) in &fields {
+            if let Some(reason) = field.unusable {
+                let value = UnusableValue { line, reason };
+                unusable_keys.entry(key.clone()).or_insert(value);
+            }
+        }
         flat.push((line, fields));
     }
     let keys: BTreeSet<&String> = flat.iter().flat_map(|(_, fields)| fields.keys()).collect();
@@ -249,28 +330,85 @@ fn json_rows(path: &Path, objects: Vec<(usize, Value)>) -> Result<TextTable> {
         line: *line,
         fields: header
             .iter()
-            .map(|key| fields.get(key).cloned().unwrap_or_default())
+            .map(|key| fields.get(key).map(|field| field.text.clone()))
+            .map(Option::unwrap_or_default)
             .collect(),
     });
+    let rows = rows.collect();
+    let unusable = (0..).zip(&header);
+    let unusable = unusable.filter_map(|(column, key)| Some((column, unusable_keys.remove(key)?)));
     Ok(TextTable {
-        rows: rows.collect(),
+        unusable: unusable.collect(),
+        rows,
         header: Some(header),
+        separator: None,
     })
 }
 
-/// The values of an object by key; of an object inside it by `outer.inner`.
-fn flatten(object: Map<String, Value>, prefix: &str, fields: &mut BTreeMap<String, String>) {
-    for (key, value) in object {
-        let key = format!("{prefix}{key}");
-        let text = match value {
-            Value::Object(inner) => {
-                flatten(inner, &format!("{key}."), fields);
-                continue;
+/// The keys and values of an object in their order, so that a key that is there twice is noticed.
+struct JsonObject(Vec<(String, Value)>);
+
+impl<'de> Deserialize<'de> for JsonObject {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct Pairs;
+        impl<'de> Visitor<'de> for Pairs {
+            type Value = JsonObject;
+
+            fn expecting(&self, f: &mut Formatter) -> std::fmt::Result {
+                f.write_str("a JSON object")
             }
-            Value::String(text) => text,
-            Value::Null => String::new(),
-            other => other.to_string(),
-        };
-        fields.insert(key, text);
+
+            fn visit_map<A: MapAccess<'de>>(
+                self,
+                mut map: A,
+            ) -> std::result::Result<JsonObject, A::Error> {
+                let mut pairs = Vec::new();
+                while let Some(pair) = map.next_entry()? {
+                    pairs.push(pair);
+                }
+                Ok(JsonObject(pairs))
+            }
+        }
+        deserializer.deserialize_map(Pairs)
+    }
+}
+
+/// The value of a key.
+#[derive(Default)]
+struct JsonField {
+    text: String,
+    unusable: Option<Unusable>,
+}
+
+/// Adds a value under its key; those of an object inside an object under `outer.inner`. Returns a
+/// key that is there already.
+fn flatten(
+    key: String,
+    value: Value,
+    fields: &mut BTreeMap<String, JsonField>,
+) -> std::result::Result<(), String> {
+    let mut unusable = None;
+    let text = match value {
+        Value::Object(inner) => {
+            for (inner_key, value) in inner {
+                flatten(format!("{key}.{inner_key}"), value, fields)?;
+            }
+            return Ok(());
+        }
+        Value::String(text) => text,
+        Value::Null => String::new(),
+        other => {
+            let number = other.as_f64().filter(|_| other.is_f64());
+            if other.is_array() {
+                unusable = Some(LIST);
+            } else if number.is_some_and(|number| number.abs() >= EXACT) {
+                unusable = Some(LONG_NUMBER);
+            }
+            other.to_string()
+        }
+    };
+    match fields.insert(key.clone(), JsonField { text, unusable }) {
+        None => Ok(()),
+        Some(_) => Err(key),
     }
 }

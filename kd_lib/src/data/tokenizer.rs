@@ -1,5 +1,5 @@
-//! The one place where a text becomes token ids: characters or subwords. A tokenizer is saved with its model, so that a text is read in use as it was read in
-//! training.
+//! The one place where a text becomes token ids: characters or subwords. A tokenizer is saved with
+//! its model, so that a text is read in use as it was read in training.
 
 use super::batch::TokenizedSplit;
 use super::char_tokenizer::{CharTokenizer, Vocabulary};
@@ -49,7 +49,7 @@ impl Tokenizer {
         }
     }
 
-    /// Writes the tokenizer's files beside its model.
+    /// Writes the tokenizer's files into the folder of its model.
     pub fn write(&self, folder: &Path) -> Result<()> {
         match self {
             Tokenizer::Char(tokenizer) => tokenizer.vocabulary.write(&folder.join("vocab.txt")),

@@ -1,15 +1,17 @@
-//! The transfer set: texts beside the labelled ones, for a teacher to label (Hinton et al. 2015,
-//! section 2; Tang et al. 2019, section 3.3). It holds unlabelled lines of a file, training texts
-//! whose labels are not used, and augmented texts, which are made of others character by character
-//! or word by word. Of a pair one of the two texts is augmented: first texts with first texts,
-//! second texts with second texts. The augmented texts depend on all texts of the run and on its
-//! `[transfer]` settings, not on its seed. So a teacher computes each text's logits once for all
-//! seeds.
+//! The transfer set: texts that a student reads in addition to the labelled ones (Hinton et al.
+//! 2015, section 2; Tang et al. 2019, section 3.3). A teacher labels them, or augmented texts keep
+//! the label of their source. It holds unlabelled lines of a file, training texts whose labels are
+//! not used, and augmented texts, which are made of others character by character or word by word.
+//! Augmentation changes one text of a pair: first texts are made of first texts, second texts of
+//! second texts. The augmented texts depend on all texts of the run and on its `[transfer]`
+//! settings, not on its seed. So a teacher computes each text's logits once for all seeds.
 
 use super::config::check_count;
 use super::corpus::Corpus;
-use super::text_files::{Example, TextLines, normalize, split_pair};
+use super::text_files::Example;
 use super::text_input::{TextInput, TextKey};
+use super::transfer_text::TransferText;
+use super::unlabelled::UnlabelledFile;
 use crate::{Error, Result};
 use rand::seq::IndexedRandom;
 use rand::seq::index::sample;
@@ -33,7 +35,7 @@ const ATTEMPTS: usize = 8;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct TransferConfig {
-    /// A file of unlabelled texts, one a line; of pairs `text<TAB>text_pair`.
+    /// A file of unlabelled texts, one per line; of pairs `text<TAB>text_pair`.
     pub unlabelled_file: Option<PathBuf>,
     /// Take at most this many texts of the file, drawn with a fixed seed; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,10 +61,10 @@ pub struct TransferConfig {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AugmentationUnit {
-    /// Characters, for texts without blanks between words.
+    /// Characters, for texts without spaces between words.
     #[default]
     Character,
-    /// Words, which blanks separate.
+    /// Words, which spaces separate.
     Word,
 }
 
@@ -106,29 +108,6 @@ pub struct TransferSet {
     pub texts: Vec<TransferText>,
     /// What became of the unlabelled lines, in sentences.
     pub notices: Vec<String>,
-}
-
-/// A text of the transfer set.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TransferText {
-    /// The text.
-    pub text: String,
-    /// The second text of a pair.
-    pub text_pair: Option<String>,
-    /// Its class, if it has one.
-    pub label: Option<usize>,
-    /// Whether it is augmented, that is, made of another text.
-    pub augmented: bool,
-}
-
-impl TransferText {
-    /// What a model reads of it.
-    pub fn input(&self) -> TextInput<'_> {
-        TextInput {
-            text: &self.text,
-            text_pair: self.text_pair.as_deref(),
-        }
-    }
 }
 
 /// What texts are made of: characters or words.
@@ -189,7 +168,10 @@ impl Default for TransferConfig {
 }
 
 impl TransferConfig {
-    /// Refuses settings without a meaning.
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// If a value is out of range or contradicts another one.
     pub fn validate(&self, has_teacher: bool) -> Result<()> {
         check_count("transfer.augmentations", self.augmentations.len())?;
         let most = self.max_unlabelled_samples.unwrap_or(1);
@@ -206,8 +188,8 @@ impl TransferConfig {
     }
 
     /// The transfer set of a corpus whose training split is labelled. `unlabelled_train` are the
-    /// training texts whose labels are not used. No text of the set recurs in it, nor, whitespace at
-    /// its ends aside, in training, dev or test.
+    /// training texts whose labels are not used. No two texts of the set are equal. None equals a
+    /// training, dev or test text after trimming.
     pub fn build(
         &self,
         corpus: &Corpus,
@@ -216,17 +198,15 @@ impl TransferConfig {
         Ok(self.build_with_notices(corpus, unlabelled_train)?.texts)
     }
 
-    /// The same, and what became of the lines of the file of unlabelled texts.
+    /// The transfer set with a notice that counts the lines of the file of unlabelled texts.
     pub fn build_with_notices(
         &self,
         corpus: &Corpus,
         unlabelled_train: &[Example],
     ) -> Result<TransferSet> {
-        let examples = corpus.train.iter().chain(&corpus.dev).chain(&corpus.test);
-        let mut seen: HashSet<TextKey> = examples.map(|e| e.input().key()).collect();
-        let pairs = corpus.has_pairs();
+        let mut seen: HashSet<TextKey> = corpus.examples().map(|e| e.input().key()).collect();
         let mut notices = Vec::new();
-        let mut set = self.unlabelled_texts(unlabelled_train, pairs, &mut seen, &mut notices)?;
+        let mut set = self.unlabelled_texts(corpus, unlabelled_train, &mut seen, &mut notices)?;
         match self.augmentation_unit {
             AugmentationUnit::Character => self.add_augmented::<char>(corpus, seen, &mut set),
             AugmentationUnit::Word => self.add_augmented::<String>(corpus, seen, &mut set),
@@ -282,56 +262,37 @@ impl TransferConfig {
     /// Unlabelled texts of the file and of the training split that were not seen before.
     fn unlabelled_texts(
         &self,
+        corpus: &Corpus,
         unlabelled_train: &[Example],
-        pairs: bool,
         seen: &mut HashSet<TextKey>,
         notices: &mut Vec<String>,
     ) -> Result<Vec<TransferText>> {
-        let unlabelled = |text, text_pair| TransferText {
-            text,
-            text_pair,
-            label: None,
-            augmented: false,
-        };
-        let mut is_new =
-            |text: &TransferText| !text.input().is_empty() && seen.insert(text.input().key());
         let mut texts = Vec::new();
         if let Some(path) = &self.unlabelled_file {
-            let lines = TextLines::read(path)?;
-            let text_of = |at: usize| -> Result<TransferText> {
-                Ok(match pairs {
-                    false => unlabelled(normalize(lines.line(at)), None),
-                    true => {
-                        let (text, text_pair) = split_pair(path, at + 1, lines.line(at))?;
-                        unlabelled(text, Some(text_pair))
-                    }
-                })
-            };
-            // Of a million lines a plan may use some thousands: only those become texts.
-            let mut usable = Vec::new();
-            for at in 0..lines.len() {
-                if is_new(&text_of(at)?) {
-                    usable.push(at);
-                }
-            }
+            let file = UnlabelledFile::open(path, corpus)?;
+            let mut usable = file.usable(seen)?;
             let number = usable.len();
             self.draw_unlabelled(&mut usable);
             for at in usable {
-                texts.push(text_of(at)?);
+                texts.push(file.text(at)?);
             }
             notices.push(format!(
                 "unlabelled texts: {} lines; {} are empty, repeat another or are in the labelled \
                  texts, {} are over transfer.max_unlabelled_samples, {} are used",
-                lines.len(),
-                lines.len() - number,
+                file.lines(),
+                file.lines() - number,
                 number - texts.len(),
                 texts.len()
             ));
         }
         if self.unlabelled_train {
-            let unused = unlabelled_train.iter();
-            let unused = unused.map(|e| unlabelled(e.text.clone(), e.text_pair.clone()));
-            texts.extend(unused.filter(&mut is_new));
+            for example in unlabelled_train {
+                let (text, text_pair) = (example.text.clone(), example.text_pair.clone());
+                let text = TransferText::unlabelled(text, text_pair);
+                if text.insert_if_new(seen) {
+                    texts.push(text);
+                }
+            }
         }
         Ok(texts)
     }
@@ -346,26 +307,29 @@ impl TransferConfig {
         };
         let mut random = ChaCha8Rng::seed_from_u64(0);
         let drawn: HashSet<usize> = sample(&mut random, lines.len(), most).into_iter().collect();
-        let mut row = 0;
-        lines.retain(|_| {
-            row += 1;
-            drawn.contains(&(row - 1))
-        });
+        let mut kept = Vec::new();
+        for (number, line) in lines.iter().enumerate() {
+            if drawn.contains(&number) {
+                kept.push(*line);
+            }
+        }
+        *lines = kept;
     }
 
-    /// An augmented text. None if the source has fewer than two units, or if the result is nearly
-    /// equal to it.
+    /// One attempt at an augmented text. None if the source has fewer than two units, if there is
+    /// no augmentation to draw, or if the result is nearly equal to the source.
     fn augment<U: Unit>(
         &self,
         source: &Source<U>,
         all: &[Source<U>],
         random: &mut ChaCha8Rng,
     ) -> Option<TransferText> {
-        let place = match source.texts.len() {
+        // Which text of a pair is changed.
+        let changed = match source.texts.len() {
             1 => 0,
             texts => random.random_range(0..texts),
         };
-        let text = &source.texts[place];
+        let text = &source.texts[changed];
         if text.len() < 2 {
             return None;
         }
@@ -375,10 +339,10 @@ impl TransferConfig {
         let augmented = match self.augmentations.choose(random)? {
             Augmentation::Mask => mask(text, random),
             Augmentation::SpanCrop => span_crop(text, random),
-            Augmentation::Crossover => crossover(text, cut, &all.choose(random)?.texts[place]),
+            Augmentation::Crossover => crossover(text, cut, &all.choose(random)?.texts[changed]),
             Augmentation::Rotation => [&text[cut..], &text[..cut]].concat(),
             Augmentation::SpanReplacement => {
-                let other = &all.choose(random)?.texts[place];
+                let other = &all.choose(random)?.texts[changed];
                 span_replacement(text, other, random)
             }
         };
@@ -387,8 +351,9 @@ impl TransferConfig {
             return None;
         }
         let mut texts: Vec<String> = Vec::new();
-        for (at, original) in source.texts.iter().enumerate() {
-            texts.push(U::join(if at == place { &augmented } else { original }));
+        for (number, original) in source.texts.iter().enumerate() {
+            let is_changed = number == changed;
+            texts.push(U::join(if is_changed { &augmented } else { original }));
         }
         let mut texts = texts.into_iter();
         Some(TransferText {

@@ -49,15 +49,16 @@ pub fn longest_first(first: usize, second: usize, budget: usize) -> PairLengths 
         short = budget / 2;
         long = budget - short;
     }
-    match first > second {
-        true => PairLengths {
+    if first > second {
+        PairLengths {
             first: long,
             second: short,
-        },
-        false => PairLengths {
+        }
+    } else {
+        PairLengths {
             first: short,
             second: long,
-        },
+        }
     }
 }
 

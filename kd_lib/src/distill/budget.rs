@@ -7,7 +7,7 @@ use std::str::FromStr;
 /// Seconds that a distillation may take.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Budget {
-    /// Seconds.
+    /// In seconds, above 0.
     pub seconds: f64,
 }
 

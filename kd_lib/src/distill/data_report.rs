@@ -1,12 +1,13 @@
-//! What a person should know of a corpus before it is trained on: balance, lengths, duplicates, leaks.
-//! Nothing is removed here. [`super::suspicious_labels`] adds labels that are likely to be wrong;
-//! [`crate::data::data_quality`] counts equal texts, and this module finds nearly equal ones too.
+//! What a person should know of a corpus before it is trained on: balance, lengths, duplicates,
+//! leaks. Nothing is removed here. [`super::suspicious_labels`] adds labels that are likely to be
+//! wrong; [`crate::data::data_quality`] counts equal texts, and this module finds nearly equal ones
+//! too.
 
 use super::facts::CorpusFacts;
 use super::ngram_model::{NgramModel, NgramSettings, NgramUnit};
 use super::suspicious_labels::{LEAST_TEXTS, SuspiciousLabels};
 use crate::Result;
-use crate::data::data_quality::DataQuality;
+use crate::data::data_quality::{DataQuality, SplitCounts};
 use crate::data::{Corpus, Example, near_duplicates};
 use crate::store::Table;
 use std::collections::{HashMap, HashSet};
@@ -14,8 +15,8 @@ use std::collections::{HashMap, HashSet};
 /// Findings about a corpus.
 #[derive(Debug, Clone)]
 pub struct DataReport {
-    /// Texts of each class: training, dev, test.
-    pub classes: Vec<[usize; 3]>,
+    /// Texts of each class.
+    pub classes: Vec<SplitCounts>,
     /// Equal texts of different splits.
     pub quality: DataQuality,
     /// Labelled texts that repeat another, in whatever split.
@@ -37,9 +38,10 @@ pub struct DataReport {
 /// The linear model for a corpus.
 pub fn ngram_settings(has_words: bool) -> NgramSettings {
     NgramSettings {
-        unit: match has_words {
-            true => NgramUnit::Words,
-            false => NgramUnit::Characters,
+        unit: if has_words {
+            NgramUnit::Words
+        } else {
+            NgramUnit::Characters
         },
         longest: if has_words { 2 } else { 3 },
         epochs: 15,
@@ -51,13 +53,13 @@ pub fn ngram_settings(has_words: bool) -> NgramSettings {
 impl DataReport {
     /// Examines a corpus.
     pub fn of(corpus: &Corpus, has_words: bool) -> Result<DataReport> {
-        let mut classes = vec![[0; 3]; corpus.labels.len()];
-        for (split, examples) in [&corpus.train, &corpus.dev, &corpus.test]
-            .into_iter()
-            .enumerate()
-        {
-            examples.iter().for_each(|e| classes[e.label][split] += 1);
-        }
+        let mut classes = vec![SplitCounts::default(); corpus.labels.len()];
+        corpus
+            .train
+            .iter()
+            .for_each(|e| classes[e.label].train += 1);
+        corpus.dev.iter().for_each(|e| classes[e.label].dev += 1);
+        corpus.test.iter().for_each(|e| classes[e.label].test += 1);
         let near = near_texts(corpus);
         let of_all = all_in_training(corpus).data_quality();
         let settings = ngram_settings(has_words);
@@ -75,13 +77,6 @@ impl DataReport {
         })
     }
 
-    /// The largest class's training texts divided by the smallest one's.
-    pub fn imbalance(&self) -> f64 {
-        let counts = self.classes.iter().map(|[train, ..]| *train);
-        let smallest = counts.clone().min().unwrap_or_default().max(1);
-        counts.max().unwrap_or_default() as f64 / smallest as f64
-    }
-
     /// The findings as a table.
     pub fn table(&self, corpus: &Corpus, facts: &CorpusFacts) -> Table {
         let mut table = Table::new(&["finding", "value"]);
@@ -94,11 +89,11 @@ impl DataReport {
         row("classes", corpus.labels.len().to_string());
         row(
             "largest class / smallest class",
-            format!("{:.1}", self.imbalance()),
+            format!("{:.1}", facts.imbalance),
         );
         let small = self.classes.iter().zip(&corpus.labels);
         let small: Vec<&str> = small
-            .filter(|([train, ..], _)| *train < LEAST_TEXTS)
+            .filter(|(texts, _)| texts.train < LEAST_TEXTS)
             .map(|(_, name)| name.as_str())
             .collect();
         if !small.is_empty() {
@@ -149,7 +144,7 @@ impl DataReport {
         if let Some(found) = &self.suspicious {
             if let Some(accuracy) = found.held_out_accuracy {
                 row(
-                    "linear layer on the teacher before fine-tuning: accuracy on held-out texts",
+                    "linear probe of the teacher before fine-tuning: accuracy on held-out texts",
                     format!("{accuracy:.4}"),
                 );
             }
@@ -168,9 +163,8 @@ impl DataReport {
 
 /// The corpus with all its texts in the training split.
 fn all_in_training(corpus: &Corpus) -> Corpus {
-    let all = [&corpus.train, &corpus.dev, &corpus.test];
     Corpus {
-        train: all.into_iter().flatten().cloned().collect(),
+        train: corpus.examples().cloned().collect(),
         dev: Vec::new(),
         test: Vec::new(),
         ..corpus.clone()
@@ -188,10 +182,7 @@ struct NearTexts {
 
 /// Counts texts that are nearly equal to others.
 fn near_texts(corpus: &Corpus) -> NearTexts {
-    let all: Vec<&Example> = [&corpus.train, &corpus.dev, &corpus.test]
-        .into_iter()
-        .flatten()
-        .collect();
+    let all: Vec<&Example> = corpus.examples().collect();
     let texts = all.iter().map(|e| e.input().texts().collect::<Vec<_>>());
     let texts: Vec<String> = texts.map(|texts| texts.join(" ")).collect();
     let texts: Vec<&str> = texts.iter().map(String::as_str).collect();

@@ -99,9 +99,12 @@ fn markdown_table(table: &Table) -> String {
     let mut text = line(table.head.iter().map(|head| cell(head)).collect());
     text += &line(vec!["---".into(); table.head.len()]);
     for row in &table.rows {
-        let cells = row.iter().map(|c| match c.strong {
-            true => format!("**{}**", cell(&c.text)),
-            false => cell(&c.text),
+        let cells = row.iter().map(|c| {
+            if c.strong {
+                format!("**{}**", cell(&c.text))
+            } else {
+                cell(&c.text)
+            }
         });
         text += &line(cells.collect());
     }
@@ -115,9 +118,12 @@ fn html_table(table: &Table) -> String {
         .map(|head| format!("<th>{}</th>", escaped(head)));
     let mut text = format!("<table>\n<tr>{}</tr>\n", head.collect::<String>());
     for row in &table.rows {
-        let cells = row.iter().map(|cell| match cell.strong {
-            true => format!("<td><b>{}</b></td>", escaped(&cell.text)),
-            false => format!("<td>{}</td>", escaped(&cell.text)),
+        let cells = row.iter().map(|cell| {
+            if cell.strong {
+                format!("<td><b>{}</b></td>", escaped(&cell.text))
+            } else {
+                format!("<td>{}</td>", escaped(&cell.text))
+            }
         });
         text += &format!("<tr>{}</tr>\n", cells.collect::<String>());
     }

@@ -1,15 +1,15 @@
-//! The models of all trials on the texts that they did not see: what a report is made from. Under
-//! cross-validation the predictions of a round's folds are put together, so that a round covers all
-//! tested texts, as a seed does elsewhere.
+//! Scores the models of all folds on texts that they did not see. A report is made from these
+//! scores. Under cross-validation the predictions of a round's folds are put together, so that a
+//! round covers all tested texts, as a seed does otherwise.
 
 use super::plan::{DistillPlan, Side};
 use super::references::References;
-use super::trials::{Trial, Trials};
+use super::run_plan::{DistillResult, FoldResult};
 use crate::data::{Corpus, Example, Split, TextInput};
 use crate::evaluation::{Scores, argmax, to_array};
 use crate::store::{Predictor, Run, RunStore};
 use crate::training::progress::TextClock;
-use crate::training::{ProgressCallback, Stage};
+use crate::training::{Activity, Progress, ProgressCallback};
 use crate::{Error, Result};
 use ndarray::{Array2, Axis, concatenate};
 use std::path::Path;
@@ -18,15 +18,15 @@ use std::time::Instant;
 /// Texts of which each is classified alone, to time it.
 const TIMED_TEXTS: usize = 50;
 
-/// What the tested texts say of teacher, baseline and distilled student.
+/// Results of teacher, baseline and distilled student on the tested texts.
 pub(super) struct Evidence {
-    /// The tested texts, and the training texts of the first trial.
+    /// The tested texts, and the training texts of the first fold.
     pub corpus: Corpus,
-    /// One entry a round; none if the teacher's logits come from a file.
+    /// One entry per round; none if the teacher's logits come from a file.
     pub teacher: Vec<Tested>,
-    /// One entry a seed or round.
+    /// One entry per seed or round.
     pub baseline: Vec<Tested>,
-    /// One entry a seed or round.
+    /// One entry per seed or round.
     pub distilled: Vec<Tested>,
     /// The side that dev prefers: its student is delivered.
     pub delivered: Side,
@@ -37,7 +37,7 @@ pub(super) struct Evidence {
 /// A side of the comparison on the tested texts: one model, or one for each fold.
 pub(super) struct Tested {
     pub name: &'static str,
-    /// One run a trial.
+    /// One run per fold.
     pub runs: Vec<Run>,
     /// `[example, class]`.
     pub logits: Array2<f32>,
@@ -54,36 +54,34 @@ impl Evidence {
     pub fn of(
         store: &RunStore,
         plan: &DistillPlan,
-        trials: &Trials,
+        result: &DistillResult,
         folder: &Path,
         callback: ProgressCallback,
     ) -> Result<Evidence> {
-        let first = &trials.rounds[0];
+        let first = &result.rounds[0];
         let mut evidence = Evidence {
             corpus: tested_corpus(first),
             teacher: Vec::new(),
             baseline: Vec::new(),
             distilled: Vec::new(),
-            delivered: trials.preferred_side(),
+            delivered: result.preferred_side(),
             references: References::of(store, plan, first, folder, callback)?,
         };
-        for round in &trials.rounds {
-            let teachers = round
-                .iter()
-                .filter_map(|trial| trial.outcome.teacher.clone());
+        for round in &result.rounds {
+            let teachers = round.iter().filter_map(|fold| fold.outcome.teacher.clone());
             let teachers: Vec<Run> = teachers.collect();
             if teachers.len() == round.len() {
                 evidence
                     .teacher
                     .push(tested("teacher", round, teachers, callback)?);
             }
-            let baselines = |trial: &Trial| trial.outcome.baseline.clone();
+            let baselines = |fold: &FoldResult| fold.outcome.baseline.clone();
             for runs in by_seed(round, baselines) {
                 evidence
                     .baseline
                     .push(tested("baseline", round, runs, callback)?);
             }
-            let distilled = |trial: &Trial| trial.outcome.distilled.clone();
+            let distilled = |fold: &FoldResult| fold.outcome.distilled.clone();
             for runs in by_seed(round, distilled) {
                 evidence
                     .distilled
@@ -93,7 +91,7 @@ impl Evidence {
         Ok(evidence)
     }
 
-    /// The chosen students of the side that dev prefers, one entry a seed or round.
+    /// The chosen students of the side that dev prefers, one entry per seed or round.
     pub fn delivered_side(&self) -> &[Tested] {
         match self.delivered {
             Side::Distilled => &self.distilled,
@@ -124,47 +122,48 @@ impl Tested {
     }
 }
 
-/// The runs of each seed, one a trial; seeds that a trial lacks are left out.
-fn by_seed(round: &[Trial], runs_of: impl Fn(&Trial) -> Vec<Run>) -> Vec<Vec<Run>> {
-    let of_trials: Vec<Vec<Run>> = round.iter().map(runs_of).collect();
-    let seeds = of_trials.iter().map(Vec::len).min().unwrap_or_default();
+/// The runs of each seed, one per fold. Seeds that a fold lacks are left out.
+fn by_seed(round: &[FoldResult], runs_of: impl Fn(&FoldResult) -> Vec<Run>) -> Vec<Vec<Run>> {
+    let of_folds: Vec<Vec<Run>> = round.iter().map(runs_of).collect();
+    let seeds = of_folds.iter().map(Vec::len).min().unwrap_or_default();
     (0..seeds)
-        .map(|seed| of_trials.iter().map(|runs| runs[seed].clone()).collect())
+        .map(|seed| of_folds.iter().map(|runs| runs[seed].clone()).collect())
         .collect()
 }
 
-/// One run for each trial of a round, on the trial's test texts.
+/// One run for each fold of a round, on the fold's test texts.
 fn tested(
     name: &'static str,
-    round: &[Trial],
+    round: &[FoldResult],
     runs: Vec<Run>,
     callback: ProgressCallback,
 ) -> Result<Tested> {
     let (mut parts, mut unscaled_parts) = (Vec::new(), Vec::new());
     let (mut seconds, mut computed, mut singly) = (0.0, 0, Vec::new());
-    for (trial, run) in round.iter().zip(&runs) {
+    for (fold, run) in round.iter().zip(&runs) {
         let predictor = Predictor::open(run)?;
-        let texts: Vec<TextInput> = trial.corpus.test.iter().map(Example::input).collect();
-        let mut clock = TextClock::new(&run.report.id, Stage::Reporting, texts.len());
+        let texts: Vec<TextInput> = fold.corpus.test.iter().map(Example::input).collect();
+        let mut clock = TextClock::new(&run.report.id, Activity::Reporting, texts.len());
+        for text in texts.iter().take(TIMED_TEXTS / round.len()) {
+            Progress::begin(&run.report.id, Activity::Reporting).report(callback)?;
+            let started = Instant::now();
+            let _ = predictor.logits(&[*text])?;
+            singly.push(started.elapsed().as_secs_f64());
+        }
         let mut begun_with = None;
-        let mut after_batch = |done| {
+        let mut check_stop = |done| {
             begun_with.get_or_insert(done);
             clock.at(done).report(callback)
         };
         let started = Instant::now();
         let output = predictor.compute(&texts, &[], |pass| {
-            pass.resumable_outputs(run.folder()?, "report", &mut after_batch)
+            pass.resumable_outputs(run.folder()?, "report", &mut check_stop)
         })?;
         seconds += started.elapsed().as_secs_f64();
         computed += texts.len() - begun_with.unwrap_or_default();
         let logits = to_array(&output.logits)?;
         unscaled_parts.push(&logits * run.report.temperature.unwrap_or(1.0) as f32);
         parts.push(logits);
-        for text in texts.iter().take(TIMED_TEXTS / round.len()) {
-            let started = Instant::now();
-            let _ = predictor.logits(&[*text])?;
-            singly.push(started.elapsed().as_secs_f64());
-        }
     }
     singly.sort_by(f64::total_cmp);
     let order = by_row(round);
@@ -193,28 +192,28 @@ fn joined(parts: &[Array2<f32>]) -> Result<Array2<f32>> {
         .map_err(|odd| Error::recipe("data", odd.to_string(), crate::error::BUG))
 }
 
-/// The test examples of a round in the order of their rows, as positions in the trials' test splits
+/// The test examples of a round in the order of their rows, as positions in the folds' test splits
 /// one after another.
-fn by_row(round: &[Trial]) -> Vec<usize> {
+fn by_row(round: &[FoldResult]) -> Vec<usize> {
     let rows: Vec<usize> = round.iter().flat_map(|t| t.test_rows.clone()).collect();
     let mut order: Vec<usize> = (0..rows.len()).collect();
     order.sort_by_key(|&position| rows[position]);
     order
 }
 
-fn examples_by_row(round: &[Trial]) -> Vec<&Example> {
+fn examples_by_row(round: &[FoldResult]) -> Vec<&Example> {
     let examples: Vec<&Example> = round.iter().flat_map(|t| &t.corpus.test).collect();
     by_row(round).into_iter().map(|at| examples[at]).collect()
 }
 
-fn labels_by_row(round: &[Trial]) -> Vec<usize> {
+fn labels_by_row(round: &[FoldResult]) -> Vec<usize> {
     examples_by_row(round)
         .into_iter()
         .map(|e| e.label)
         .collect()
 }
 
-fn tested_corpus(round: &[Trial]) -> Corpus {
+fn tested_corpus(round: &[FoldResult]) -> Corpus {
     Corpus {
         test: examples_by_row(round).into_iter().cloned().collect(),
         ..round[0].corpus.clone()

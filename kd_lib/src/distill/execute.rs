@@ -1,12 +1,14 @@
-//! Carries a plan out: trains its stages in order, leaves optional ones out if the time is short, and
-//! chooses on dev. Test is not read here. A plan's folder holds `plan.json`, the recipes, and
-//! `elapsed.json`: the seconds of all invocations, so that a continued distillation keeps its budget.
+//! Carries a plan out on one corpus: trains the teacher and the candidates, chooses on dev, and
+//! trains further seeds of the chosen students. Optional training runs are skipped if the time is
+//! short. Test is not scored here; its texts only keep leaks and repeats out. A plan's folder holds
+//! `plan.json`, the recipes, and `elapsed.json`: the seconds of all invocations, so that a
+//! continued distillation keeps its budget.
 
 use super::budget::duration;
-use super::plan::{DistillPlan, Side, Stage};
+use super::plan::{DistillPlan, FurtherSeed, Side, StudentPair};
 use crate::data::Corpus;
 use crate::store::{Recipe, Run, RunStore, labelled_texts};
-use crate::training::{Progress, ProgressCallback, state};
+use crate::training::{Activity, Progress, ProgressCallback, state};
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use std::path::{Path, PathBuf};
@@ -17,7 +19,7 @@ const ELAPSED: &str = "elapsed.json";
 /// Interval between two writings of the elapsed seconds: a kill loses at most this much.
 const WRITE_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The result of a plan.
+/// What was trained on one corpus or fold, and what dev chose.
 #[derive(Debug)]
 pub struct Outcome {
     /// The plan.
@@ -26,11 +28,11 @@ pub struct Outcome {
     pub teacher: Option<Run>,
     /// The students that were tried with the first seed, baselines and distilled ones.
     pub candidates: Vec<Candidate>,
-    /// The chosen baseline, one run a seed.
+    /// The chosen baseline, one run per seed.
     pub baseline: Vec<Run>,
-    /// The chosen distilled student, one run a seed.
+    /// The chosen distilled student, one run per seed.
     pub distilled: Vec<Run>,
-    /// Stages that were left out, in sentences.
+    /// Training runs that were skipped, in sentences.
     pub left_out: Vec<String>,
     /// Seconds in all, over all invocations.
     pub seconds: f64,
@@ -55,8 +57,8 @@ struct Elapsed {
     left_out: Vec<String>,
 }
 
-/// Writes a plan's folder: `plan.json`, and the recipes as files that `kd train` reads. `seconds` were
-/// spent before, on the measurement.
+/// Writes a plan's folder: `plan.json`, and the recipes as files that `kd train` reads. `seconds`
+/// were spent before, on the measurement.
 pub fn write_plan(plan: &DistillPlan, folder: &Path, seconds: f64) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
     let elapsed = Elapsed {
@@ -64,16 +66,10 @@ pub fn write_plan(plan: &DistillPlan, folder: &Path, seconds: f64) -> Result<()>
         left_out: Vec::new(),
     };
     files::write_json(&folder.join(ELAPSED), &elapsed)?;
-    for (number, stage) in plan.stages.iter().enumerate() {
-        let name = format!(
-            "{:02}-{}-seed{}.toml",
-            number + 1,
-            stage.recipe.name,
-            stage.recipe.seed
-        );
-        if !stage.repeats_winner {
-            files::write_text(&folder.join(name), &recipe_text(&stage.recipe, folder)?)?;
-        }
+    for (number, stage) in plan.stages().enumerate() {
+        let recipe = &stage.recipe;
+        let name = format!("{:02}-{}-seed{}.toml", number + 1, recipe.name, recipe.seed);
+        files::write_text(&folder.join(name), &recipe_text(recipe, folder)?)?;
     }
     files::write_json(&folder.join(PLAN), plan)
 }
@@ -96,27 +92,58 @@ pub fn count_seconds(folder: &Path, seconds: f64) -> Result<()> {
 
 fn read_elapsed(folder: &Path) -> Result<Elapsed> {
     let path = folder.join(ELAPSED);
-    match path.exists() {
-        true => files::read_json(&path),
-        false => Ok(Elapsed::default()),
+    if path.exists() {
+        files::read_json(&path)
+    } else {
+        Ok(Elapsed::default())
     }
 }
 
 /// The plan that a folder holds, if it holds one.
 pub fn read_plan(folder: &Path) -> Result<Option<DistillPlan>> {
-    let path = match folder.is_file() {
-        true => folder.to_path_buf(),
-        false => folder.join(PLAN),
+    let path = if folder.is_file() {
+        folder.to_path_buf()
+    } else {
+        folder.join(PLAN)
     };
     if !path.exists() {
         return Ok(None);
     }
+    let version: PlanVersion = files::read_json(&path)?;
+    if version.format != super::plan::FORMAT {
+        let problem = format!("a plan of format {}", version.format);
+        let fix = "remove it and plan anew with this program; finished runs are found again";
+        return Err(Error::file(&path, problem, fix));
+    }
     let plan: DistillPlan = files::read_json(&path)?;
-    if plan.format != super::plan::FORMAT {
-        let problem = format!("a plan of format {}", plan.format);
-        return Err(Error::file(&path, problem, "plan anew with this program"));
+    if plan.candidates.is_empty() {
+        let fix = "take the plan as it was written";
+        return Err(Error::file(&path, "a plan without students", fix));
     }
     Ok(Some(plan))
+}
+
+/// The format of a plan's file; the other keys depend on it.
+#[derive(Deserialize)]
+struct PlanVersion {
+    format: u32,
+}
+
+/// Refuses a plan with a stage that cannot be trained on this corpus, before the first training.
+pub fn check_stages(
+    store: &RunStore,
+    corpus: &Corpus,
+    plan: &DistillPlan,
+    callback: ProgressCallback,
+) -> Result<()> {
+    for stage in plan.stages() {
+        Progress::begin(&stage.recipe.name, Activity::Preparing).report(callback)?;
+        let resolved = store.plan(&stage.recipe, corpus)?;
+        if let Some(file) = &stage.recipe.teacher_logits {
+            let _ = labelled_texts::read_logits(file, &resolved.texts_to_label(), &corpus.labels)?;
+        }
+    }
+    Ok(())
 }
 
 /// Trains what a plan names. `folder` is the plan's.
@@ -128,129 +155,194 @@ pub fn execute(
     callback: ProgressCallback,
 ) -> Result<Outcome> {
     plan.refuse_other_corpus(corpus, folder)?;
-    let mut clock = PlanClock::open(folder)?;
-    let mut teacher = None;
-    let mut candidates: Vec<Candidate> = Vec::new();
-    let (mut baseline, mut distilled) = (Vec::new(), Vec::new());
-    let stages = plan.stages.clone();
-    // What cannot be done is refused before the first training.
-    for stage in stages.iter().filter(|stage| !stage.repeats_winner) {
-        let plan = store.plan(&stage.recipe, corpus)?;
-        if let Some(file) = &stage.recipe.teacher_logits {
-            let _ = labelled_texts::read_logits(file, &plan.texts_to_label(), &corpus.labels)?;
+    check_stages(store, corpus, &plan, callback)?;
+    let mut runner = PlanRunner {
+        store,
+        corpus,
+        clock: PlanClock::open(folder)?,
+        callback,
+        done: 0,
+        total: plan.stages().count() + 2 * plan.further_seeds.len(),
+    };
+    let budget = plan.settings.budget.seconds - plan.report_seconds();
+    let teacher = match &plan.teacher {
+        Some(stage) => Some(runner.train(&stage.recipe)?),
+        None => None,
+    };
+    let mut candidates = Vec::new();
+    for pair in &plan.candidates {
+        candidates.extend(runner.train_pair(pair, budget)?);
+    }
+    let mut baseline = vec![choose(&mut candidates, Side::Baseline, folder)?];
+    let mut distilled = vec![choose(&mut candidates, Side::Distilled, folder)?];
+    for further in &plan.further_seeds {
+        let chosen = [&baseline[0], &distilled[0]];
+        if let Some(runs) = runner.train_further_seed(further, chosen, budget)? {
+            let [without_teacher, with_teacher] = runs;
+            baseline.push(without_teacher);
+            distilled.push(with_teacher);
         }
     }
-    let mut leave_out_pair = false;
-    for (number, stage) in stages.iter().enumerate() {
-        if stage.repeats_winner && baseline.is_empty() {
-            choose(&mut candidates);
-            baseline.extend(chosen(&candidates, Side::Baseline));
-            distilled.extend(chosen(&candidates, Side::Distilled));
-        }
-        let recipe = recipe_of(stage, &candidates);
-        // Both sides of a pair are trained, or neither: what is decided for the baseline, which comes
-        // first, holds for the distilled student.
-        if stage.side == Side::Baseline {
-            let for_report = plan.report_seconds();
-            let left = plan.settings.budget.seconds - for_report - clock.elapsed.seconds;
-            let late = stage.optional && needed(&stages[number..]) > left;
-            leave_out_pair = late && !is_begun(store, &recipe, corpus)?;
-        }
-        if stage.optional && leave_out_pair {
-            if !stage.spare {
-                clock.leave_out(stage)?;
-            }
-            continue;
-        }
-        let mut timed = |progress: &Progress| {
-            // A clock that cannot be written must not end a training.
-            let _ = clock.write_if_due();
-            let place = format!("training {} of {}", number + 1, stages.len());
-            let run = format!("{place}: {}", progress.run);
-            callback(&Progress {
-                run: &run,
-                ..*progress
-            })
-        };
-        let run = store.run(&recipe, corpus, &mut timed)?;
-        clock.write()?;
-        match (stage.side, stage.repeats_winner) {
-            (Side::Teacher, _) => teacher = Some(run),
-            (Side::Baseline, true) => baseline.push(run),
-            (Side::Distilled, true) => distilled.push(run),
-            (side, false) => candidates.push(Candidate {
-                side,
-                run,
-                chosen: false,
-            }),
-        }
-    }
-    if baseline.is_empty() {
-        choose(&mut candidates);
-        baseline.extend(chosen(&candidates, Side::Baseline));
-        distilled.extend(chosen(&candidates, Side::Distilled));
-    }
+    let elapsed = runner.clock.elapsed;
     Ok(Outcome {
         plan,
         teacher,
         candidates,
         baseline,
         distilled,
-        left_out: clock.elapsed.left_out.clone(),
-        seconds: clock.elapsed.seconds,
+        left_out: elapsed.left_out,
+        seconds: elapsed.seconds,
     })
 }
 
-/// Seconds of a pair, and of the stages behind it that may not be left out.
-fn needed(stages: &[Stage]) -> f64 {
-    let (pair, rest) = stages.split_at(stages.len().min(2));
-    let mandatory = rest.iter().filter(|stage| !stage.optional);
-    pair.iter()
-        .chain(mandatory)
-        .map(|stage| stage.seconds)
-        .sum()
+/// Trains what a plan names, and counts the seconds.
+struct PlanRunner<'a, 'c> {
+    store: &'a RunStore,
+    corpus: &'a Corpus,
+    clock: PlanClock,
+    callback: ProgressCallback<'c>,
+    /// Training runs that are done or skipped.
+    done: usize,
+    /// Training runs of the plan.
+    total: usize,
 }
 
-/// Whether a stage is finished or was interrupted; leaving it out would waste its work.
-fn is_begun(store: &RunStore, recipe: &Recipe, corpus: &Corpus) -> Result<bool> {
-    let plan = store.plan(recipe, corpus)?;
-    let saved = files::content_addressed(&store.run_folder(&plan.id), state::PREFIX);
-    Ok(store.is_finished(&plan) || !saved.is_empty())
-}
-
-/// The recipe of a stage: of one that repeats the winner, the winner's with the stage's seed.
-fn recipe_of(stage: &Stage, candidates: &[Candidate]) -> Recipe {
-    let winner = candidates.iter().find(|c| c.chosen && c.side == stage.side);
-    match winner.filter(|_| stage.repeats_winner) {
-        Some(winner) => winner
-            .run
-            .report
-            .recipe
-            .clone()
-            .with_seed(stage.recipe.seed),
-        None => stage.recipe.clone(),
+impl PlanRunner<'_, '_> {
+    fn train(&mut self, recipe: &Recipe) -> Result<Run> {
+        self.done += 1;
+        let place = format!("training {} of {}", self.done, self.total);
+        let (clock, callback) = (&mut self.clock, &mut self.callback);
+        let mut timed = |progress: &Progress| {
+            // A clock that cannot be written must not end a training.
+            let _ = clock.write_if_due();
+            let run = format!("{place}: {}", progress.run);
+            callback(&Progress {
+                run: &run,
+                ..*progress
+            })
+        };
+        let run = self.store.run(recipe, self.corpus, &mut timed)?;
+        self.clock.write()?;
+        Ok(run)
     }
-}
 
-/// Marks the candidate of each side with the highest macro-F1 on dev; of equal ones, the first.
-fn choose(candidates: &mut [Candidate]) {
-    for side in [Side::Baseline, Side::Distilled] {
-        let mut best: Option<usize> = None;
-        for (at, candidate) in candidates.iter().enumerate() {
-            let score = |at: usize| candidates[at].run.report.dev.macro_f1;
-            if candidate.side == side && best.is_none_or(|best| score(at) > score(best)) {
-                best = Some(at);
+    /// The students of a pair that fit into the budget, the baseline first.
+    fn train_pair(&mut self, pair: &StudentPair, budget: f64) -> Result<Vec<Candidate>> {
+        let remaining = budget - self.clock.elapsed.seconds;
+        let skipped = sides_to_skip(pair, remaining, |recipe| self.is_begun(recipe))?;
+        let sides = [
+            (Side::Baseline, &pair.baseline, skipped.baseline),
+            (Side::Distilled, &pair.distilled, skipped.distilled),
+        ];
+        let mut trained = Vec::new();
+        for (side, stage, is_skipped) in sides {
+            if is_skipped {
+                let what = format!("{}, seed {}", stage.recipe.name, stage.recipe.seed);
+                self.skip(1, &what, stage.seconds)?;
+            } else {
+                trained.push(Candidate {
+                    side,
+                    run: self.train(&stage.recipe)?,
+                    chosen: false,
+                });
             }
         }
-        if let Some(best) = best {
-            candidates[best].chosen = true;
+        Ok(trained)
+    }
+
+    /// The two chosen students with another seed; none if the time is too short for both. They are
+    /// expected to take as long as the chosen runs took.
+    fn train_further_seed(
+        &mut self,
+        further: &FurtherSeed,
+        chosen: [&Run; 2],
+        budget: f64,
+    ) -> Result<Option<[Run; 2]>> {
+        let [baseline, distilled] =
+            chosen.map(|run| run.report.recipe.clone().with_seed(further.seed));
+        let seconds: f64 = chosen.iter().map(|run| run.report.seconds).sum();
+        let fits = self.clock.elapsed.seconds + seconds <= budget;
+        if fits || self.is_begun(&baseline)? {
+            return Ok(Some([self.train(&baseline)?, self.train(&distilled)?]));
         }
+        // A spare seed was not promised.
+        if !further.spare {
+            let what = format!("the chosen students with seed {}", further.seed);
+            self.skip(2, &what, seconds)?;
+        }
+        Ok(None)
+    }
+
+    /// Whether a run is finished or interrupted. Such a run is never skipped: its work would be
+    /// lost.
+    fn is_begun(&mut self, recipe: &Recipe) -> Result<bool> {
+        Progress::begin(&recipe.name, Activity::Preparing).report(self.callback)?;
+        let plan = self.store.plan(recipe, self.corpus)?;
+        let folder = self.store.run_folder(&plan.id);
+        let saved = files::content_addressed(&folder, state::PREFIX);
+        Ok(self.store.is_finished(&plan) || !saved.is_empty())
+    }
+
+    /// Skips training runs for which no time is left, and writes that down.
+    fn skip(&mut self, runs: usize, what: &str, seconds: f64) -> Result<()> {
+        self.done += runs;
+        let needed = duration(seconds);
+        let sentence = format!("{what}: skipped, because it needs {needed} and less time is left");
+        let left_out = &mut self.clock.elapsed.left_out;
+        if !left_out.contains(&sentence) {
+            left_out.push(sentence);
+        }
+        self.clock.write()
     }
 }
 
-fn chosen(candidates: &[Candidate], side: Side) -> Option<Run> {
-    let winner = candidates.iter().find(|c| c.chosen && c.side == side);
-    winner.map(|candidate| candidate.run.clone())
+/// The students of a pair for which no time is left.
+#[derive(Debug, Default, PartialEq)]
+struct SkippedSides {
+    baseline: bool,
+    distilled: bool,
+}
+
+/// The students of a pair that do not fit into the remaining seconds. A baseline is trained if it
+/// fits alone: the gain must not come from a baseline that was not tried. A started run always
+/// continues.
+fn sides_to_skip(
+    pair: &StudentPair,
+    remaining: f64,
+    mut is_begun: impl FnMut(&Recipe) -> Result<bool>,
+) -> Result<SkippedSides> {
+    if !pair.optional || pair.seconds() <= remaining {
+        return Ok(SkippedSides::default());
+    }
+    Ok(SkippedSides {
+        baseline: pair.baseline.seconds > remaining && !is_begun(&pair.baseline.recipe)?,
+        distilled: !is_begun(&pair.distilled.recipe)?,
+    })
+}
+
+/// Marks the candidate of a side with the highest macro-F1 on dev, of equal ones the first, and
+/// returns its run. `folder` is the plan's, for the error if the plan has no such student.
+fn choose(candidates: &mut [Candidate], side: Side, folder: &Path) -> Result<Run> {
+    let mut best: Option<&mut Candidate> = None;
+    for candidate in candidates
+        .iter_mut()
+        .filter(|candidate| candidate.side == side)
+    {
+        let score = candidate.run.report.dev.macro_f1;
+        if best
+            .as_ref()
+            .is_none_or(|best| score > best.run.report.dev.macro_f1)
+        {
+            best = Some(candidate);
+        }
+    }
+    let Some(best) = best else {
+        let problem = format!("no {} student was trained", side.name());
+        let fix = "the first pair of a plan must not be optional";
+        return Err(Error::file(folder, problem, fix));
+    };
+    best.chosen = true;
+    Ok(best.run.clone())
 }
 
 /// Counts the seconds of a plan over all invocations.
@@ -275,9 +367,10 @@ impl PlanClock {
     }
 
     pub fn write_if_due(&mut self) -> Result<()> {
-        match self.last.elapsed() < WRITE_INTERVAL {
-            true => Ok(()),
-            false => self.write(),
+        if self.last.elapsed() < WRITE_INTERVAL {
+            Ok(())
+        } else {
+            self.write()
         }
     }
 
@@ -286,24 +379,42 @@ impl PlanClock {
         self.last = Instant::now();
         files::write_json(&self.path, &self.elapsed)
     }
+}
 
-    fn leave_out(&mut self, stage: &Stage) -> Result<()> {
-        let side = match stage.side {
-            Side::Baseline => "baseline",
-            _ => "distilled student",
+#[cfg(test)]
+mod tests {
+    use super::super::plan::Stage;
+    use super::*;
+
+    fn late(optional: bool, left: f64, begun: bool) -> SkippedSides {
+        let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../notebooks/recipes");
+        let recipe = Recipe::read(recipes.join("student.toml"), "full", &[]).unwrap();
+        let of_seconds = |seconds| Stage {
+            recipe: recipe.clone(),
+            seconds,
         };
-        let what = match stage.repeats_winner {
-            true => format!("a further seed of the {side}"),
-            false => stage.recipe.name.clone(),
+        let pair = StudentPair {
+            baseline: of_seconds(100.0),
+            distilled: of_seconds(200.0),
+            optional,
         };
-        let sentence = format!(
-            "{what}, seed {}: left out, since its {} were no longer left",
-            stage.recipe.seed,
-            duration(stage.seconds)
+        sides_to_skip(&pair, left, |_| Ok(begun)).unwrap()
+    }
+
+    #[test]
+    fn a_late_run_still_trains_a_baseline_that_it_has_time_for() {
+        let sides = |baseline, distilled| SkippedSides {
+            baseline,
+            distilled,
+        };
+        assert_eq!(late(true, 300.0, false), sides(false, false));
+        assert_eq!(late(true, 299.0, false), sides(false, true));
+        assert_eq!(late(true, 99.0, false), sides(true, true));
+        assert_eq!(
+            late(true, 99.0, true),
+            sides(false, false),
+            "a started run continues"
         );
-        if !self.elapsed.left_out.contains(&sentence) {
-            self.elapsed.left_out.push(sentence);
-        }
-        self.write()
+        assert_eq!(late(false, 0.0, false), sides(false, false), "mandatory");
     }
 }

@@ -6,17 +6,15 @@ use crate::store::Recipe;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// A forward pass of the teacher takes this share of an update of the same texts: measured on an Intel
-/// Xeon with AMX (`benches/RESULTS.md`: 0.27).
+/// Time of a teacher's forward pass, as a share of the time of an update with the same texts:
+/// measured on an Intel Xeon with AMX (`benches/RESULTS.md`: 0.27).
 pub const TEACHER_FORWARD_SHARE: f64 = 0.3;
-/// The same of a student, whose update under FGM passes over its texts twice (0.18 without FGM).
+/// Time of a student's forward pass, as a share of the time of an update. An update under FGM reads
+/// its texts twice; without FGM the share is 0.18.
 pub const STUDENT_FORWARD_SHARE: f64 = 0.15;
 
-/// Training texts of the linear layer on the frozen teacher at most, evenly spread: more change some
-/// hundred weights a class little, and each costs a pass of the teacher.
-pub(super) const MOST_TEXTS: usize = 2000;
-/// Dev texts that it classifies at most, evenly spread.
-pub(super) const MOST_DEV_TEXTS: usize = 1000;
+/// At most this many dev texts are classified by the linear probe of the report, drawn at random.
+pub(super) const MAX_PROBED_DEV_TEXTS: usize = 1000;
 
 /// The request of a user.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,9 +26,9 @@ pub struct PlanSettings {
     /// Longest time in milliseconds that a student may take for one text on this machine.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_latency: Option<f64>,
-    /// The teacher's recipe; the plan sets its length.
+    /// The teacher's recipe; the plan sets its length. Its seed is the first seed of the plan.
     pub teacher: Recipe,
-    /// A file of texts without labels, one a line.
+    /// A file of texts without labels, one per line.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unlabelled: Option<PathBuf>,
     /// Folds of cross-validation; 0 if the corpus's own test split is the evidence.
@@ -47,7 +45,7 @@ fn is_zero(number: &usize) -> bool {
 
 impl PlanSettings {
     /// How many times the stages of a plan are carried out.
-    pub fn trials(&self) -> usize {
+    pub fn fold_runs(&self) -> usize {
         self.folds.max(1)
     }
 }
@@ -57,7 +55,7 @@ impl PlanSettings {
 pub struct CorpusFacts {
     /// Labelled training texts, leaks dropped.
     pub train_texts: usize,
-    /// Lines of the file of unlabelled texts.
+    /// Lines of the file of unlabelled texts that are neither empty nor repeat another text.
     #[serde(default)]
     pub unlabelled_texts: usize,
     /// Development texts.
@@ -78,7 +76,7 @@ pub struct CorpusFacts {
     /// Training texts of the largest class, divided by those of the smallest.
     #[serde(default = "one")]
     pub imbalance: f64,
-    /// How many of the widest networks take longer for a text than the student may.
+    /// Number of network widths, widest first, that exceed the latency limit.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub too_slow_networks: usize,
 }
@@ -87,30 +85,30 @@ fn one() -> f64 {
     1.0
 }
 
-/// Seconds that this machine takes for a text of this corpus.
+/// This machine's speed on texts of this corpus.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct SecondsPerText {
     /// Threads of the measurement, and of the plan.
     pub threads: usize,
-    /// Of an update of the teacher.
+    /// Seconds per text of an update of the teacher.
     pub teacher_update: f64,
-    /// Of the teacher's logits.
-    pub teacher_logits: f64,
-    /// Of an update of a student, FGM included.
+    /// Seconds per text of the teacher's forward pass.
+    pub teacher_forward: f64,
+    /// Seconds per text of an update of a student, FGM included.
     pub student_update: f64,
-    /// How many times as long a student takes that reads characters instead of subwords.
+    /// Time of a student that reads characters, relative to one that reads subwords.
     #[serde(default = "one")]
     pub characters_factor: f64,
-    /// How many times as long a TextCNN takes as a BiLSTM.
+    /// Time of a TextCNN, relative to a BiLSTM.
     #[serde(default = "one")]
     pub textcnn_factor: f64,
-    /// The same of a fastText, which has no FGM.
+    /// Time of a fastText, relative to a BiLSTM. It has no FGM.
     #[serde(default = "one")]
     pub fasttext_factor: f64,
 }
 
 impl SecondsPerText {
-    /// Seconds of a student's evaluation on a text.
+    /// Seconds per text of a student's forward pass.
     pub fn student_forward(&self) -> f64 {
         self.student_update * STUDENT_FORWARD_SHARE
     }

@@ -1,6 +1,6 @@
 //! What distillation is expected to bring, said before training: a line through recorded runs of
-//! `kd distill` (docs/distill.md, "The forecast"). It is written into the plan's folder, so that the
-//! report can set what was measured beside it. It changes no plan.
+//! `kd distill` (docs/distill.md, "The forecast"). It is written into the plan's folder, so that
+//! the report can compare what was measured with it. It changes no plan.
 
 use super::data_report::DataReport;
 use crate::{Result, files};
@@ -10,10 +10,12 @@ use std::path::Path;
 /// The file in a plan's folder.
 pub const FILE: &str = "forecast.json";
 
-/// The line and the half width of its 95 % prediction interval. The gap is how much better a linear
-/// layer on the frozen teacher is than the linear model over n-grams.
-const GAIN_WITHOUT_GAP: f64 = 0.015;
-const GAIN_OF_GAP: f64 = 0.26;
+/// The expected gain where a linear probe of the teacher before fine-tuning is no better than the
+/// linear model over n-grams.
+const GAIN_WITHOUT_LEAD: f64 = 0.015;
+/// What each point by which the probe is better adds to the expected gain.
+const GAIN_OF_LEAD: f64 = 0.26;
+/// Half the width of the 95 % prediction interval.
 const HALF_WIDTH: f64 = 0.055;
 
 /// An expected difference of accuracy on test: distilled student − baseline.
@@ -28,8 +30,8 @@ pub struct Forecast {
 }
 
 impl Forecast {
-    /// The forecast that a plan's folder holds; if it holds none, a new one. None if the data report
-    /// does not say enough.
+    /// The forecast that a plan's folder holds; if it holds none, a new one. None if the data
+    /// report does not say enough.
     pub fn find(data: &DataReport, folder: &Path) -> Result<Option<Forecast>> {
         let path = folder.join(FILE);
         if path.exists() {
@@ -42,10 +44,10 @@ impl Forecast {
         Ok(forecast)
     }
 
-    /// What these texts let expect.
+    /// The forecast for these texts.
     pub fn of(data: &DataReport) -> Option<Forecast> {
-        let frozen_teacher = data.suspicious.as_ref()?.held_out_accuracy?;
-        let gain = GAIN_WITHOUT_GAP + GAIN_OF_GAP * (frozen_teacher - data.linear_dev);
+        let probe = data.suspicious.as_ref()?.held_out_accuracy?;
+        let gain = GAIN_WITHOUT_LEAD + GAIN_OF_LEAD * (probe - data.linear_dev);
         Some(Forecast {
             gain,
             low: gain - HALF_WIDTH,

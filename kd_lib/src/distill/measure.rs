@@ -1,15 +1,17 @@
-//! What a plan depends on: the corpus in numbers, and how long this machine takes for a text. Nothing
-//! is written. Of dev and test only the size counts, and which training texts recur there.
+//! What a plan depends on: the corpus in numbers, and how long this machine takes for a text.
+//! Nothing is written. Of dev and test only the size counts, and which other texts recur there.
 
 use super::facts::{CorpusFacts, PlanSettings, SecondsPerText, TEACHER_FORWARD_SHARE};
 use super::recipes::{NETWORK_WIDTHS, StudentKind, student, teacher};
-use super::trials::FIRST_ROUND;
-use crate::data::splits::folds;
-use crate::data::text_files::TextLines;
+use super::run_plan::FOLD_SEED;
+use crate::data::splits::{draw_at_most, folds};
+use crate::data::text_input::TextKey;
+use crate::data::unlabelled::UnlabelledFile;
 use crate::data::{Corpus, Example, Truncation};
 use crate::models::ModelConfig;
 use crate::store::{Recipe, RunStore};
 use crate::{Error, Result};
+use std::collections::HashSet;
 
 /// Updates that are timed, after one that warms up.
 const UPDATES: usize = 3;
@@ -21,8 +23,8 @@ const LENGTH_STEP: usize = 16;
 const UNCUT_SHARE: f64 = 0.95;
 /// Longest sequence that a plan chooses.
 const LONGEST: usize = 256;
-/// A text with more blanks than one in this many characters is made of words.
-const CHARACTERS_PER_BLANK: usize = 12;
+/// A text with more spaces than one in this many characters is made of words.
+const CHARACTERS_PER_SPACE: usize = 12;
 
 /// Measures a corpus and this machine. Under cross-validation the first fold is measured.
 pub fn measure(
@@ -34,7 +36,7 @@ pub fn measure(
     let corpus = match settings.folds {
         0 => corpus,
         number => {
-            first_fold = folds(corpus, number, FIRST_ROUND)?.swap_remove(0).corpus;
+            first_fold = folds(corpus, number, FOLD_SEED)?.swap_remove(0).corpus;
             &first_fold
         }
     };
@@ -51,7 +53,7 @@ pub fn measure(
     let speed = SecondsPerText {
         threads: tch::get_num_threads() as usize,
         teacher_update,
-        teacher_logits: teacher_update * TEACHER_FORWARD_SHARE,
+        teacher_forward: teacher_update * TEACHER_FORWARD_SHARE,
         student_update,
         characters_factor: match facts.has_words {
             true => 1.0, // no plan uses it
@@ -78,8 +80,8 @@ fn seconds_per_text(store: &RunStore, corpus: &Corpus, recipe: &Recipe) -> Resul
     Ok(seconds[UPDATES / 2] * epoch.padded_tokens as f64 / epoch.texts.max(1) as f64)
 }
 
-/// How many of the widest networks take longer than so many milliseconds for the longest text, as any
-/// kind of student.
+/// Number of network widths, widest first, that take longer than `milliseconds` for the longest
+/// text, as any kind of student.
 fn too_slow_networks(
     store: &RunStore,
     corpus: &Corpus,
@@ -123,13 +125,8 @@ fn corpus_facts(store: &RunStore, corpus: &Corpus, settings: &PlanSettings) -> R
     let whole = checkpoint.tokenizer()?;
     let tokenizer = whole.with_limit(&bert.prefix, longest, Truncation::Head);
     let selected = settings.teacher.data.select(corpus)?.corpus;
-    let step = selected.train.len().div_ceil(MEASURED_TEXTS).max(1);
-    let texts: Vec<_> = selected
-        .train
-        .iter()
-        .step_by(step)
-        .map(Example::input)
-        .collect();
+    let measured = draw_at_most(selected.train.iter(), MEASURED_TEXTS);
+    let texts: Vec<_> = measured.map(Example::input).collect();
     let encodings = tokenizer.tokenizer_encodings(&texts)?;
     let mut lengths: Vec<usize> = encodings.iter().map(|e| e.ids.len()).collect();
     lengths.sort_unstable();
@@ -140,22 +137,19 @@ fn corpus_facts(store: &RunStore, corpus: &Corpus, settings: &PlanSettings) -> R
     let longer = lengths
         .iter()
         .filter(|&&length| length > max_length || length == longest);
-    let count_characters_and_whitespace = |text: &str| {
-        (
-            text.chars().count(),
-            text.matches(char::is_whitespace).count(),
-        )
-    };
-    let (mut characters, mut blanks) = (0, 0);
+    let (mut characters, mut spaces) = (0, 0);
     for text in texts.iter().flat_map(|input| input.texts()) {
-        let of_text = count_characters_and_whitespace(text);
-        characters += of_text.0;
-        blanks += of_text.1;
+        characters += text.chars().count();
+        spaces += text.matches(char::is_whitespace).count();
     }
     Ok(CorpusFacts {
         train_texts: selected.train.len(),
         unlabelled_texts: match &settings.unlabelled {
-            Some(path) => TextLines::read(path)?.len(),
+            Some(path) => {
+                let mut seen: HashSet<TextKey> =
+                    corpus.examples().map(|e| e.input().key()).collect();
+                UnlabelledFile::open(path, corpus)?.usable(&mut seen)?.len()
+            }
             None => 0,
         },
         dev_texts: selected.dev.len(),
@@ -164,7 +158,7 @@ fn corpus_facts(store: &RunStore, corpus: &Corpus, settings: &PlanSettings) -> R
         max_length,
         truncated: longer.count() as f64 / lengths.len() as f64,
         unknown: unknown as f64 / tokens().count().max(1) as f64,
-        has_words: blanks * CHARACTERS_PER_BLANK > characters,
+        has_words: spaces * CHARACTERS_PER_SPACE > characters,
         imbalance: imbalance(&selected.train, corpus.labels.len()),
         too_slow_networks: 0,
     })

@@ -11,9 +11,9 @@ use std::path::Path;
 /// What the model's n-grams are made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NgramUnit {
-    /// Characters, without blanks.
+    /// Characters, without spaces.
     Characters,
-    /// Words, which blanks separate.
+    /// Words, which spaces separate.
     Words,
 }
 
@@ -117,7 +117,7 @@ impl NgramModel {
 }
 
 impl NgramUnit {
-    /// The units of a text, or of both texts of a pair, with blanks between them.
+    /// The units of a text, or of both texts of a pair, with spaces between them.
     fn words(self, example: &Example) -> String {
         let texts = example.input().texts();
         match self {

@@ -1,19 +1,21 @@
 //! The references of a report: models that are no students. A student that does no better was not
 //! worth its training.
 //!
-//! The frozen teacher is the teacher's checkpoint as it is, with a linear layer on its last pooled
-//! state: if a student is no better, the checkpoint knows the classes already.
+//! The linear probe is trained on the teacher before fine-tuning: a linear layer on the last pooled
+//! state of its checkpoint. If a student is no better, the checkpoint knows the classes already.
 
 use super::data_report::ngram_settings;
-use super::facts::{MOST_DEV_TEXTS, MOST_TEXTS};
+use super::facts::MAX_PROBED_DEV_TEXTS;
 use super::ngram_model::NgramModel;
 use super::plan::DistillPlan;
-use super::trials::Trial;
+use super::run_plan::FoldResult;
 use crate::Result;
+use crate::data::splits::draw_at_most;
 use crate::data::{Corpus, Example, TextInput};
+use crate::store::run_store::forget_pretrained_states;
 use crate::store::{Recipe, RunStore};
-use crate::training::ProgressCallback;
-use crate::training::linear_probe::{FOLDS, LabelledStates};
+use crate::training::linear_probe::{FOLDS, LabelledStates, MOST_TEXTS, probing};
+use crate::training::{Activity, Progress, ProgressCallback};
 use std::path::Path;
 use tch::{Kind, Tensor};
 
@@ -33,44 +35,46 @@ pub struct References {
     pub majority: ReferenceScores,
     /// A linear model over n-grams.
     pub linear: ReferenceScores,
-    /// A linear layer on the teacher's checkpoint, which is not fine-tuned.
-    pub frozen_teacher: ReferenceScores,
+    /// A linear probe of the teacher before fine-tuning.
+    pub linear_probe: ReferenceScores,
 }
 
 impl References {
-    /// Trains them on the trials of a round. `folder` keeps what an interruption leaves.
+    /// Trains them on the folds of a round. `folder` keeps what an interruption leaves.
     pub(super) fn of(
         store: &RunStore,
         plan: &DistillPlan,
-        round: &[Trial],
+        round: &[FoldResult],
         folder: &Path,
         callback: ProgressCallback,
     ) -> Result<References> {
         let teacher = &plan.settings.teacher;
         Ok(References {
-            majority: mean_over_trials(round, |trial| Ok(majority_scores(&trial.corpus)))?,
-            linear: mean_over_trials(round, |trial| {
-                linear_scores(&trial.corpus, plan.facts.has_words)
+            majority: mean_over_folds(round, |fold| Ok(majority_scores(&fold.corpus)))?,
+            linear: mean_over_folds(round, |fold| {
+                // A linear model is trained in one piece: a signal need not wait for it.
+                Progress::begin(&fold.corpus.name, Activity::Preparing).report(callback)?;
+                linear_scores(&fold.corpus, plan.facts.has_words)
             })?,
-            frozen_teacher: mean_over_trials(round, |trial| {
-                frozen_teacher_scores(store, teacher, trial, folder, callback)
+            linear_probe: mean_over_folds(round, |fold| {
+                probe_scores(store, teacher, fold, folder, callback)
             })?,
         })
     }
 }
 
-/// The mean over trials; each counts as often as it has texts.
-fn mean_over_trials(
-    round: &[Trial],
-    mut scores: impl FnMut(&Trial) -> Result<ReferenceScores>,
+/// The mean over folds; each counts as often as it has texts.
+fn mean_over_folds(
+    round: &[FoldResult],
+    mut scores: impl FnMut(&FoldResult) -> Result<ReferenceScores>,
 ) -> Result<ReferenceScores> {
     let (mut dev, mut test) = (0.0, 0.0);
     let (mut dev_texts, mut test_texts) = (0.0, 0.0);
-    for trial in round {
-        let of_trial = scores(trial)?;
-        let (of_dev, of_test) = (trial.corpus.dev.len(), trial.corpus.test.len());
-        dev += of_trial.dev * of_dev as f64;
-        test += of_trial.test * of_test as f64;
+    for fold in round {
+        let of_fold = scores(fold)?;
+        let (of_dev, of_test) = (fold.corpus.dev.len(), fold.corpus.test.len());
+        dev += of_fold.dev * of_dev as f64;
+        test += of_fold.test * of_test as f64;
         dev_texts += of_dev as f64;
         test_texts += of_test as f64;
     }
@@ -102,16 +106,16 @@ fn linear_scores(corpus: &Corpus, has_words: bool) -> Result<ReferenceScores> {
     })
 }
 
-fn frozen_teacher_scores(
+fn probe_scores(
     store: &RunStore,
     teacher: &Recipe,
-    trial: &Trial,
+    fold: &FoldResult,
     folder: &Path,
     callback: ProgressCallback,
 ) -> Result<ReferenceScores> {
-    let corpus = trial.corpus.clone().without_leaks();
-    let train = evenly_spread(&corpus.train, MOST_TEXTS);
-    let dev = evenly_spread(&corpus.dev, MOST_DEV_TEXTS);
+    let corpus = fold.corpus.clone().without_leaks();
+    let train: Vec<&Example> = draw_at_most(corpus.train.iter(), MOST_TEXTS).collect();
+    let dev: Vec<&Example> = draw_at_most(corpus.dev.iter(), MAX_PROBED_DEV_TEXTS).collect();
     let test: Vec<&Example> = corpus.test.iter().collect();
     let examples = train.iter().chain(&dev).chain(&test);
     let texts: Vec<TextInput> = examples.map(|e| e.input()).collect();
@@ -127,7 +131,9 @@ fn frozen_teacher_scores(
         folds: &folds,
         classes,
     };
-    let probe = labelled.probe()?;
+    let probing = probing(&corpus.name, train.len());
+    let probe = labelled.probe(&mut || probing.report(callback))?;
+    forget_pretrained_states(folder)?;
     let accuracy = |examples: &[&Example], first: i64| {
         let of_examples = states.narrow(0, first, examples.len() as i64);
         let predicted = probe.logits(&of_examples).argmax(1, false);
@@ -139,10 +145,4 @@ fn frozen_teacher_scores(
         dev: accuracy(&dev, trained),
         test: accuracy(&test, trained + dev.len() as i64),
     })
-}
-
-/// At most so many examples.
-fn evenly_spread(examples: &[Example], most: usize) -> Vec<&Example> {
-    let step = examples.len().div_ceil(most).max(1);
-    examples.iter().step_by(step).collect()
 }

@@ -1,5 +1,5 @@
-//! The report of a distillation: teacher, baseline and distilled student on test. No model is scored
-//! on test before; everything that was chosen was chosen on dev.
+//! The report of a distillation: teacher, baseline and distilled student on test. No model is
+//! scored on test before; everything that was chosen was chosen on dev.
 
 use super::budget::duration;
 use super::curves::learning_curves;
@@ -9,8 +9,8 @@ use super::evidence::{Evidence, Tested};
 use super::forecast::Forecast;
 use super::plan::{DistillPlan, Side};
 use super::references::References;
+use super::run_plan::DistillResult;
 use super::suspicious_labels::shortened;
-use super::trials::Trials;
 use crate::data::{Corpus, Example};
 use crate::error::BUG;
 use crate::evaluation::significance::{Difference, GapShare, difference, share_of_gap};
@@ -29,13 +29,15 @@ const SHOWN_MISTAKES: usize = 15;
 const LISTED_LABELS: usize = 30;
 /// Characters of each of their texts.
 const LISTED_CHARACTERS: usize = 160;
-/// A true difference of so many half widths of its 95 % interval is found in 80 % of tests:
+/// The minimum detectable difference at a power of 80 %, in half widths of the 95 % interval:
 /// (1.96 + 0.84) / 1.96 standard errors.
-const FOUND_OFTEN: f64 = 1.43;
+const DETECTABLE_HALF_WIDTHS: f64 = 1.43;
+/// Smaller p-values are printed as "below" this one.
+const SMALLEST_P: f64 = 0.0001;
 /// Shares of the dev texts that the student would answer.
 const COVERAGES: [f64; 5] = [1.0, 0.95, 0.9, 0.8, 0.7];
 
-/// What the test split says of a distillation.
+/// Results on the test split.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Findings {
     /// Accuracy of the teacher; none if its logits came from a file.
@@ -91,12 +93,11 @@ impl Findings {
         let teacher_is_no_better = self
             .teacher
             .is_some_and(|teacher| teacher <= self.baseline.mean);
-        let teacher = match teacher_is_no_better {
-            true => {
-                " The teacher is no better than the baseline, so what the distilled student gains or \
-                 loses does not come from the teacher: give it more time."
-            }
-            false => "",
+        let teacher = if teacher_is_no_better {
+            " The teacher is no better than the baseline, so what the distilled student gains or \
+                 loses does not come from the teacher. Allow a longer budget."
+        } else {
+            ""
         };
         let points = format!(
             "{:+.1} points of accuracy, 95 % interval {:+.1} to {:+.1}",
@@ -107,7 +108,7 @@ impl Findings {
         let verdict = if gain.interval.low > 0.0 {
             format!("Distillation helped: {points}.")
         } else if gain.interval.high < 0.0 {
-            format!("Distillation did harm: {points}.")
+            format!("Distillation reduced accuracy: {points}.")
         } else {
             format!(
                 "The difference between the distilled student and the baseline may be chance: {points}. \
@@ -129,9 +130,10 @@ impl Findings {
             Side::Distilled => ("distilled one", gain.mean),
             _ => ("baseline", -gain.mean),
         };
-        let on_test = match on_test < 0.0 {
-            true => ", although its accuracy on test is the lower one",
-            false => "",
+        let on_test = if on_test < 0.0 {
+            ", although its accuracy on test is the lower one"
+        } else {
+            ""
         };
         let delivered =
             format!(" The student that is delivered is the {delivered}: dev prefers it{on_test}.");
@@ -144,14 +146,14 @@ impl Findings {
         let References {
             majority,
             linear,
-            frozen_teacher,
+            linear_probe,
         } = self.references;
         let references = [
             (majority, "The most frequent class", ""),
             (linear, "A linear model over n-grams", ""),
             (
-                frozen_teacher,
-                "A linear layer on the teacher's checkpoint, which is not fine-tuned,",
+                linear_probe,
+                "A linear probe (a linear layer on the teacher before fine-tuning)",
                 ", though it is as slow as the teacher",
             ),
         ];
@@ -159,9 +161,10 @@ impl Findings {
             .into_iter()
             .find(|(scores, ..)| scores.dev >= self.delivered_dev);
         as_good.map_or(String::new(), |(scores, name, though)| {
-            let compared = match scores.dev > self.delivered_dev {
-                true => "better",
-                false => "as good",
+            let compared = if scores.dev > self.delivered_dev {
+                "better"
+            } else {
+                "as good"
             };
             format!(
                 " {name} is {compared} on dev (accuracy {:.4}, the student's {:.4}){though}.",
@@ -178,7 +181,7 @@ pub struct Report<'a> {
     /// The plan.
     pub plan: &'a DistillPlan,
     /// What was trained.
-    pub trials: &'a Trials,
+    pub result: &'a DistillResult,
     /// What is in the texts.
     pub data: &'a DataReport,
     /// What was expected before training.
@@ -199,7 +202,7 @@ impl Report<'_> {
         callback: ProgressCallback,
     ) -> Result<Findings> {
         let started = Instant::now();
-        let evidence = Evidence::of(store, self.plan, self.trials, folder, callback)?;
+        let evidence = Evidence::of(store, self.plan, self.result, folder, callback)?;
         let findings = Findings::of(&evidence, self.plan.settings.folds);
         let mut document = Document {
             title: format!("Distillation on {}", self.corpus.name),
@@ -241,8 +244,8 @@ impl Report<'_> {
             ("most frequent class", evidence.references.majority),
             ("linear model over n-grams", evidence.references.linear),
             (
-                "frozen teacher with a linear layer",
-                evidence.references.frozen_teacher,
+                "linear probe of the teacher before fine-tuning",
+                evidence.references.linear_probe,
             ),
         ] {
             let mut cells = vec![name.to_owned(), String::new()];
@@ -285,7 +288,7 @@ impl Report<'_> {
             ),
         };
         document.paragraph(format!(
-            "{chosen} Times were measured with the threads of the training, beside whatever else ran."
+            "{chosen} Times were measured with the threads of the training, while other programs may have run."
         ));
         let suspicious = self.data.suspicious.as_ref();
         let suspicious = suspicious.map_or(0, |found| found.labels.len());
@@ -314,16 +317,11 @@ impl Report<'_> {
         if cross_validated {
             table.head.insert(0, "fold".into());
         }
-        let trials = || self.trials.rounds.iter().flatten();
-        for (fold, trial) in trials().enumerate() {
-            for candidate in &trial.outcome.candidates {
+        for (number, fold) in self.result.folds().enumerate() {
+            for candidate in &fold.outcome.candidates {
                 let report = &candidate.run.report;
-                let side = match candidate.side {
-                    Side::Distilled => "distilled",
-                    _ => "baseline",
-                };
                 let mut cells = vec![
-                    side.to_owned(),
+                    candidate.side.name().to_owned(),
                     report.recipe.name.clone(),
                     format!("{:.4}", report.dev.accuracy),
                     format!("{:.4}", report.dev.macro_f1),
@@ -333,14 +331,14 @@ impl Report<'_> {
                     if candidate.chosen { "yes" } else { "" }.to_owned(),
                 ];
                 if cross_validated {
-                    cells.insert(0, (fold + 1).to_string());
+                    cells.insert(0, (number + 1).to_string());
                 }
                 table.rows.push(cells.into_iter().map(Into::into).collect());
             }
         }
         document.table(table);
         let mut left_out: BTreeMap<&String, usize> = BTreeMap::new();
-        for sentence in trials().flat_map(|trial| &trial.outcome.left_out) {
+        for sentence in self.result.folds().flat_map(|fold| &fold.outcome.left_out) {
             *left_out.entry(sentence).or_default() += 1;
         }
         if let (false, Some(seconds)) = (left_out.is_empty(), self.plan.refit_seconds) {
@@ -351,19 +349,30 @@ impl Report<'_> {
             ));
         }
         for (sentence, times) in left_out {
-            document.paragraph(match cross_validated {
-                true => format!("{sentence} ({times} of {} folds)", trials().count()),
-                false => sentence.clone(),
+            document.paragraph(if cross_validated {
+                format!(
+                    "{sentence} ({times} of {} folds)",
+                    self.result.folds().count()
+                )
+            } else {
+                sentence.clone()
             });
         }
-        let first = &self.trials.rounds[0][0].outcome;
+        let first = &self.result.rounds[0][0].outcome;
+        if first
+            .teacher
+            .as_ref()
+            .is_some_and(|teacher| teacher.report.best_step == 0)
+        {
+            document.paragraph(
+                "Fine-tuning did not raise the teacher's score on dev, so the teacher is the \
+                 linear probe that it was before the first update.",
+            );
+        }
         let runs = first.candidates.iter().map(|candidate| &candidate.run);
         if let Some(svg) = learning_curves(first.teacher.iter().chain(runs))? {
-            let of_fold = match cross_validated {
-                true => ", first fold",
-                false => "",
-            };
-            let caption = format!("Accuracy on dev after so many updates{of_fold}");
+            let of_fold = if cross_validated { ", first fold" } else { "" };
+            let caption = format!("Accuracy on dev by number of updates{of_fold}");
             document.blocks.push(Block::Picture { svg, caption });
         }
         Ok(())
@@ -374,14 +383,11 @@ impl Report<'_> {
         document.paragraph(format!(
             "The delivered student is the {} one: macro-F1 on dev is {:.4} for the baseline and {:.4} for \
              the distilled student.",
-            match self.trials.preferred_side() {
-                Side::Distilled => "distilled",
-                _ => "baseline",
-            },
-            self.trials.dev_macro_f1(Side::Baseline),
-            self.trials.dev_macro_f1(Side::Distilled)
+            self.result.preferred_side().name(),
+            self.result.dev_macro_f1(Side::Baseline),
+            self.result.dev_macro_f1(Side::Distilled)
         ));
-        if self.trials.refit.is_some() {
+        if self.result.refit.is_some() {
             document.paragraph(
                 "This student was trained on all labelled texts, with the settings of the chosen one, for \
                  as many epochs as that one needed, and with its temperature. The scores and thresholds \
@@ -394,11 +400,11 @@ impl Report<'_> {
                  texts.",
             );
         }
-        let id = &self.trials.student().report.id;
+        let id = &self.result.student().report.id;
         document.blocks.push(Block::Code(format!(
             "kd predict {id} \"a text\"\nkd predict {id} - < texts.txt > predictions.jsonl"
         )));
-        let first = &self.trials.rounds[0][0].outcome;
+        let first = &self.result.rounds[0][0].outcome;
         if let Some(teacher) = &first.teacher {
             document.paragraph(format!(
                 "The teacher predicts too, if its size and time are acceptable: `kd predict {} \"a text\"`. \
@@ -414,7 +420,7 @@ impl Report<'_> {
         let suspicious = self.data.suspicious.as_ref();
         if let Some(suspicious) = suspicious.filter(|found| !found.labels.is_empty()) {
             document.paragraph(
-                "Texts whose label is likely to be wrong: a linear layer on the teacher's checkpoint, \
+                "Texts whose label is likely to be wrong: a linear probe of the teacher before fine-tuning, \
                  trained on other texts, gives another class a probability of 0.7 or more. \
                  suspicious_labels.json lists all.",
             );
@@ -426,7 +432,7 @@ impl Report<'_> {
     fn add_provenance(&self, document: &mut Document, report_seconds: f64) {
         document.heading("Provenance");
         let plan = self.plan;
-        let first = &self.trials.student().report;
+        let first = &self.result.student().report;
         let environment = &first.environment;
         let mut table = Table::new(&["", ""]);
         let mut row = |name: &str, value: String| table.rows.push(vec![name.into(), value.into()]);
@@ -446,7 +452,7 @@ impl Report<'_> {
         );
         row("budget", plan.settings.budget.to_string());
         row("planned", duration(plan.seconds()));
-        row("taken", duration(self.trials.seconds + report_seconds));
+        row("taken", duration(self.result.seconds + report_seconds));
         document.table(table);
         for notice in self.notices.iter().chain(&first.notices) {
             document.paragraph(notice.clone());
@@ -481,26 +487,25 @@ fn add_differences(document: &mut Document, findings: &Findings, forecast: Optio
     row(
         "distilled − baseline",
         format!(
-            "{:+.1} points of accuracy, 95 % interval {:+.1} to {:+.1}, p {} {:.4}",
+            "{:+.1} points of accuracy, 95 % interval {:+.1} to {:+.1}, {}",
             100.0 * gain.mean,
             100.0 * gain.interval.low,
             100.0 * gain.interval.high,
-            if gain.at_floor() { "≤" } else { "=" },
-            gain.p
+            p_value(gain)
         ),
     );
     if let Some(forecast) = forecast {
         let is_held = (forecast.low..=forecast.high).contains(&gain.mean);
-        let held = match is_held {
-            true => "holds",
-            false => "does not hold",
-        };
+        let held = if is_held { "holds" } else { "does not hold" };
         let answer = format!("{forecast}; it {held} the measured difference");
         row("expected before training", answer);
     }
     row(
-        "difference that such a test finds in four of five cases",
-        format!("about {:.1} points", 100.0 * FOUND_OFTEN * half_width),
+        "minimum detectable difference (found in four of five such tests)",
+        format!(
+            "about {:.1} points",
+            100.0 * DETECTABLE_HALF_WIDTHS * half_width
+        ),
     );
     row(
         "share of the gap between baseline and teacher that was recovered",
@@ -508,7 +513,7 @@ fn add_differences(document: &mut Document, findings: &Findings, forecast: Optio
             None if findings.teacher.is_none() => {
                 "not known: the teacher's logits were read from a file".into()
             }
-            None => "the gap is too small to share".into(),
+            None => "not reported: the gap is not distinguishable from zero".into(),
             Some(share) => format!(
                 "{:.0} %, 95 % interval {:.0} to {:.0} %",
                 100.0 * share.share,
@@ -570,14 +575,15 @@ fn add_confidence(document: &mut Document, evidence: &Evidence) -> Result<()> {
         .filter_map(|run| run.report.temperature)
         .map(|temperature| format!("{temperature:.2}"))
         .collect();
-    let scaling = match temperatures.is_empty() {
-        true => String::new(),
-        false => format!(
+    let scaling = if temperatures.is_empty() {
+        String::new()
+    } else {
+        format!(
             " Its logits are divided by a temperature that fits dev ({}); without that, the error is \
              {:.4}.",
             temperatures.join(", "),
             error(&student.unscaled_logits)
-        ),
+        )
     };
     document.paragraph(format!(
         "Expected calibration error of the delivered student on test: {:.4}.{scaling}",
@@ -620,19 +626,42 @@ fn add_confidence(document: &mut Document, evidence: &Evidence) -> Result<()> {
     Ok(())
 }
 
+/// A p-value with four decimals, of which the last is the smallest that is told.
+fn p_value(gain: &Difference) -> String {
+    if gain.p < SMALLEST_P {
+        return format!("p < {SMALLEST_P}");
+    }
+    let sign = if gain.at_floor() { "≤" } else { "=" };
+    format!("p {sign} {:.4}", gain.p)
+}
+
+/// A test text whose class the student got wrong.
+struct Mistake {
+    /// The text's row in the test split.
+    row: usize,
+    /// The class that the student gave it.
+    predicted: usize,
+    /// The student's probability of that class.
+    probability: f64,
+}
+
 /// The mistakes of which the student was most certain: errors of the labels are often among them.
 fn add_mistakes(document: &mut Document, evidence: &Evidence, data: &DataReport) {
     let (corpus, student) = (&evidence.corpus, &evidence.delivered_side()[0]);
     document.heading("Mistakes that the delivered student was most certain of");
     let probabilities = probabilities(student.logits.view());
-    let mut mistakes: Vec<(usize, usize, f64)> = Vec::new();
+    let mut mistakes = Vec::new();
     for (row, correct) in student.correct.iter().enumerate() {
         if !correct {
             let predicted = argmax(student.logits.row(row));
-            mistakes.push((row, predicted, probabilities[[row, predicted]]));
+            mistakes.push(Mistake {
+                row,
+                predicted,
+                probability: probabilities[[row, predicted]],
+            });
         }
     }
-    mistakes.sort_by(|a, b| b.2.total_cmp(&a.2));
+    mistakes.sort_by(|a, b| b.probability.total_cmp(&a.probability));
     let found = data.suspicious.iter().flat_map(|found| &found.labels);
     let suspicious: HashSet<(usize, &str)> = found.map(|l| (l.line, l.text.as_str())).collect();
     let mut table = Table::new(&[
@@ -643,8 +672,8 @@ fn add_mistakes(document: &mut Document, evidence: &Evidence, data: &DataReport)
         "probability",
         "label likely to be wrong",
     ]);
-    for (row, predicted, probability) in mistakes.into_iter().take(SHOWN_MISTAKES) {
-        let example = &corpus.test[row];
+    for mistake in mistakes.into_iter().take(SHOWN_MISTAKES) {
+        let example = &corpus.test[mistake.row];
         let text: Vec<&str> = example.input().texts().collect();
         let text = shortened(&text.join(" / "), LISTED_CHARACTERS);
         let is_suspicious = suspicious.contains(&(example.line, example.text.as_str()));
@@ -652,8 +681,8 @@ fn add_mistakes(document: &mut Document, evidence: &Evidence, data: &DataReport)
             example.line.to_string().into(),
             text.into(),
             corpus.labels[example.label].as_str().into(),
-            corpus.labels[predicted].as_str().into(),
-            format!("{probability:.3}").into(),
+            corpus.labels[mistake.predicted].as_str().into(),
+            format!("{:.3}", mistake.probability).into(),
             if is_suspicious { "yes" } else { "" }.into(),
         ]);
     }

@@ -1,12 +1,14 @@
-//! Labels that are likely to be wrong: those that a linear layer on the teacher's checkpoint, trained
-//! on other texts, contradicts with certainty (confident learning, Northcutt et al. 2021, in its
-//! simplest form). Nothing is removed or changed here.
+//! Labels that are likely to be wrong: those that a linear probe of the teacher before fine-tuning,
+//! trained on other texts, contradicts with certainty (confident learning, Northcutt et al. 2021,
+//! in its simplest form). Nothing is removed or changed here.
 
 use super::plan::DistillPlan;
+use crate::data::splits::draw_at_most;
 use crate::data::{Corpus, Example, TextInput};
+use crate::store::run_store::forget_pretrained_states;
 use crate::store::{RunStore, Table};
 use crate::training::ProgressCallback;
-use crate::training::linear_probe::{FOLDS, LabelledStates};
+use crate::training::linear_probe::{FOLDS, LabelledStates, probing};
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -27,7 +29,7 @@ pub const FILE: &str = "suspicious_labels.json";
 pub struct SuspiciousLabels {
     /// Number of texts that were searched.
     pub searched: usize,
-    /// Accuracy of the linear layer on texts that it was not trained on; files of earlier versions
+    /// Accuracy of the linear probe on texts that it was not trained on; files of earlier versions
     /// lack it.
     #[serde(default)]
     pub held_out_accuracy: Option<f64>,
@@ -44,15 +46,15 @@ pub struct SuspiciousLabel {
     pub text: String,
     /// Its label.
     pub label: String,
-    /// The class that the linear layer predicts.
+    /// The class that the linear probe predicts.
     pub predicted: String,
     /// Its probability.
     pub probability: f64,
 }
 
 impl SuspiciousLabels {
-    /// Searches the training texts of a plan's corpus; under cross-validation, all labelled texts. The
-    /// findings are kept in the plan's folder and are read from there the next time.
+    /// Searches the training texts of a plan's corpus; under cross-validation, all labelled texts.
+    /// The findings are kept in the plan's folder and are read from there the next time.
     pub fn find(
         store: &RunStore,
         plan: &DistillPlan,
@@ -70,7 +72,8 @@ impl SuspiciousLabels {
         Ok(found)
     }
 
-    /// The most suspicious ones as a table: so many at most, and so many characters of each text.
+    /// The most suspicious labels as a table: at most `most`, with the first characters of each
+    /// text.
     pub fn table(&self, most: usize, characters: usize) -> Table {
         let mut table = Table::new(&["line", "text", "label", "more likely", "probability"]);
         for suspicious in self.labels.iter().take(most) {
@@ -105,10 +108,9 @@ fn search(
     if plan.settings.folds > 0 {
         examples.extend(corpus.dev.iter().chain(&corpus.test));
     }
-    let affordable = plan.settings.budget.seconds * BUDGET_SHARE / plan.speed.teacher_logits;
+    let affordable = plan.settings.budget.seconds * BUDGET_SHARE / plan.speed.teacher_forward;
     let most = affordable.clamp(LEAST_SEARCHED, MOST_SEARCHED) as usize;
-    let step = examples.len().div_ceil(most).max(1);
-    let searched: Vec<&Example> = examples.into_iter().step_by(step).collect();
+    let searched: Vec<&Example> = draw_at_most(examples.into_iter(), most).collect();
     let texts: Vec<TextInput> = searched.iter().map(|e| e.input()).collect();
     let teacher = &plan.settings.teacher;
     let states = store.pretrained_states(teacher, corpus, &texts, folder, callback)?;
@@ -120,7 +122,9 @@ fn search(
         folds: &folds,
         classes: corpus.labels.len() as i64,
     };
-    let held_out = labelled.held_out()?;
+    let probing = probing(&corpus.name, searched.len());
+    let held_out = labelled.held_out(&mut || probing.report(callback))?;
+    forget_pretrained_states(folder)?;
     let probabilities = held_out.probabilities();
     let mut texts_of_class = vec![0; corpus.labels.len()];
     searched.iter().for_each(|e| texts_of_class[e.label] += 1);

@@ -18,9 +18,10 @@ const BISECTIONS: usize = 60;
 pub enum TemperatureScaling {
     /// A known one, above 0.
     Fixed(f64),
-    /// The one that suits a split. Each label counts with probability (n + 1) / (n + 2) instead of 1,
-    /// where n is the number of texts (after Platt 1999, who counts those of a class). Otherwise a
-    /// model without mistakes on a small split would get a temperature near 0. Of an empty split: 1.
+    /// The one that suits a split. Each label counts with probability (n + 1) / (n + 2) instead of
+    /// 1, where n is the number of texts (after Platt 1999, who counts those of a class). Otherwise
+    /// a model without mistakes on a small split would get a temperature near 0. Of an empty split:
+    /// 1.
     FitOn(CalibrationSplit),
 }
 
@@ -28,7 +29,7 @@ pub enum TemperatureScaling {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CalibrationSplit {
-    /// Dev.
+    /// The dev split; test must not decide anything.
     Dev,
 }
 

@@ -1,6 +1,6 @@
-//! From a model to scores: logits of a split ([`split_pass`]), [`metrics`], [`calibration`], and whether a
-//! difference between runs is statistically distinguishable ([`significance`]). Nothing is trained
-//! here.
+//! From a model to scores: logits of a split ([`split_pass`]), [`metrics`], [`calibration`], and
+//! whether a difference between runs is statistically distinguishable ([`significance`]). Nothing
+//! is trained here.
 
 pub mod calibration;
 pub mod metrics;
@@ -13,7 +13,7 @@ pub use calibration::{
 };
 pub use metrics::{ClassScores, Scores, agreement};
 pub use predictions::{argmax, probabilities};
-pub use split_pass::SplitPass;
+pub use split_pass::{SplitPass, remove_kept};
 
 use crate::{Error, Result};
 use ndarray::Array2;

@@ -153,6 +153,9 @@ fn resample<const N: usize>(
     examples: usize,
     gains: impl Fn(usize, usize) -> [i64; N],
 ) -> Option<Resampled<N>> {
+    if seeds == 0 {
+        return None;
+    }
     let mut kinds: BTreeMap<Vec<[i64; N]>, u64> = BTreeMap::new();
     for example in 0..examples {
         let kind: Vec<[i64; N]> = (0..seeds).map(|seed| gains(seed, example)).collect();

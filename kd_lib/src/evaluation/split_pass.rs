@@ -1,5 +1,5 @@
-//! A forward pass over a whole split, batch by batch. It may stop between two batches, be saved, and
-//! continue later with the same batches, so that a long evaluation is not computed again.
+//! A forward pass over a whole split, batch by batch. It may stop between two batches, be saved,
+//! and continue later with the same batches, so that a long evaluation is not computed again.
 
 use crate::data::{Batch, TokenizedSplit};
 use crate::files::{self, TensorFile};
@@ -47,29 +47,51 @@ impl SplitPass<'_> {
     }
 
     /// Like [`SplitPass::outputs`], but it continues the interrupted pass of this name in `folder`,
-    /// if there is one.
-    /// `after_batch` is called before the first batch and after each, with the number of texts that
-    /// are done. If it returns an error, what is done is saved under the name.
+    /// if there is one. `check_stop` is called before the first batch and after each, with the
+    /// number of texts that are done. If it returns an error, what is done is saved under the name.
     pub fn resumable_outputs(
         &self,
         folder: &Path,
         name: &str,
-        after_batch: &mut dyn FnMut(usize) -> Result<()>,
+        check_stop: &mut dyn FnMut(usize) -> Result<()>,
     ) -> Result<ModelOutput> {
         let prefix = format!("{PREFIX}{name}-");
-        let mut outputs = self.resume(folder, &prefix)?;
+        let outputs = self.resume_and_compute(folder, &prefix, check_stop)?;
+        remove(folder, &prefix)?;
+        Ok(self.in_split_order(&outputs))
+    }
+
+    /// Like [`SplitPass::resumable_outputs`], but what was computed stays saved until
+    /// [`remove_kept`]: for outputs that are not yet used up when the pass ends.
+    pub fn kept_outputs(
+        &self,
+        folder: &Path,
+        name: &str,
+        check_stop: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<ModelOutput> {
+        let prefix = format!("{PREFIX}{name}-");
+        let outputs = self.resume_and_compute(folder, &prefix, check_stop)?;
+        save(&outputs, folder, &prefix)?;
+        Ok(self.in_split_order(&outputs))
+    }
+
+    fn resume_and_compute(
+        &self,
+        folder: &Path,
+        prefix: &str,
+        check_stop: &mut dyn FnMut(usize) -> Result<()>,
+    ) -> Result<OutputsSoFar> {
+        let mut outputs = self.resume(folder, prefix)?;
         loop {
-            if let Err(stopped) = after_batch(self.texts_of(outputs.batches)) {
-                save(&outputs, folder, &prefix)?;
+            if let Err(stopped) = check_stop(self.texts_of(outputs.batches)) {
+                save(&outputs, folder, prefix)?;
                 return Err(stopped);
             }
             if outputs.batches == self.batches.len() {
-                break;
+                return Ok(outputs);
             }
             self.compute_batch(&mut outputs);
         }
-        remove(folder, &prefix)?;
-        Ok(self.in_split_order(&outputs))
     }
 
     fn compute_batch(&self, outputs: &mut OutputsSoFar) {
@@ -171,6 +193,11 @@ fn remove(folder: &Path, prefix: &str) -> Result<()> {
         std::fs::remove_file(&path).map_err(Error::io(&path))?;
     }
     Ok(())
+}
+
+/// Removes the kept outputs whose name begins with `name`.
+pub fn remove_kept(folder: &Path, name: &str) -> Result<()> {
+    remove(folder, &format!("{PREFIX}{name}-"))
 }
 
 /// Removes what all interrupted passes saved in a folder.

@@ -1,8 +1,7 @@
 //! The teacher: a BERT encoder (Devlin et al. 2019, post-layer-norm) with a classification head;
-//! also a student that keeps some of its teacher's layers (Sanh et al. 2019, section 3).
-//! Parameters have the reference implementation's names, so that any BERT checkpoint loads. RoBERTa
-//! (Liu et al. 2019) and XLM-R (Conneau et al. 2020) have the same encoder and begin their positions
-//! later.
+//! also a student that keeps some of its teacher's layers (Sanh et al. 2019, section 3). Parameters
+//! have the reference implementation's names, so that any BERT checkpoint loads. RoBERTa (Liu et
+//! al. 2019) and XLM-R (Conneau et al. 2020) have the same encoder and begin their positions later.
 //! Dropout acts on embeddings, attention weights, both residual branches and the pooled vector.
 
 use super::checkpoint::{BertConfig, Checkpoint, EncoderWeights, WORD_EMBEDDINGS};
@@ -11,6 +10,7 @@ use super::{
     Architecture, Classifier, ForwardPass, InitialWeights, ModelOutput, ModelSizes, Params,
     Perturbation, ProbedHead, TokenizerTexts, check_vocab_size,
 };
+use crate::data::splits::draw_at_most;
 use crate::data::text_files::TextLines;
 use crate::data::{Batch, DataConfig, SubwordTokenizer, TextInput, Tokenizer};
 use crate::precision::{self, Precision};
@@ -39,7 +39,7 @@ pub struct BertSettings {
     /// that training texts use most; others are split into smaller ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vocab_size: Option<usize>,
-    /// With `vocab_size`: a file of texts, one a line, whose pieces count like those of training
+    /// With `vocab_size`: a file of texts, one per line, whose pieces count like those of training
     /// texts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vocab_texts: Option<PathBuf>,
@@ -75,6 +75,9 @@ pub enum Pooling {
 
 /// A BERT's special tokens and prefix need this many tokens.
 const SHORTEST: usize = 8;
+/// Most lines of `vocab_texts` whose pieces are counted, drawn at random with a fixed seed. More
+/// lines hardly change the frequent pieces, and each start would read all of them.
+const MOST_VOCAB_TEXTS: usize = 100_000;
 
 impl Architecture for BertSettings {
     fn validate(&self, data: &DataConfig) -> Result<()> {
@@ -105,7 +108,7 @@ impl Architecture for BertSettings {
         }
         if self.init_from_teacher && !self.pretrained {
             let problem = "true, with pretrained = false";
-            let fix = "set one of the two: a student begins from its teacher or at random";
+            let fix = "set one of the two: a student is initialised from its teacher or at random";
             return Err(Error::recipe("model.init_from_teacher", problem, fix));
         }
         if self.init_head_from_probe {
@@ -120,7 +123,7 @@ impl Architecture for BertSettings {
         Ok(())
     }
 
-    fn begins_from_teacher(&self) -> bool {
+    fn initializes_from_teacher(&self) -> bool {
         self.init_from_teacher
     }
 
@@ -129,9 +132,8 @@ impl Architecture for BertSettings {
             .checkpoint
             .as_ref()
             .filter(|_| self.init_head_from_probe)?;
-        let kept = self.keep_layers.as_ref().map(Vec::len);
         Some(ProbedHead {
-            layer: kept.unwrap_or(config.num_hidden_layers),
+            layer: self.layers_of(config),
             weight: "classifier.weight",
             bias: "classifier.bias",
         })
@@ -188,10 +190,9 @@ impl Architecture for BertSettings {
 
     fn build(&self, sizes: &ModelSizes, device: Device) -> Result<Box<dyn Classifier>> {
         let config = sizes.checkpoint.clone().ok_or_else(no_checkpoint)?;
-        let kept = self.keep_layers.as_ref().map(Vec::len);
         let config = BertConfig {
             vocab_size: sizes.vocab_size,
-            num_hidden_layers: kept.unwrap_or(config.num_hidden_layers),
+            num_hidden_layers: self.layers_of(&config),
             ..config
         };
         Ok(Box::new(Bert::new(
@@ -236,20 +237,27 @@ impl Architecture for BertSettings {
 }
 
 impl BertSettings {
-    /// The tokenizer for training texts and those of `vocab_texts`.
+    /// Layers of the model, of a checkpoint with this config.
+    pub(crate) fn layers_of(&self, config: &BertConfig) -> usize {
+        let kept = self.keep_layers.as_ref().map(Vec::len);
+        kept.unwrap_or(config.num_hidden_layers)
+    }
+
+    /// The tokenizer for training texts and those of `vocab_texts`, of a large file a part.
     fn pruned(
         &self,
         tokenizer: &SubwordTokenizer,
         texts: &TokenizerTexts,
         size: usize,
     ) -> Result<SubwordTokenizer> {
-        let more = match &self.vocab_texts {
-            Some(path) => Some(TextLines::read(path)?),
-            None => None,
-        };
-        let more = more.iter().flat_map(TextLines::iter).map(TextInput::from);
         let training = texts.train.iter().chain(texts.unlabelled).copied();
-        let texts: Vec<TextInput> = training.chain(more).collect();
+        let mut texts: Vec<TextInput> = training.collect();
+        let lines = self.vocab_texts.as_deref().map(TextLines::read);
+        let lines = lines.transpose()?;
+        if let Some(lines) = &lines {
+            let counted = draw_at_most(0..lines.len(), MOST_VOCAB_TEXTS);
+            texts.extend(counted.map(|at| TextInput::from(lines.line(at))));
+        }
         tokenizer.prune(&texts, size, true)
     }
 }
@@ -416,9 +424,10 @@ impl Bert {
         let attention_bias = Tensor::zeros(padding.size(), (inputs.kind(), inputs.device()))
             .masked_fill(&padding, f64::NEG_INFINITY);
         let width = self.config.hidden_size;
-        let mut states = match inputs.size()[2] == width {
-            true => inputs.shallow_clone(),
-            false => precision::combine_parts(inputs, width),
+        let mut states = if inputs.size()[2] == width {
+            inputs.shallow_clone()
+        } else {
+            precision::combine_parts(inputs, width)
         };
         for (at, layer) in self.layers.iter().enumerate() {
             // The first layer's matmuls read inputs that may have two parts.

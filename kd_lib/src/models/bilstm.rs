@@ -1,20 +1,20 @@
-//! The student: characters or subwords → embedding → one bidirectional LSTM → max over time → linear.
+//! A BiLSTM student: characters or subwords → embedding → one bidirectional LSTM → max over time →
+//! linear.
 //!
 //! Padding is exact. Each direction is a unidirectional pass over right-padded rows; the backward
 //! one reads each row reversed *within its length*, and pooling ignores padding. libtorch then uses
 //! its fused LSTM, which it does not for packed sequences, and a text's logits do not depend on its
 //! neighbours in the batch.
 
-use super::checkpoint::Checkpoint;
 use super::layers::{
     Linear, Mode, embed_tokens, mean_over_tokens, new_linear, repeat_for_parts, uniform,
 };
 use super::{
     Architecture, Classifier, ForwardPass, ModelOutput, ModelSizes, Params, Perturbation,
-    StudentEmbedding, TokenizerTexts, check_dropout, check_width,
+    StudentEmbedding, check_dropout, check_width,
 };
 use crate::Result;
-use crate::data::{Batch, DataConfig, Tokenizer};
+use crate::data::{Batch, DataConfig};
 use crate::precision::{self, Precision};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
@@ -42,7 +42,7 @@ pub struct BiLstmSettings {
     /// Standard deviation of the initial word vectors; 1, as in PyTorch, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedding_init_std: Option<f64>,
-    /// Checkpoint folder whose word vectors the embedding begins with, projected on their principal
+    /// Checkpoint folder whose word vectors initialise the embedding, projected on their principal
     /// components.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pretrained_embeddings: Option<String>,
@@ -92,19 +92,6 @@ impl Architecture for BiLstmSettings {
         Some(self.embedding())
     }
 
-    fn files(&self) -> Vec<PathBuf> {
-        self.vocab_file.iter().cloned().collect()
-    }
-
-    fn tokenizer(
-        &self,
-        data: &DataConfig,
-        texts: &TokenizerTexts,
-        checkpoint: Option<&Checkpoint>,
-    ) -> Result<Tokenizer> {
-        self.embedding().build_tokenizer(data, texts, checkpoint)
-    }
-
     fn build(&self, sizes: &ModelSizes, device: Device) -> Result<Box<dyn Classifier>> {
         Ok(Box::new(BiLstm::new(
             self,
@@ -145,8 +132,7 @@ struct LstmWeights {
 pub struct BiLstmStates {
     /// In text order.
     pub forward: Tensor,
-    /// In the order in which the backward direction reads: from a row's last character to its
-    /// first.
+    /// In the order in which the backward direction reads: from a row's last token to its first.
     pub backward: Tensor,
 }
 
@@ -235,9 +221,10 @@ impl BiLstm {
     /// at once: here a text is a picture of height 1, width `seq` and `hidden` channels.
     fn max_over_time(&self, states: &Tensor, batch: &Batch) -> Tensor {
         let mask = batch.mask.unsqueeze(2).to_kind(states.kind());
-        let states = match self.pool_padding {
-            true => states * mask,
-            false => states + mask.log(),
+        let states = if self.pool_padding {
+            states * mask
+        } else {
+            states + mask.log()
         };
         let (seq, no_stride) = (states.size()[1], [1i64; 0]);
         let channels = states.contiguous().transpose(1, 2).unsqueeze(2);
@@ -253,7 +240,7 @@ impl Classifier for BiLstm {
         mode.dropout(&words, self.dropout)
     }
 
-    /// Hidden layer 0 is the mean of the embedded characters, layer 1 the pooled LSTM states.
+    /// Hidden layer 0 is the mean of the embedded tokens, layer 1 the pooled LSTM states.
     fn forward(&self, inputs: &Tensor, batch: &Batch, pass: &ForwardPass) -> ModelOutput {
         // The maximum over time does not depend on the order of the backward states.
         let states = self.states(inputs, batch, pass.precision);

@@ -1,5 +1,5 @@
-//! A pretrained checkpoint folder of a BERT, RoBERTa or XLM-R: `config.json`, `model.safetensors` and
-//! a tokenizer. This module reads it; the networks decide what they take from it.
+//! A pretrained checkpoint folder of a BERT, RoBERTa or XLM-R: `config.json`, `model.safetensors`
+//! and a tokenizer. This module reads it; the networks decide what they take from it.
 
 use super::params::Params;
 use crate::data::{SubwordTokenizer, Tokenizer};
@@ -24,8 +24,8 @@ const FILES: [&str; 5] = [
 /// Name of the word embedding in a checkpoint.
 pub(crate) const WORD_EMBEDDINGS: &str = "embeddings.word_embeddings.weight";
 
-/// A checkpoint's `config.json`, as far as the encoder needs it. A key that is absent or null has the
-/// default that transformers gives it.
+/// A checkpoint's `config.json`, as far as the encoder needs it. A key that is absent or null has
+/// the default that transformers gives it.
 #[serde_inline_default]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)] // the names are the checkpoint format's own
@@ -52,8 +52,8 @@ pub struct BertConfig {
     pub attention_probs_dropout_prob: f64,
     #[serde_inline_default(0.02)]
     pub initializer_range: f64,
-    /// Row of the position embedding that the first token reads. BERT begins with row 0; RoBERTa and
-    /// XLM-R begin behind the row of the padding token.
+    /// Row of the position embedding that the first token reads. BERT begins with row 0; RoBERTa
+    /// and XLM-R begin behind the row of the padding token.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub first_position: i64,
 }
@@ -96,6 +96,7 @@ impl BertConfig {
         if ROBERTA.contains(&kind.as_str()) {
             config.first_position = padding + 1;
         }
+        config.check_sizes(path)?;
         let (width, heads) = (config.hidden_size, config.num_attention_heads);
         if heads < 1 || width % heads != 0 {
             let problem =
@@ -107,6 +108,35 @@ impl BertConfig {
             ));
         }
         Ok(config)
+    }
+
+    fn check_sizes(&self, path: &Path) -> Result<()> {
+        let sizes = [
+            ("vocab_size", self.vocab_size),
+            ("hidden_size", self.hidden_size),
+            ("intermediate_size", self.intermediate_size),
+            ("max_position_embeddings", self.longest_sequence()),
+            ("type_vocab_size", self.type_vocab_size),
+        ];
+        let fix = "use a BERT checkpoint's config.json";
+        for (key, size) in sizes {
+            if size < 1 {
+                return Err(Error::file(path, format!("{key} is {size}"), fix));
+            }
+        }
+        let dropouts = [
+            ("hidden_dropout_prob", self.hidden_dropout_prob),
+            (
+                "attention_probs_dropout_prob",
+                self.attention_probs_dropout_prob,
+            ),
+        ];
+        for (key, share) in dropouts {
+            if !(0.0..1.0).contains(&share) {
+                return Err(Error::file(path, format!("{key} is {share}"), fix));
+            }
+        }
+        Ok(())
     }
 
     /// Longest sequence in tokens.
@@ -201,8 +231,8 @@ impl Checkpoint {
         Ok(weights)
     }
 
-    /// The rows of the word embedding that a tokenizer of this checkpoint needs, in the order of its
-    /// ids; none if it needs all.
+    /// The rows of the word embedding that a tokenizer of this checkpoint needs, in the order of
+    /// its ids; none if it needs all.
     ///
     /// # Errors
     /// If the tokenizer has a piece that this checkpoint does not know.

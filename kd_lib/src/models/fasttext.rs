@@ -1,16 +1,15 @@
-//! A student without hidden layers (after fastText, Joulin et al. 2017): the vectors of a text's tokens
-//! and n-grams are added and divided by the number of tokens, and a linear map gives the logits. (The
-//! paper divides by the number of tokens and n-grams.) N-grams have no vocabulary: each is hashed to
-//! one of a fixed number of vectors, and some share one. It is by far the fastest student. The order
-//! of tokens counts within an n-gram alone.
+//! A student without hidden layers (after fastText, Joulin et al. 2017): the vectors of a text's
+//! tokens and n-grams are added and divided by the number of tokens, and a linear map gives the
+//! logits. (The paper divides by the number of tokens and n-grams.) N-grams have no vocabulary:
+//! each is hashed to one of a fixed number of vectors, and some share one. It is by far the fastest
+//! student. The order of tokens counts within an n-gram alone.
 
-use super::checkpoint::Checkpoint;
 use super::layers::{Linear, Mode, embed_tokens, mean_over_tokens, new_linear};
 use super::{
     Architecture, Classifier, ForwardPass, ModelOutput, ModelSizes, NormOver, Params, Perturbation,
-    StudentEmbedding, TokenizerTexts, check_dropout, check_width,
+    StudentEmbedding, check_dropout, check_width,
 };
-use crate::data::{Batch, DataConfig, Tokenizer};
+use crate::data::{Batch, DataConfig};
 use crate::precision::{self, Precision};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -20,8 +19,8 @@ use tch::{Device, Kind, Tensor};
 const MAX_NGRAM: usize = 8;
 /// Most vectors of n-grams.
 const MAX_BUCKETS: i64 = 10_000_000;
-/// The n-gram's number is that of the n-gram before its last token, times this, plus the token's id and
-/// 1, modulo a prime. Factor and prime are below 2³¹, so that no product overflows.
+/// The n-gram's number is that of the n-gram before its last token, times this, plus the token's id
+/// and 1, modulo a prime. Factor and prime are below 2³¹, so that no product overflows.
 const HASH_FACTOR: i64 = 1_000_000_007;
 const HASH_PRIME: i64 = 2_147_483_647;
 
@@ -80,15 +79,6 @@ impl Architecture for FastTextSettings {
 
     fn student_embedding(&self) -> Option<StudentEmbedding<'_>> {
         Some(self.embedding())
-    }
-
-    fn tokenizer(
-        &self,
-        data: &DataConfig,
-        texts: &TokenizerTexts,
-        checkpoint: Option<&Checkpoint>,
-    ) -> Result<Tokenizer> {
-        self.embedding().build_tokenizer(data, texts, checkpoint)
     }
 
     fn build(&self, sizes: &ModelSizes, device: Device) -> Result<Box<dyn Classifier>> {

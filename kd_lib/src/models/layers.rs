@@ -45,10 +45,10 @@ pub struct Linear {
 }
 
 impl Linear {
-    /// `[.., inputs]` → `[.., outputs]` in a precision. The weights are cast inside the graph if they
-    /// are not rounded yet (see [`super::Params::round`]), and their gradients have the format of
-    /// the leaf. If `x` has two parts (see [`Precision::round_inputs`]),
-    /// both are multiplied by the same weights.
+    /// `[.., inputs]` → `[.., outputs]` in a precision. The weights are cast inside the graph if
+    /// they are not rounded yet (see [`super::Params::round`]), and their gradients have the format
+    /// of the leaf. If `x` has two parts (see [`Precision::round_inputs`]), both are multiplied by
+    /// the same weights.
     pub fn forward(&self, x: &Tensor, precision: Precision) -> Tensor {
         let x = precision.cast(x);
         let weight = precision
@@ -71,7 +71,7 @@ pub struct LayerNorm {
 }
 
 impl LayerNorm {
-    /// In fp32 whatever the input's kind: GPUs refuse bf16 input beside fp32 weights.
+    /// In fp32 whatever the input's kind: GPUs refuse bf16 input with fp32 weights.
     pub fn forward(&self, x: &Tensor) -> Tensor {
         let width = self.weight.size();
         x.to_kind(Kind::Float).layer_norm(

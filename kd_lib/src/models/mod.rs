@@ -1,7 +1,7 @@
 //! Networks: tokens in, [`ModelOutput`] out. A network is one file ([`bert`], [`bilstm`]): its
 //! settings, their validation, its tokenizer, its construction and its forward pass. The settings
-//! implement [`Architecture`], the network implements [`Classifier`]. Nothing here knows a loss or a
-//! recipe's file.
+//! implement [`Architecture`], the network implements [`Classifier`]. Nothing here knows a loss or
+//! a recipe's file.
 
 pub mod bert;
 pub mod bilstm;
@@ -109,7 +109,7 @@ pub trait Classifier: Debug + Send {
 /// If the model has no such layer.
 pub fn hidden_width(model: &dyn Classifier, layer: usize, whose: &str) -> Result<i64> {
     model.hidden_width(layer).ok_or_else(|| {
-        let problem = format!("the {whose} has no layer {layer}");
+        let problem = format!("{whose} has no layer {layer}");
         let fix = "name a layer that the model has; 0 is its embedding";
         Error::recipe("objective", problem, fix)
     })
@@ -134,7 +134,7 @@ pub struct ModelSizes {
     pub vocab_size: i64,
     /// Number of classes.
     pub num_labels: i64,
-    /// The sizes of the checkpoint that the network begins from, if it begins from one.
+    /// The sizes of the checkpoint that the network is initialised from, if there is one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<BertConfig>,
 }
@@ -152,11 +152,15 @@ pub struct InitialWeights<'a> {
 /// network, implement this and [`Classifier`], and add a variant to [`ModelConfig`]; a network of a
 /// notebook or of another crate uses [`CustomModel`].
 pub trait Architecture: Debug + Send + Sync {
-    /// Refuses settings without a meaning.
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// If a value is out of range or contradicts another one.
     fn validate(&self, data: &DataConfig) -> Result<()>;
 
-    /// How a student reads texts and which word vectors it begins with, if its settings say so with
-    /// a [`StudentEmbedding`]. It then needs no `checkpoint` and no `initialize` of its own.
+    /// How a student reads texts and which word vectors initialise its embedding, if its settings
+    /// say so with a [`StudentEmbedding`]. It then needs no `checkpoint`, `files`, `tokenizer` and
+    /// `initialize` of its own.
     fn student_embedding(&self) -> Option<StudentEmbedding<'_>> {
         None
     }
@@ -166,29 +170,43 @@ pub trait Architecture: Debug + Send + Sync {
         self.student_embedding()?.checkpoint()
     }
 
-    /// Whether the network begins from its teacher's weights.
-    fn begins_from_teacher(&self) -> bool {
+    /// Whether the network is initialised from its teacher's weights.
+    fn initializes_from_teacher(&self) -> bool {
         false
     }
 
-    /// The head that begins as a linear probe, if the settings ask for that.
+    /// The head that is initialised from a linear probe, if the settings ask for that.
     fn probed_head(&self, _sizes: &ModelSizes) -> Option<ProbedHead> {
         None
     }
 
     /// Other files that decide the result.
     fn files(&self) -> Vec<PathBuf> {
-        Vec::new()
+        let vocab_file = self.student_embedding().and_then(|e| e.vocab_file);
+        vocab_file.map(Path::to_path_buf).into_iter().collect()
     }
 
     /// The tokenizer for a run's texts. `checkpoint` is the one that
     /// [`Architecture::checkpoint`] names.
+    ///
+    /// # Errors
+    /// If the network has neither a [`StudentEmbedding`] nor a tokenizer of its own.
     fn tokenizer(
         &self,
         data: &DataConfig,
         texts: &TokenizerTexts,
         checkpoint: Option<&Checkpoint>,
-    ) -> Result<Tokenizer>;
+    ) -> Result<Tokenizer> {
+        let Some(embedding) = self.student_embedding() else {
+            let fix = "implement Architecture::tokenizer or Architecture::student_embedding";
+            return Err(Error::recipe(
+                "model.kind",
+                "a network without a tokenizer",
+                fix,
+            ));
+        };
+        embedding.build_tokenizer(data, texts, checkpoint)
+    }
 
     /// The network with random initial values from libtorch's generator.
     fn build(&self, sizes: &ModelSizes, device: Device) -> Result<Box<dyn Classifier>>;
@@ -312,7 +330,7 @@ pub fn check_width(key: &str, width: i64) -> Result<()> {
     Err(Error::recipe(key, width.to_string(), "choose 1 to 10,000"))
 }
 
-/// Refuses a vocabulary without room for a character beside padding and `<UNK>`.
+/// Refuses a vocabulary without room for a character in addition to padding and `<UNK>`.
 pub fn check_vocab_size(size: usize) -> Result<()> {
     if size >= 3 {
         return Ok(());

@@ -16,7 +16,7 @@ pub struct Param {
     pub name: String,
     /// The leaf that the model computes with.
     pub tensor: Tensor,
-    /// What is trained and saved: the same memory, or fp32 beside a rounded leaf (see
+    /// What is trained and saved: the same memory, or fp32 next to a rounded leaf (see
     /// [`Params::round`]).
     pub master: Tensor,
     /// Whether a matrix product reads it, in the precision of the run.
@@ -70,7 +70,7 @@ impl Params {
         }
     }
 
-    /// Their device.
+    /// The device that holds all of them.
     pub fn device(&self) -> Device {
         self.device
     }

@@ -16,7 +16,8 @@ pub enum NormOver {
     Example,
 }
 
-/// What is added to word vectors in a pass: a leaf that collects the gradient of the next step.
+/// What is added to word vectors in a pass. It is a leaf of the graph, so that the backward pass
+/// gives its gradient, from which the next perturbation is made.
 #[derive(Debug)]
 pub struct Perturbation {
     /// `[vocab, width]` under [`NormOver::Matrix`], `[batch, seq, width]` under

@@ -1,6 +1,6 @@
-//! How a student reads a text, and which word vectors it begins with: characters of the training
-//! texts or subwords of a pretrained checkpoint; random vectors or those of the checkpoint. The
-//! students' settings name the choice; this module carries it out for all of them.
+//! How a student reads a text, and which word vectors initialise its embedding: characters of the
+//! training texts or subwords of a pretrained checkpoint; random vectors or those of the
+//! checkpoint. The students' settings name the choice; this module carries it out for all of them.
 
 use super::checkpoint::Checkpoint;
 use super::{TokenizerTexts, check_embedding_init_std, check_vocab_size};
@@ -18,14 +18,17 @@ pub struct StudentEmbedding<'a> {
     pub vocab_file: Option<&'a Path>,
     /// Checkpoint whose subwords split the texts; characters if absent.
     pub tokenizer: Option<&'a str>,
-    /// Checkpoint whose word vectors the embedding begins with; random ones if absent.
+    /// Checkpoint whose word vectors initialise the embedding; random ones if absent.
     pub pretrained_embeddings: Option<&'a str>,
     /// Standard deviation of the initial word vectors; 1 if absent.
     pub embedding_init_std: Option<f64>,
 }
 
 impl<'a> StudentEmbedding<'a> {
-    /// Refuses settings without a meaning.
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// If a value is out of range or contradicts another one.
     pub fn validate(&self) -> Result<()> {
         check_vocab_size(self.vocab_size)?;
         check_embedding_init_std(self.embedding_init_std.unwrap_or(1.0))?;
@@ -110,14 +113,22 @@ impl<'a> StudentEmbedding<'a> {
 }
 
 /// Sets word vectors to a checkpoint's vectors of the same characters or pieces, projected on their
-/// first principal components and scaled to a standard deviation of 1. Dimensions without a component
-/// and rows that the checkpoint does not know stay random.
+/// first principal components and scaled to a standard deviation of 1. Dimensions without a
+/// component and rows that the checkpoint does not know stay random.
 fn copy_pretrained(
     embedding: &Tensor,
     checkpoint: &Checkpoint,
     tokenizer: &Tokenizer,
 ) -> Result<()> {
     let known = checkpoint.pretrained_rows(tokenizer)?;
+    if known.rows.len() < 2 {
+        let problem = format!(
+            "knows {} of the student's characters or pieces, too few for its word vectors",
+            known.rows.len()
+        );
+        let fix = "name another checkpoint, or leave model.pretrained_embeddings out";
+        return Err(Error::file(&checkpoint.folder, problem, fix));
+    }
     let vectors = known.vectors.to_kind(Kind::Double);
     let centred = &vectors - vectors.mean_dim([0i64].as_slice(), true, Kind::Double);
     let (_, _, components) = centred.f_svd(true, true)?;

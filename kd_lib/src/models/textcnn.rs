@@ -1,14 +1,13 @@
-//! A convolutional student (Kim 2014, TextCNN): characters or subwords → embedding → convolutions of
-//! several widths → max over time → linear. Padding is exact: a filter sees zeros past a text's end,
-//! and windows without a token of the text do not count.
+//! A convolutional student (Kim 2014, TextCNN): characters or subwords → embedding → convolutions
+//! of several widths → max over time → linear. Padding is exact: a filter sees zeros past a text's
+//! end, and windows without a token of the text do not count.
 
-use super::checkpoint::Checkpoint;
 use super::layers::{Linear, Mode, embed_tokens, mean_over_tokens, new_linear, uniform};
 use super::{
     Architecture, Classifier, ForwardPass, ModelOutput, ModelSizes, Params, Perturbation,
-    StudentEmbedding, TokenizerTexts, check_dropout, check_width,
+    StudentEmbedding, check_dropout, check_width,
 };
-use crate::data::{Batch, DataConfig, Tokenizer};
+use crate::data::{Batch, DataConfig};
 use crate::precision::{self, Precision};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -34,7 +33,7 @@ pub struct TextCnnSettings {
     /// Standard deviation of the initial word vectors; 1, as in PyTorch, if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub embedding_init_std: Option<f64>,
-    /// Checkpoint folder whose word vectors the embedding begins with, projected on their principal
+    /// Checkpoint folder whose word vectors initialise the embedding, projected on their principal
     /// components.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pretrained_embeddings: Option<String>,
@@ -90,15 +89,6 @@ impl Architecture for TextCnnSettings {
 
     fn student_embedding(&self) -> Option<StudentEmbedding<'_>> {
         Some(self.embedding())
-    }
-
-    fn tokenizer(
-        &self,
-        data: &DataConfig,
-        texts: &TokenizerTexts,
-        checkpoint: Option<&Checkpoint>,
-    ) -> Result<Tokenizer> {
-        self.embedding().build_tokenizer(data, texts, checkpoint)
     }
 
     fn build(&self, sizes: &ModelSizes, device: Device) -> Result<Box<dyn Classifier>> {

@@ -36,7 +36,8 @@ impl Objective for Dist {
     }
 
     fn validate_classes(&self, classes: usize) -> Result<()> {
-        check_three_classes("dist", classes)
+        let because = "the correlation of an example's two probabilities is always 1 or -1";
+        check_three_classes("dist", classes, because)
     }
 
     fn temperature(&self) -> Option<f64> {

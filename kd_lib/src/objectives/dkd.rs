@@ -8,9 +8,11 @@ use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::{Kind, Tensor};
 
-/// `hard_weight · CE(s, y) + α · T² · KL(b_t ‖ b_s) + β · T² · KL(q_t ‖ q_s)`. Here b is the pair
-/// (p_y, 1 − p_y) of the softened distribution p, and q is p over the other classes alone. For a
-/// text without a label, y is the teacher's most probable class.
+/// `hard_weight · CE(s, y) + α · T² · TCKD + β · T² · NCKD`.
+///
+/// Target-class distillation: `TCKD = KL(b_t ‖ b_s)`, where b is the pair (p_y, 1 − p_y) of the
+/// softened distribution p. Non-target-class distillation: `NCKD = KL(q_t ‖ q_s)`, where q is p
+/// over the other classes only. For a text without a label, y is the teacher's most probable class.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Dkd {
@@ -20,7 +22,7 @@ pub struct Dkd {
     pub hard_weight: f64,
     /// α: weight of the target class against the rest.
     pub alpha: f64,
-    /// β: weight of the distribution among the other classes.
+    /// β: weight of the distribution over the other classes.
     pub beta: f64,
 }
 
@@ -35,7 +37,7 @@ impl Objective for Dkd {
     }
 
     fn validate_classes(&self, classes: usize) -> Result<()> {
-        check_three_classes("dkd", classes)
+        check_three_classes("dkd", classes, "no class is left but the target")
     }
 
     fn temperature(&self) -> Option<f64> {
@@ -52,7 +54,7 @@ impl Objective for Dkd {
     fn loss(&self, inputs: &LossInputs) -> Result<Loss> {
         let temperature = self.temperature;
         let logits = inputs.student_logits();
-        let rows = logits.size()[0] as f64;
+        let batch_size = logits.size()[0] as f64;
         let student = softened_log_probabilities(&logits, temperature);
         let teacher = softened_log_probabilities(&inputs.teacher_logits()?, temperature);
         let likeliest = teacher.argmax(-1, false);
@@ -60,10 +62,10 @@ impl Objective for Dkd {
         let target = inputs.labels.where_self(&labelled, &likeliest).unsqueeze(1);
         let student = Decoupled::new(&student, &target);
         let teacher = Decoupled::new(&teacher, &target);
-        let target_part = kl_divergence(&student.target, &teacher.target);
-        let others_part = kl_divergence(&student.others, &teacher.others);
-        let parts = target_part * self.alpha + others_part * self.beta;
-        let soft = parts * (temperature * temperature / rows);
+        let tckd = kl_divergence(&student.target, &teacher.target);
+        let nckd = kl_divergence(&student.others, &teacher.others);
+        let weighted = tckd * self.alpha + nckd * self.beta;
+        let soft = weighted * (temperature * temperature / batch_size);
         let hard = inputs.hard_loss();
         let total = &hard * self.hard_weight + &soft;
         Ok(Loss { total, hard, soft })

@@ -1,8 +1,8 @@
-//! Distillation of hidden states: a learned projection of the student's pooled states onto the
-//! teacher's (Romero et al. 2015, FitNets, equation 3), with a mean squared error and a cosine
-//! distance (the latter from Sanh et al. 2019, DistilBERT), beside the loss on logits of
-//! [`super::Kd`]. Teacher and student split texts into different tokens, so that only states that
-//! are pooled over a text can be compared.
+//! Distillation of hidden states. A learned matrix projects the student's pooled states to the
+//! teacher's width. Two distances are added to [`super::Kd`]: the mean squared error (Romero et al.
+//! 2015, FitNets, equation 3) and the cosine distance (Sanh et al. 2019, DistilBERT). Teacher and
+//! student split texts into different tokens, so only states that are pooled over a text can be
+//! compared.
 
 use super::{
     HiddenLayers, HiddenWidths, Kd, Loss, LossInputs, Objective, ObjectiveParameter, check_weights,
@@ -14,7 +14,8 @@ use tch::{Reduction, Tensor};
 
 /// `KD(s, t, y) + Σ over pairs of layers (mse_weight · mean((W h_s − h_t)²) + cosine_weight ·
 /// mean(1 − cos(W h_s, h_t)))` with pooled states h of a pair of layers and a matrix W that is
-/// learned for each pair. The means are over examples (and values for the squared error).
+/// learned for each pair (the paper's regressor). The means are over examples (and values for the
+/// squared error); the paper takes half of the squared norm instead.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HiddenStates {
@@ -94,25 +95,29 @@ impl Objective for HiddenStates {
 
     fn loss(&self, inputs: &LossInputs) -> Result<Loss> {
         let Loss { total, hard, soft } = self.kd().loss(inputs)?;
-        let mut states = total.zeros_like();
-        let teacher = inputs.teacher.map_or(&[][..], |teacher| &teacher.hidden);
-        for ((student, teacher), projection) in inputs
-            .student
-            .hidden
-            .iter()
-            .zip(teacher)
-            .zip(inputs.parameters)
-        {
-            let projected = student.linear(projection, None::<Tensor>);
-            let error = projected.mse_loss(teacher, Reduction::Mean);
-            let cosine = Tensor::cosine_similarity(&projected, teacher, 1, 1e-8);
+        let (student, teacher) = (&inputs.student.hidden, &inputs.teacher()?.hidden);
+        let pairs = self.student_layers.len();
+        let found = [student.len(), teacher.len(), inputs.parameters.len()];
+        if found != [pairs; 3] {
+            let problem = format!("{found:?} states and projections for {pairs} pairs of layers");
+            return Err(Error::recipe(
+                "objective.student_layers",
+                problem,
+                crate::error::BUG,
+            ));
+        }
+        let mut hidden = total.zeros_like();
+        for pair in 0..pairs {
+            let projected = student[pair].linear(&inputs.parameters[pair], None::<Tensor>);
+            let error = projected.mse_loss(&teacher[pair], Reduction::Mean);
+            let cosine = Tensor::cosine_similarity(&projected, &teacher[pair], 1, 1e-8);
             let distance = 1 - cosine.mean(cosine.kind());
-            states = states + error * self.mse_weight + distance * self.cosine_weight;
+            hidden = hidden + error * self.mse_weight + distance * self.cosine_weight;
         }
         Ok(Loss {
-            total: total + &states,
+            total: total + &hidden,
             hard,
-            soft: soft * self.soft_weight + states,
+            soft: soft * self.soft_weight + hidden,
         })
     }
 }

@@ -44,10 +44,10 @@ impl Objective for Kd {
     fn loss(&self, inputs: &LossInputs) -> Result<Loss> {
         let temperature = self.temperature;
         let logits = inputs.student_logits();
-        let rows = logits.size()[0] as f64;
+        let batch_size = logits.size()[0] as f64;
         let student = softened_log_probabilities(&logits, temperature);
         let teacher = softened_log_probabilities(&inputs.teacher_logits()?, temperature);
-        let soft = kl_divergence(&student, &teacher) * (temperature * temperature / rows);
+        let soft = kl_divergence(&student, &teacher) * (temperature * temperature / batch_size);
         let hard = inputs.hard_loss();
         let total = &hard * self.hard_weight + &soft * self.soft_weight;
         Ok(Loss { total, hard, soft })

@@ -14,8 +14,9 @@ use tch::Tensor;
 const EPS: f64 = 1e-7;
 
 /// `hard_weight · CE(s, y) + soft_weight · T² · KL(softmax(Z(t)/T) ‖ softmax(Z(s)/T))` with the
-/// z-score `Z(x) = (x − mean(x)) / std(x)` of an example's logits. T is the base temperature: each
-/// example's temperature is T times the standard deviation of its logits.
+/// z-score `Z(x) = (x − mean(x)) / (std(x) + 1e-7)` of an example's logits (std: unbiased). T is
+/// the base temperature: each example's temperature is T times the standard deviation of its
+/// logits.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct KdStandardized {
@@ -38,7 +39,8 @@ impl Objective for KdStandardized {
 
     /// Of two logits standardization leaves only which one is larger, so that the gradient is zero.
     fn validate_classes(&self, classes: usize) -> Result<()> {
-        check_three_classes("kd_standardized", classes)
+        let because = "two standardized logits are always 1 and -1";
+        check_three_classes("kd_standardized", classes, because)
     }
 
     fn temperature(&self) -> Option<f64> {
@@ -56,10 +58,10 @@ impl Objective for KdStandardized {
         let temperature = self.temperature;
         let student = standardize(&inputs.student_logits());
         let teacher = standardize(&inputs.teacher_logits()?);
-        let rows = student.size()[0] as f64;
+        let batch_size = student.size()[0] as f64;
         let student = softened_log_probabilities(&student, temperature);
         let teacher = softened_log_probabilities(&teacher, temperature);
-        let soft = kl_divergence(&student, &teacher) * (temperature * temperature / rows);
+        let soft = kl_divergence(&student, &teacher) * (temperature * temperature / batch_size);
         let hard = inputs.hard_loss();
         let total = &hard * self.hard_weight + &soft * self.soft_weight;
         Ok(Loss { total, hard, soft })

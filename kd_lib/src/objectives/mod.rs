@@ -1,7 +1,7 @@
 //! What training minimises. Each loss is one file with its paper's equation; all see the
 //! [`ModelOutput`]s of student and teacher. Every loss is computed in fp32 (f64 from f64 logits)
-//! and is a mean, over the examples of its micro-batch or over all elements; one term of [`dist`] is
-//! a mean over classes. To add a loss, write a file like [`kd`] and add a variant to
+//! and is a mean, over the examples of its micro-batch or over all elements; one term of [`dist`]
+//! is a mean over classes. To add a loss, write a file like [`kd`] and add a variant to
 //! [`ObjectiveConfig`]; a loss of a notebook or of another crate uses [`CustomObjective`].
 
 pub mod cross_entropy;
@@ -54,9 +54,9 @@ pub struct LossInputs<'a> {
 /// different tokens, so states are pooled over a text.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HiddenLayers {
-    /// Of the student.
+    /// Layers of the student; 0 is the embedding.
     pub student: Vec<usize>,
-    /// Of the teacher.
+    /// Layers of the teacher; 0 is the embedding.
     pub teacher: Vec<usize>,
 }
 
@@ -69,7 +69,7 @@ pub struct HiddenWidths {
     pub teacher: Vec<i64>,
 }
 
-/// A parameter that an objective trains beside the model's.
+/// A parameter that an objective trains in addition to the model's.
 #[derive(Debug)]
 pub struct ObjectiveParameter {
     /// Its name, unique within the objective.
@@ -96,7 +96,10 @@ pub trait Objective: Debug + Send + Sync {
         true
     }
 
-    /// Refuses settings without a meaning.
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// If a value is out of range or contradicts another one.
     fn validate(&self) -> Result<()>;
 
     /// Refuses a loss that is undefined or constant for this many classes.
@@ -119,8 +122,8 @@ pub trait Objective: Debug + Send + Sync {
         HiddenLayers::default()
     }
 
-    /// Parameters that are trained beside the model's, for hidden states of these widths. They
-    /// belong to the optimizer and to the saved state, and not to the finished model.
+    /// Parameters that are trained in addition to the model's, for hidden states of these widths.
+    /// They belong to the optimizer and to the saved state, and not to the finished model.
     fn parameters(&self, _widths: &HiddenWidths) -> Vec<ObjectiveParameter> {
         Vec::new()
     }
@@ -260,23 +263,30 @@ impl LossInputs<'_> {
         to_full_precision(&self.student.logits)
     }
 
+    /// What the teacher computed.
+    ///
+    /// # Errors
+    /// If there is no teacher.
+    pub fn teacher(&self) -> Result<&ModelOutput> {
+        self.teacher.ok_or_else(|| {
+            let fix = "give the teacher's logits; in a recipe: teacher = \"FILE.toml\", or teacher_logits";
+            Error::recipe("teacher", "none", fix)
+        })
+    }
+
     /// The teacher's logits in full precision.
     ///
     /// # Errors
     /// If there is no teacher.
     pub fn teacher_logits(&self) -> Result<Tensor> {
-        let teacher = self.teacher.ok_or_else(|| {
-            let fix = "give the teacher's logits; in a recipe: teacher = \"FILE.toml\", or teacher_logits";
-            Error::recipe("teacher", "none", fix)
-        })?;
-        Ok(to_full_precision(&teacher.logits))
+        Ok(to_full_precision(&self.teacher()?.logits))
     }
 
     /// The hard loss: −w(label) · log p(label), averaged over all examples, with the weights of the
     /// classes w, which are 1 by default. An example without a label counts as zero.
     pub fn hard_loss(&self) -> Tensor {
         let student = self.student_logits();
-        let rows = student.size()[0] as f64;
+        let batch_size = student.size()[0] as f64;
         let weights = self.class_weights.map(|w| w.to_kind(student.kind()));
         let sum = student.cross_entropy_loss(
             self.labels,
@@ -285,7 +295,7 @@ impl LossInputs<'_> {
             UNLABELLED,
             0.0,
         );
-        sum / rows
+        sum / batch_size
     }
 }
 
@@ -332,13 +342,13 @@ pub fn check_weights(weights: &[(&str, f64)]) -> Result<()> {
     Ok(())
 }
 
-/// Refuses a loss that is partly undefined or constant for two classes.
-pub fn check_three_classes(kind: &str, classes: usize) -> Result<()> {
+/// Refuses a loss that is partly undefined or constant for two classes; `because` says what is
+/// wrong with it then.
+pub fn check_three_classes(kind: &str, classes: usize, because: &str) -> Result<()> {
     if classes >= 3 {
         return Ok(());
     }
     let problem = format!("{kind} with {classes} classes");
-    let fix = "with two classes no class is left beside the target (DKD), and the correlation of \
-               an example's two probabilities is always 1 or -1 (DIST): choose kd or logit_mse";
+    let fix = format!("{because}: choose kd or logit_mse");
     Err(Error::recipe("objective.kind", problem, fix))
 }

@@ -1,5 +1,5 @@
-//! A teacher from anywhere: the texts that it should label are written to a file, and its logits or
-//! classes are read back. Both files have one JSON object a line. Every text must come back once,
+//! An external teacher: the texts that it should label are written to a file, and its logits or
+//! classes are read back. Both files have one JSON object per line. Every text must come back once,
 //! unchanged; the order does not matter. The teachers that this crate trains need neither file
 //! ([`super::teacher_logits`]).
 
@@ -14,7 +14,8 @@ use std::collections::hash_map::Entry;
 use std::path::Path;
 use tch::Tensor;
 
-/// Probability that a class alone stands for; the other classes share the rest.
+/// A class without numbers becomes a distribution: this probability for the class, the rest shared
+/// equally by the others (label smoothing).
 const PROBABILITY_OF_CLASS: f64 = 0.9;
 
 /// A line of either file.
@@ -25,7 +26,7 @@ struct Row<'a> {
     text: Cow<'a, str>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     text_pair: Option<Cow<'a, str>>,
-    /// One number a class, in the order of the corpus's classes.
+    /// One number per class, in the order of the corpus's classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     logits: Option<Vec<f64>>,
     /// The name of a class, from a teacher that gives no numbers.
@@ -43,6 +44,9 @@ impl Row<'_> {
 }
 
 /// Writes texts to be labelled, each once; returns their number.
+///
+/// # Errors
+/// If another file of that name is there.
 pub fn write_texts(path: &Path, texts: &[TextInput]) -> Result<usize> {
     write_rows(path, texts, |_| None)
 }
@@ -81,24 +85,46 @@ fn write_rows(
         lines += &serde_json::to_string(&row).map_err(Error::in_file(path, BUG))?;
         lines.push('\n');
     }
-    files::write_text(path, &lines)?;
+    files::write_export(path, &lines)?;
     Ok(written.len())
 }
 
+/// A text that [`write_texts`] wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportedText {
+    /// The text.
+    pub text: String,
+    /// The second text of a pair.
+    pub text_pair: Option<String>,
+}
+
+impl ExportedText {
+    /// The text or the pair, for a model.
+    pub fn input(&self) -> TextInput<'_> {
+        TextInput {
+            text: &self.text,
+            text_pair: self.text_pair.as_deref(),
+        }
+    }
+}
+
 /// The texts that [`write_texts`] wrote.
-pub fn read_texts(path: &Path) -> Result<Vec<(String, Option<String>)>> {
+pub fn read_texts(path: &Path) -> Result<Vec<ExportedText>> {
     let mut texts = Vec::new();
     for (number, line) in (1..).zip(read_lines(path)?) {
         let row = parse(path, number, &line)?;
-        let second = row.text_pair.as_ref().map(|text| text.to_string());
-        texts.push((row.text.to_string(), second));
+        texts.push(ExportedText {
+            text: row.text.to_string(),
+            text_pair: row.text_pair.as_ref().map(|text| text.to_string()),
+        });
     }
     Ok(texts)
 }
 
 fn parse<'a>(path: &Path, number: usize, line: &'a str) -> Result<Row<'a>> {
     serde_json::from_str(line).map_err(|error| {
-        let fix = r#"write {"text": …, "logits": [one number a class]} or {"text": …, "label": …}"#;
+        let fix =
+            r#"write {"text": …, "logits": [one number per class]} or {"text": …, "label": …}"#;
         Error::line(path, number, error.to_string(), fix)
     })
 }
@@ -107,7 +133,7 @@ fn parse<'a>(path: &Path, number: usize, line: &'a str) -> Result<Row<'a>> {
 /// probability of 0.9.
 ///
 /// # Errors
-/// If a row is missing, repeated or edited, or if its numbers are not finite or not one a class.
+/// If a row is missing, repeated or edited, or if its numbers are not finite or not one per class.
 pub fn read_logits(path: &Path, texts: &[TextInput], classes: &[String]) -> Result<Tensor> {
     let wanted: HashMap<TextKey, usize> = (0..).zip(texts).map(|(at, t)| (t.key(), at)).collect();
     let mut found: HashMap<TextKey, (usize, Vec<f32>)> = HashMap::new();
@@ -149,7 +175,7 @@ fn logits_of(path: &Path, number: usize, row: &Row, classes: &[String]) -> Resul
             if logits.len() != classes.len() {
                 let problem = format!("{} numbers for {} classes", logits.len(), classes.len());
                 let fix = format!(
-                    "give one number a class, in this order: {}",
+                    "give one number per class, in this order: {}",
                     classes.join(", ")
                 );
                 return error(problem, &fix);

@@ -1,8 +1,8 @@
 //! Experiments on disk. A [`Recipe`] says what is asked for, a [`Plan`] what will happen; a
 //! [`RunStore`] finds, continues or trains the [`Run`] of a plan. [`teacher_logits`] caches what
 //! teachers computed, [`labelled_texts`] reads the logits of a teacher from anywhere, [`results`]
-//! holds the runs that come with the project, [`Predictor`] classifies new texts, [`table`] compares
-//! runs. [`crate::training`] does the training itself.
+//! holds the runs that come with the project, [`Predictor`] classifies new texts, [`table`]
+//! compares runs. [`crate::training`] does the training itself.
 
 pub mod labelled_texts;
 pub(crate) mod model_factory;

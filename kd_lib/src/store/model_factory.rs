@@ -7,21 +7,22 @@ use super::run::Run;
 use super::saved_model::SavedModel;
 use super::teacher_logits;
 use crate::data::batch::eval_batches;
+use crate::data::splits::draw_at_most;
 use crate::data::{Example, TextInput, TokenizedSplit, Tokenizer, TransferText};
-use crate::evaluation::SplitPass;
+use crate::evaluation::{SplitPass, remove_kept};
 use crate::models::{
     self, Classifier, ForwardPass, InitialWeights, ModelSizes, Params, TokenizerTexts,
 };
 use crate::objectives::{HiddenWidths, UNLABELLED};
-use crate::training::linear_probe::{FOLDS, LabelledStates};
+use crate::training::linear_probe::{FOLDS, LabelledStates, MOST_TEXTS, probing};
 use crate::training::progress::TextClock;
-use crate::training::{ProgressCallback, Stage, TrainData, Trainer};
+use crate::training::{Activity, ProgressCallback, TrainData, Trainer};
 use crate::{Error, Result};
 use std::path::Path;
 use tch::Tensor;
 
-/// Texts of a linear probe at most, evenly spread: more change some hundred weights a class little.
-pub(crate) const MOST_PROBED: usize = 2000;
+/// Name of the states that the teacher's head is trained on.
+const HEAD: &str = "head";
 
 /// A model, and what it can be built from again.
 #[derive(Debug)]
@@ -76,8 +77,8 @@ pub(crate) fn build_random_model(plan: &Plan, tokenizer: &Tokenizer) -> Result<B
     Ok(BuiltModel { model, saved })
 }
 
-/// The plan's model with its initial weights. The first of `teachers` lends its weights if the
-/// model begins from them.
+/// The plan's model with its initial weights. If it is initialised from its teacher, those are the
+/// weights of the first of `teachers`.
 pub(crate) fn build_model(
     plan: &Plan,
     tokenizer: &Tokenizer,
@@ -93,8 +94,8 @@ pub(crate) fn build_model(
     Ok(built)
 }
 
-/// Gives a head that is to begin as a linear probe its weights: those of a probe on the model's own
-/// states of the labelled texts. `folder` keeps what an interruption leaves.
+/// Initialises the classification head from a linear probe on the model's own states, if the recipe
+/// asks for it. `folder` keeps what an interruption leaves.
 pub(crate) fn probe_head(
     plan: &Plan,
     built: &BuiltModel,
@@ -107,13 +108,12 @@ pub(crate) fn probe_head(
         return Ok(());
     };
     let labelled = &plan.corpus.train;
-    let step = labelled.len().div_ceil(MOST_PROBED).max(1);
     let mut split = TokenizedSplit {
         pad_id: data.train.pad_id,
         ..TokenizedSplit::default()
     };
     let mut folds = Vec::new();
-    for row in (0..labelled.len()).step_by(step) {
+    for row in draw_at_most(0..labelled.len(), MOST_TEXTS) {
         split.ids.push(data.train.ids[row].clone());
         split
             .token_types
@@ -126,15 +126,16 @@ pub(crate) fn probe_head(
         model: built.model.as_ref(),
         split: &split,
         layer: head.layer,
-        stage: Stage::Preparing,
     };
     let states = LabelledStates {
-        states: &pass.states(folder, "head", callback)?,
+        states: &pass.states(folder, HEAD, callback)?,
         labels: &split.labels,
         folds: &folds,
         classes: plan.corpus.labels.len() as i64,
     };
-    let probed = states.probe()?.head();
+    let probing = probing(&plan.id, split.labels.len());
+    let probed = states.probe(&mut || probing.report(callback))?.head();
+    remove_kept(folder, HEAD)?;
     for (name, values) in [(head.weight, probed.weight), (head.bias, probed.bias)] {
         let params = built.model.params();
         let missing = || Error::recipe("model", format!("no parameter {name}"), crate::error::BUG);
@@ -150,26 +151,31 @@ pub(crate) struct StatePass<'a> {
     pub model: &'a dyn Classifier,
     pub split: &'a TokenizedSplit,
     pub layer: usize,
-    /// What a person is told that the pass is for.
-    pub stage: Stage,
 }
 
 impl StatePass<'_> {
-    /// States `[text, width]`. `folder` keeps what an interruption leaves, under this name.
+    /// States `[text, width]`. `folder` keeps them, also in parts after an interruption, under this
+    /// name until [`remove_kept`].
     pub fn states(&self, folder: &Path, name: &str, callback: ProgressCallback) -> Result<Tensor> {
+        models::hidden_width(self.model, self.layer, "the teacher")?;
         let train = &self.plan.recipe.train;
         let pass = SplitPass {
             model: self.model,
             split: self.split,
-            batches: &eval_batches(self.split, train.batch_size, train.group_by_length),
+            batches: &eval_batches(
+                self.split,
+                train.batch_size,
+                train.group_by_length,
+                self.plan.device,
+            ),
             pass: ForwardPass {
                 hidden_layers: &[self.layer],
                 ..ForwardPass::evaluation(self.plan.precision)
             },
         };
-        let mut clock = TextClock::new(&self.plan.id, self.stage, self.split.ids.len());
-        let mut after_batch = |done| clock.at(done).report(callback);
-        let mut output = pass.resumable_outputs(folder, name, &mut after_batch)?;
+        let mut clock = TextClock::new(&self.plan.id, Activity::Probing, self.split.ids.len());
+        let mut check_stop = |done| clock.at(done).report(callback);
+        let mut output = pass.kept_outputs(folder, name, &mut check_stop)?;
         Ok(output.hidden.remove(0))
     }
 }
@@ -214,7 +220,7 @@ pub(crate) fn build_data(
         let ensemble = plan.recipe.ensemble.as_ref();
         let threads = plan.threads;
         let logits =
-            teacher_logits::ensemble_logits(ensemble, teachers, &texts, threads, progress)?;
+            teacher_logits::logits_to_learn(ensemble, teachers, &texts, threads, progress)?;
         data.teacher_logits = Some(logits);
     }
     Ok(data)
@@ -231,7 +237,7 @@ pub(crate) fn build_objective_params(
     for layer in objective.hidden_layers().student {
         widths
             .student
-            .push(models::hidden_width(model, layer, "student")?);
+            .push(models::hidden_width(model, layer, "the student")?);
     }
     widths.teacher = data
         .teacher_hidden
@@ -273,6 +279,7 @@ pub(crate) fn build_trainer<'a>(
         gradient_accumulation_steps: recipe.train.gradient_accumulation_steps,
         group_by_length: recipe.train.group_by_length,
         eval_every_samples: recipe.train.eval_every_samples,
+        evaluate_before_training: false,
         early_stopping_patience: recipe.train.early_stopping_patience,
         schedule: plan.schedule,
         optimizer: recipe.optimizer,

@@ -1,6 +1,7 @@
-//! The pretrained checkpoints that a run store has opened. To read a tokenizer of 250,000 pieces and
-//! to hash half a gigabyte of weights take a second each, and a distillation asks for both some sixty
-//! times. A checkpoint whose files changed is opened again. No run is kept here.
+//! The pretrained checkpoints that a run store has opened. Reading a tokenizer of 250,000 pieces
+//! and hashing half a gigabyte of weights take a second each. A distillation needs both about sixty
+//! times, so opened checkpoints are kept. A checkpoint whose files changed is opened again. No run
+//! is kept here.
 
 use crate::Result;
 use crate::models::Checkpoint;

@@ -56,7 +56,7 @@ pub(crate) fn read_with_profile(path: &Path, profile: &str) -> Result<Table> {
     }
     if !profile_path.exists() {
         let problem = format!("no profile {profile:?}");
-        let fix = "choose smoke, quick or full, or write profiles/NAME.toml beside the recipe";
+        let fix = "choose smoke, quick or full, or write profiles/NAME.toml in the recipe's folder";
         return Err(Error::file(&profile_path, problem, fix));
     }
     let mut profiles = read_table(&profile_path)?;
@@ -66,13 +66,16 @@ pub(crate) fn read_with_profile(path: &Path, profile: &str) -> Result<Table> {
         .and_then(Value::as_str);
     let kind = kind.unwrap_or_default().to_owned();
     let profile = profiles.remove(&kind).or_else(|| profiles.remove(DEFAULT));
-    if let Some(Value::Table(mut profile)) = profile {
-        if let Some(ratio) = profile.remove(EPOCHS_SCALE) {
-            scale_epochs(&mut table, &ratio, &profile_path)?;
-        }
-        retired::refuse_keys(&profile, &profile_path)?;
-        override_keys(&mut table, profile);
+    let Some(Value::Table(mut profile)) = profile else {
+        let problem = format!("no table [{kind}] and none named [{DEFAULT}]");
+        let fix = "write its settings as [default.data], [default.train] and so on";
+        return Err(Error::file(&profile_path, problem, fix));
+    };
+    if let Some(ratio) = profile.remove(EPOCHS_SCALE) {
+        scale_epochs(&mut table, &ratio, &profile_path)?;
     }
+    retired::refuse_keys(&profile, &profile_path)?;
+    override_keys(&mut table, profile);
     Ok(table)
 }
 
@@ -118,6 +121,25 @@ fn is_same_kind(inner: &Table, above: &Table) -> bool {
     above
         .get("kind")
         .is_none_or(|kind| inner.get("kind") == Some(kind))
+}
+
+/// The keys `a.b.c` that a setting gives a value: `data={max_length=16}` sets `data.max_length`.
+pub fn keys(setting: &str) -> Result<Vec<String>> {
+    let mut table = Table::new();
+    set(&mut table, setting)?;
+    let mut keys = Vec::new();
+    add_keys(&table, "", &mut keys);
+    Ok(keys)
+}
+
+fn add_keys(table: &Table, prefix: &str, keys: &mut Vec<String>) {
+    for (key, value) in table {
+        let key = format!("{prefix}{}", key.trim());
+        match value {
+            Value::Table(inner) => add_keys(inner, &format!("{key}."), keys),
+            _ => keys.push(key),
+        }
+    }
 }
 
 /// Sets `a.b.c=value` in a table. The value is TOML, or else a string.

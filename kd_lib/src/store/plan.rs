@@ -33,13 +33,13 @@ pub struct Plan {
     pub device: Device,
     /// Dtype of matrix products.
     pub precision: Precision,
-    /// The checkpoint that the model begins from, if it begins from one.
+    /// The checkpoint that the model is initialised from, if there is one.
     pub checkpoint: Option<Checkpoint>,
     /// The corpus as it is trained on: leaks dropped, examples drawn.
     pub corpus: Corpus,
     /// The unfiltered corpus; `model.prune_vocab` keeps every token that occurs in it.
     pub full_corpus: Corpus,
-    /// Texts that are trained on beside the corpus's own.
+    /// Texts that are trained on in addition to the corpus's own.
     pub transfer_set: Vec<TransferText>,
     /// Ids of the teachers' runs.
     pub teachers: Vec<String>,
@@ -99,9 +99,7 @@ impl Plan {
             threads: ThreadPolicy::Unchanged,
         })
     }
-}
 
-impl Plan {
     /// The texts that a teacher labels: those of training and of the transfer set.
     pub fn texts_to_label(&self) -> Vec<TextInput<'_>> {
         let labelled = self.corpus.train.iter().map(Example::input);
@@ -141,10 +139,10 @@ pub struct IdKey<'a> {
     pub teachers: &'a [String],
 }
 
-/// The id of a run, `NAME-HASH`. Names of recipes, devices and paths do not enter the hash: another
-/// GPU or another spelling of a path is the same run. A renamed recipe keeps the hash, but NAME makes
-/// it another run. The contents of files enter the hash, and so does the name of a custom model or
-/// objective.
+/// The id of a run, `NAME-HASH`. The hash covers the settings, the contents of files, and the name
+/// of a custom model or objective. It does not cover the recipe's name, the device and the paths of
+/// files: a run on another GPU, or with another spelling of a path, is the same run. A renamed
+/// recipe has another NAME, so it is another run.
 pub fn run_id(key: &IdKey) -> Result<String> {
     let bug = |e: serde_json::Error| Error::recipe("recipe", e.to_string(), crate::error::BUG);
     let mut recipe = serde_json::to_value(key.recipe).map_err(bug)?;
@@ -199,9 +197,9 @@ fn remove(value: &mut Value, dotted: &str) {
     }
 }
 
-/// Hashes of the files beside the corpus that decide the result: the checkpoint's, the model's own
-/// (`model.vocab_file`, `model.vocab_texts`), the file of teacher logits, and the file of
-/// unlabelled texts.
+/// Hashes of the files, other than the corpus, that decide the result: the checkpoint's, the
+/// model's own (`model.vocab_file`, `model.vocab_texts`), the file of teacher logits, and the file
+/// of unlabelled texts.
 pub fn file_hashes(
     recipe: &Recipe,
     checkpoint: Option<&Checkpoint>,

@@ -13,7 +13,7 @@ use crate::{Error, Result, device};
 use serde::Serialize;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use tch::Tensor;
+use tch::{Device, Kind, Tensor};
 
 /// A model with all that it needs to classify a text.
 #[derive(Debug)]
@@ -64,6 +64,15 @@ impl Predictor {
             _ => run.report.precision,
         };
         let model = SavedModel::load(folder, &recipe.model, device)?;
+        if model.classes != run.labels.len() as i64 {
+            let problem = format!(
+                "{} class names for {} classes",
+                run.labels.len(),
+                model.classes
+            );
+            let fix = "restore labels.json of this run, or remove the run";
+            return Err(Error::file(folder, problem, fix));
+        }
         model.network.params().round(precision);
         let tokenizer = Tokenizer::read(folder, &recipe.data)?;
         Ok(Predictor {
@@ -107,8 +116,17 @@ impl Predictor {
         hidden_layers: &[usize],
         compute: impl FnOnce(&SplitPass) -> Result<ModelOutput>,
     ) -> Result<ModelOutput> {
+        let mut widths = Vec::new();
         for &layer in hidden_layers {
-            hidden_width(self.model.network.as_ref(), layer, "teacher")?;
+            let whose = self.folder.display().to_string();
+            widths.push(hidden_width(self.model.network.as_ref(), layer, &whose)?);
+        }
+        if texts.is_empty() {
+            let none = |width: i64| Tensor::zeros([0, width], (Kind::Float, Device::Cpu));
+            return Ok(ModelOutput {
+                logits: none(self.labels.len() as i64),
+                hidden: widths.into_iter().map(none).collect(),
+            });
         }
         let mut normalized = Vec::new();
         for &text in texts {
@@ -128,7 +146,12 @@ impl Predictor {
         let mut output = compute(&SplitPass {
             model: self.model.network.as_ref(),
             split: &tokenized,
-            batches: &eval_batches(&tokenized, train.batch_size, train.group_by_length),
+            batches: &eval_batches(
+                &tokenized,
+                train.batch_size,
+                train.group_by_length,
+                self.model.network.params().device(),
+            ),
             pass: ForwardPass {
                 hidden_layers,
                 ..evaluation
@@ -182,15 +205,16 @@ impl Predictor {
     }
 
     fn other_input(&self, input: TextInput) -> Error {
-        let (problem, fix) = match self.reads_pairs {
-            true => (
+        let (problem, fix) = if self.reads_pairs {
+            (
                 "is one text, and this model reads pairs",
                 "add the second text",
-            ),
-            false => (
+            )
+        } else {
+            (
                 "is a pair, and this model reads one text",
                 "leave the second out",
-            ),
+            )
         };
         Error::recipe("text_pair", format!("{:?} {problem}", input.text), fix)
     }

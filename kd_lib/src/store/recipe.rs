@@ -47,7 +47,7 @@ pub struct Recipe {
     /// Several teachers of that recipe instead of one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ensemble: Option<Ensemble>,
-    /// Texts beside the labelled ones; none if absent.
+    /// Texts in addition to the labelled ones; none if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transfer: Option<TransferConfig>,
     /// How long to train, and in which batches.
@@ -85,7 +85,7 @@ impl Ensemble {
 }
 
 impl Recipe {
-    /// Reads a recipe, applies a profile (`profiles/NAME.toml` beside it) and then `key=value`
+    /// Reads a recipe, applies a profile (`profiles/NAME.toml` in its folder) and then `key=value`
     /// settings. A teacher that it names is read with the same profile and with the settings that
     /// begin with `teacher.`.
     pub fn read(path: impl AsRef<Path>, profile: &str, settings: &[String]) -> Result<Recipe> {
@@ -155,8 +155,11 @@ impl Recipe {
         self
     }
 
-    /// Refuses settings without a meaning, the teacher's too, before anything is computed. Each
-    /// group of settings validates itself; here stand the rules between groups.
+    /// Checks the settings, the teacher's too, before anything is computed. Each group of settings
+    /// validates itself; here are the rules between groups.
+    ///
+    /// # Errors
+    /// If a value is out of range or contradicts another one.
     pub fn validate(&self) -> Result<()> {
         if let Some(teacher) = &self.teacher {
             teacher.validate()?;
@@ -179,10 +182,11 @@ impl Recipe {
                 return Err(Error::recipe(key, "with hidden states", fix));
             }
         }
-        let taught = self.teacher.is_some() || self.teacher_logits.is_some();
-        if objective.needs_teacher() != taught {
-            let problem = if taught { "given" } else { "missing" };
-            let fix = "distillation needs a teacher's recipe, cross-entropy takes none";
+        let has_teacher = self.teacher.is_some() || self.teacher_logits.is_some();
+        if objective.needs_teacher() != has_teacher {
+            let problem = if has_teacher { "given" } else { "missing" };
+            let fix = "an objective on a teacher's logits needs teacher or teacher_logits, any other \
+                       takes neither";
             return Err(Error::recipe("teacher", problem, fix));
         }
         if let Some(ensemble) = &self.ensemble {
@@ -197,7 +201,7 @@ impl Recipe {
             }
         }
         if let Some(transfer) = &self.transfer {
-            transfer.validate(taught)?;
+            transfer.validate(has_teacher)?;
         }
         if let Some(adversarial) = self.adversarial {
             adversarial.validate()?;
@@ -205,11 +209,11 @@ impl Recipe {
         self.data.validate()?;
         let architecture = self.model.architecture()?;
         architecture.validate(&self.data)?;
-        if architecture.begins_from_teacher() && self.teacher.is_none() {
-            let fix = "a model that begins from its teacher needs a teacher's recipe";
+        if architecture.initializes_from_teacher() && self.teacher.is_none() {
+            let fix = "a model that is initialised from its teacher needs a teacher's recipe";
             return Err(Error::recipe("teacher", "missing", fix));
         }
-        self.train.validate(objective.temperature().is_some())?;
+        self.train.validate(objective)?;
         self.optimizer.validate()
     }
 }

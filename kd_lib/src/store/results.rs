@@ -2,9 +2,9 @@
 //!
 //! | file | content |
 //! |---|---|
-//! | `reports.jsonl` | one JSON object a run: its set, class names, teachers' weights, report |
+//! | `reports.jsonl` | one JSON object per run: its set, class names, teachers' weights, report |
 //! | `curves.csv` | the training curves of these runs |
-//! | `predictions-HASH.safetensors` | predicted classes as u8 `[run, example]`, one file a test set |
+//! | `predictions-HASH.safetensors` | predicted classes as u8 `[run, example]`, one file per test set |
 //! | `added/SET-ID.safetensors` | one run that was added later, with its test logits in f16 |
 //!
 //! The first three files are written once. A run that is added later is one more file, and no
@@ -32,7 +32,7 @@ const MAX_ADDED: u64 = 250_000;
 /// The set of runs that tables are made of.
 pub const MAIN_SET: &str = "runs";
 
-/// What `reports.jsonl` and an added run's file say of a run.
+/// A run in `reports.jsonl` or in the file of an added run.
 #[derive(Debug, Serialize, Deserialize)]
 struct Entry {
     set: String,
@@ -228,7 +228,7 @@ fn write_reports(folder: &Path, runs: &[(String, Run)]) -> Result<()> {
     files::write_text(&path, &lines)
 }
 
-/// One line a run and point: the run's set and id, and the point's values.
+/// One line per run and point: the run's set and id, and the point's values.
 fn write_curves(folder: &Path, runs: &[(String, Run)]) -> Result<()> {
     let path = folder.join(CURVES);
     let mut text = String::new();

@@ -84,7 +84,8 @@ pub struct RunReport {
     pub commit: Option<String>,
     /// Seconds of training and evaluation, resumed parts included.
     pub seconds: f64,
-    /// The temperature that divides the network's logits, if the recipe asks for temperature scaling.
+    /// The temperature that divides the network's logits, if the recipe asks for temperature
+    /// scaling.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature: Option<f64>,
     /// Scores on dev.
@@ -158,9 +159,10 @@ impl Run {
     pub fn open(path: impl AsRef<Path>) -> Result<Run> {
         let folder = path.as_ref().to_path_buf();
         if !files::has_checksums(&folder) {
-            let problem = match folder.is_dir() {
-                true => "not a finished run (no b3sums)",
-                false => "no such run",
+            let problem = if folder.is_dir() {
+                "not a finished run (no b3sums)"
+            } else {
+                "no such run"
             };
             let fix = "`kd runs` lists the finished ones; train the recipe again to finish its run";
             return Err(Error::file(&folder, problem, fix));
@@ -191,8 +193,9 @@ impl Run {
     }
 
     /// The same run with the code of a custom model, if the run was trained with this model. A
-    /// report has a custom model's name, version and settings alone.
-    pub(crate) fn with_model(mut self, model: &ModelConfig) -> Run {
+    /// report stores a custom model's name, version and settings, which alone decide whether two
+    /// are equal.
+    pub(crate) fn with_custom_code(mut self, model: &ModelConfig) -> Run {
         if self.report.recipe.model == *model {
             self.report.recipe.model = model.clone();
         }

@@ -1,6 +1,6 @@
 //! Where runs are stored, and the one way to get one: ask for a recipe on a corpus. A finished run
-//! is opened, an interrupted one continues, a new one is trained. The teachers of a distillation are
-//! obtained first, in the same way.
+//! is opened, an interrupted one continues, a new one is trained. The teachers of a distillation
+//! are obtained first, in the same way.
 
 use super::model_factory::{self, BuiltModel, StatePass};
 use super::opened_checkpoints::OpenedCheckpoints;
@@ -13,12 +13,12 @@ use super::tensorboard;
 use crate::data::batch::eval_batches;
 use crate::data::{Corpus, Example, Split, TextInput, TokenizedSplit, Tokenizer};
 use crate::device::{self, Environment};
-use crate::evaluation::{self, Scores, SplitPass, to_array};
-use crate::models::{Checkpoint, Classifier, ForwardPass, hidden_width};
+use crate::evaluation::{self, Scores, SplitPass, remove_kept, to_array};
+use crate::models::{Checkpoint, Classifier, ForwardPass, ModelConfig, hidden_width};
 use crate::threads::ThreadPolicy;
 use crate::training::progress::TextClock;
 use crate::training::{
-    PooledStates, Progress, ProgressCallback, Stage, TrainingOutcome, progress, state,
+    Activity, PooledStates, Progress, ProgressCallback, Trainer, TrainingOutcome, progress, state,
 };
 use crate::{Error, Result, files};
 use std::fs::File;
@@ -29,12 +29,19 @@ use tch::{Device, Kind, Tensor};
 
 /// Between two lines of a run's `log.txt`, evaluations aside.
 const LOG_INTERVAL: Duration = Duration::from_secs(30);
+/// Prefix of the file names of pretrained checkpoints' states.
+const PRETRAINED: &str = "pretrained";
+
+/// Removes the states that [`RunStore::pretrained_states`] keeps in a folder.
+pub(crate) fn forget_pretrained_states(folder: &Path) -> Result<()> {
+    remove_kept(folder, PRETRAINED)
+}
 
 /// The folder of checkpoints and runs, and the project's stored results.
 #[derive(Debug, Clone)]
 pub struct RunStore {
     checkpoints: PathBuf,
-    /// Where pretrained checkpoints are looked for beside `checkpoints`.
+    /// Where pretrained checkpoints are looked for in addition to `checkpoints`.
     pretrained: Vec<PathBuf>,
     results: PathBuf,
     threads: ThreadPolicy,
@@ -119,7 +126,8 @@ impl RunStore {
         })
     }
 
-    /// A pretrained checkpoint by its name. This store opens it once, and again if its files changed.
+    /// A pretrained checkpoint by its name. This store opens it once, and again if its files
+    /// changed.
     pub fn checkpoint(&self, name: &str) -> Result<Checkpoint> {
         let folders = std::iter::once(&self.checkpoints).chain(&self.pretrained);
         let has_it = |folder: &&PathBuf| folder.join(name).is_dir();
@@ -141,7 +149,7 @@ impl RunStore {
             for teacher in recipe.teachers() {
                 teachers.push(self.run(&teacher, corpus, callback)?);
             }
-            let waiting = Progress::begin(&plan.id, Stage::Waiting);
+            let waiting = Progress::begin(&plan.id, Activity::Waiting);
             let _lock = files::lock_folder(&folder, &mut || waiting.report(callback))?;
             // Another process may have finished the run while this one waited for the lock.
             if !self.is_finished(&plan) {
@@ -153,7 +161,7 @@ impl RunStore {
             // A state that cannot be removed is removed the next time.
             let _ = std::fs::remove_file(state);
         }
-        Ok(Run::open(folder)?.with_model(&recipe.model))
+        Ok(Run::open(folder)?.with_custom_code(&recipe.model))
     }
 
     /// The finished run of a recipe on a corpus, if there is one in this store or among the stored
@@ -163,12 +171,13 @@ impl RunStore {
         let folder = self.run_folder(&plan.id);
         self.check_teacher_weights(&plan, &folder)?;
         if files::has_checksums(&folder) {
-            return Ok(Some(Run::open(folder)?.with_model(&recipe.model)));
+            return Ok(Some(Run::open(folder)?.with_custom_code(&recipe.model)));
         }
         Ok(self.stored_results()?.find(MAIN_SET, &plan.id))
     }
 
-    /// Adds what tables need of a finished run to a set of the stored results. Returns the new file.
+    /// Adds what tables need of a finished run to a set of the stored results. Returns the new
+    /// file.
     pub fn add_to_results(&self, set: &str, run: &Run) -> Result<PathBuf> {
         self.stored_results()?.add(set, run)
     }
@@ -188,12 +197,13 @@ impl RunStore {
         StepTimer::new(plan, built.model, data)
     }
 
-    /// Pooled states `[text, width]` of the last layer of a recipe's checkpoint before any training.
-    /// `folder` keeps what an interruption leaves.
+    /// Pooled states `[text, width]` of the last layer of a recipe's checkpoint before any
+    /// training. `folder` keeps them until [`forget_pretrained_states`], also in parts after an
+    /// interruption.
     ///
     /// # Errors
     /// If the recipe's model has no checkpoint.
-    pub fn pretrained_states(
+    pub(crate) fn pretrained_states(
         &self,
         recipe: &Recipe,
         corpus: &Corpus,
@@ -201,12 +211,16 @@ impl RunStore {
         folder: &Path,
         callback: ProgressCallback,
     ) -> Result<Tensor> {
+        Progress::begin(&recipe.name, Activity::Preparing).report(callback)?;
         let plan = self.plan(recipe, corpus)?;
         let Some(checkpoint) = &plan.checkpoint else {
             let fix = "name a recipe of a BERT";
             return Err(Error::recipe("model", "no pretrained checkpoint", fix));
         };
-        let last = checkpoint.config.num_hidden_layers;
+        let last = match &recipe.model {
+            ModelConfig::Bert(bert) => bert.layers_of(&checkpoint.config),
+            _ => checkpoint.config.num_hidden_layers,
+        };
         let tokenizer = model_factory::build_tokenizer(&plan)?;
         let built = model_factory::build_model(&plan, &tokenizer, &[])?;
         let split = tokenizer.encode(texts)?;
@@ -215,9 +229,8 @@ impl RunStore {
             model: built.model.as_ref(),
             split: &split,
             layer: last,
-            stage: Stage::Reporting,
         };
-        pass.states(folder, &format!("pretrained-{}", plan.id), callback)
+        pass.states(folder, &format!("{PRETRAINED}-{}", plan.id), callback)
     }
 
     /// Zeros for the teacher's pooled states that an objective names, for timing.
@@ -236,14 +249,14 @@ impl RunStore {
         let built = model_factory::build_random_model(&plan, &tokenizer)?;
         let mut states = Vec::new();
         for layer in layers {
-            let width = hidden_width(built.model.as_ref(), layer, "teacher")?;
+            let width = hidden_width(built.model.as_ref(), layer, "the teacher")?;
             states.push(PooledStates::zeros(width as usize));
         }
         Ok(states)
     }
 
-    /// Hashes of the teachers' weights that taught a plan's run or will teach it, as far as they are
-    /// known.
+    /// Hashes of the teachers' weights that taught a plan's run or will teach it, as far as they
+    /// are known.
     ///
     /// # Errors
     /// If a finished or half-trained run recorded other hashes than its teachers have now.
@@ -259,9 +272,10 @@ impl RunStore {
             return Ok(here);
         }
         let path = folder.join(run::TAUGHT_BY);
-        let before = match path.exists() {
-            true => files::read_json(&path)?,
-            false => TaughtBy::new(),
+        let before = if path.exists() {
+            files::read_json(&path)?
+        } else {
+            TaughtBy::new()
         };
         for (id, weights) in &before {
             if here.get(id).is_some_and(|here| here != weights) {
@@ -301,7 +315,7 @@ impl RunStore {
             callback(progress)
         };
 
-        let preparing = Progress::begin(&plan.id, Stage::Preparing);
+        let preparing = Progress::begin(&plan.id, Activity::Preparing);
         preparing.report(&mut callback)?;
         let tokenizer = model_factory::build_tokenizer(plan)?;
         let data = model_factory::build_data(plan, &tokenizer, teachers, &mut callback)?;
@@ -312,7 +326,12 @@ impl RunStore {
         }
         let model = built.model.as_ref();
         let objective_params = model_factory::build_objective_params(plan, model, &data)?;
-        let trainer = model_factory::build_trainer(plan, model, &data, &objective_params)?;
+        let architecture = plan.recipe.model.architecture()?;
+        let trainer = Trainer {
+            // Fine-tuning on few texts can make a linear probe worse.
+            evaluate_before_training: architecture.probed_head(&built.saved.sizes).is_some(),
+            ..model_factory::build_trainer(plan, model, &data, &objective_params)?
+        };
         let outcome = trainer.train(folder, &mut callback)?;
         let scores = score_splits(plan, folder, &tokenizer, model, &mut callback)?;
         built.saved.temperature = scores.temperature;
@@ -379,7 +398,7 @@ impl RunStore {
     }
 }
 
-/// What a run's files are written from, beside its plan and model.
+/// What a run's files are written from, in addition to its plan and model.
 struct Trained {
     tokenizer: Tokenizer,
     train_examples: usize,
@@ -405,15 +424,17 @@ fn score_splits(
     progress: ProgressCallback,
 ) -> Result<SplitScores> {
     let train = &plan.recipe.train;
-    let splits = match plan.recipe.data.skip_test {
-        true => vec![Split::Dev],
-        false => vec![Split::Dev, Split::Test],
+    let splits = if plan.recipe.data.skip_test {
+        vec![Split::Dev]
+    } else {
+        vec![Split::Dev, Split::Test]
     };
     let (mut all, mut batches) = (TokenizedSplit::default(), Vec::new());
     for &split in &splits {
         let tokenized = tokenizer.encode_split(plan.corpus.split(split))?;
         let first = all.ids.len();
-        for batch in eval_batches(&tokenized, train.batch_size, train.group_by_length) {
+        let size = train.batch_size;
+        for batch in eval_batches(&tokenized, size, train.group_by_length, plan.device) {
             batches.push(batch.iter().map(|row| first + row).collect());
         }
         all.append(tokenized);
@@ -424,10 +445,10 @@ fn score_splits(
         batches: &batches,
         pass: ForwardPass::evaluation(plan.precision),
     };
-    let mut clock = TextClock::new(&plan.id, Stage::Scoring, all.ids.len());
-    let mut after_batch = |done| clock.at(done).report(progress);
+    let mut clock = TextClock::new(&plan.id, Activity::Scoring, all.ids.len());
+    let mut check_stop = |done| clock.at(done).report(progress);
     let mut logits = pass
-        .resumable_outputs(folder, "scoring", &mut after_batch)?
+        .resumable_outputs(folder, "scoring", &mut check_stop)?
         .logits;
     let temperature = logit_temperature(plan, &logits)?;
     if let Some(temperature) = temperature {

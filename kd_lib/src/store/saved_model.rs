@@ -22,6 +22,8 @@ pub(crate) struct SavedModel {
 #[derive(Debug)]
 pub(crate) struct LoadedModel {
     pub network: Box<dyn Classifier>,
+    /// Number of classes.
+    pub classes: i64,
     /// Divides the logits of the network.
     pub temperature: Option<f64>,
 }
@@ -40,6 +42,7 @@ impl SavedModel {
         network.params().read(&folder.join("model.safetensors"))?;
         Ok(LoadedModel {
             network,
+            classes: saved.sizes.num_labels,
             temperature: saved.temperature,
         })
     }

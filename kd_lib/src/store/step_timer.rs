@@ -90,8 +90,8 @@ impl StepTimer {
         })
     }
 
-    /// The updates of the first epoch together. An update's time follows its padded tokens, so a few
-    /// timed updates tell the epoch's.
+    /// The updates of the first epoch together. An update's time follows its padded tokens, so a
+    /// few timed updates tell the epoch's.
     pub fn epoch_size(&self) -> Result<StepSize> {
         let trainer = self.trainer()?;
         let mut order = EpochOrder::default();

@@ -156,9 +156,15 @@ impl TableRow {
 pub fn rows(runs: &[Run]) -> Vec<TableRow> {
     let mut groups: Vec<Vec<Run>> = Vec::new();
     for run in runs.iter().filter(|run| !run.report.test.is_empty()) {
+        // Two runs with the same seed read different files, so they belong to different rows.
+        let other_seed = |group: &[Run]| {
+            group
+                .iter()
+                .all(|known| known.report.recipe.seed != run.report.recipe.seed)
+        };
         match groups
             .iter_mut()
-            .find(|group| differ_in_seed_alone(&group[0], run))
+            .find(|group| differ_in_seed_alone(&group[0], run) && other_seed(group))
         {
             Some(group) => group.push(run.clone()),
             None => groups.push(vec![run.clone()]),
@@ -187,28 +193,35 @@ const FINGERPRINT_DIGITS: usize = 8;
 pub fn table(rows: &[TableRow]) -> Table {
     let mut table = Table::new(&[&["model", "corpus", "seeds"], &METRICS[..]].concat());
     for row in rows {
-        let (of_name, rivals): (Vec<&TableRow>, Vec<&TableRow>) = {
-            let of_name = rows.iter().filter(|r| r.corpus == row.corpus);
-            let same = |r: &&TableRow| r.corpus_fingerprint == row.corpus_fingerprint;
-            (of_name.clone().collect(), of_name.filter(same).collect())
-        };
+        let same_corpus_name = rows.iter().filter(|r| r.corpus == row.corpus);
+        let same_corpus: Vec<&TableRow> = same_corpus_name
+            .clone()
+            .filter(|r| r.corpus_fingerprint == row.corpus_fingerprint)
+            .collect();
         let digits = row.corpus_fingerprint.len().min(FINGERPRINT_DIGITS);
-        let corpus = match of_name.len() > rivals.len() {
-            true => format!("{} {}", row.corpus, &row.corpus_fingerprint[..digits]),
-            false => row.corpus.clone(),
+        let corpus = if same_corpus_name.count() > same_corpus.len() {
+            format!("{} {}", row.corpus, &row.corpus_fingerprint[..digits])
+        } else {
+            row.corpus.clone()
         };
-        let namesakes = rows.iter().filter(|r| r.name == row.name).count();
-        let name = if namesakes > 1 { &row.id } else { &row.name };
+        let same_row_name = rows.iter().filter(|r| r.name == row.name).count();
+        let name = if same_row_name > 1 {
+            &row.id
+        } else {
+            &row.name
+        };
         let mut cells: Vec<Cell> = vec![
             name.as_str().into(),
             corpus.as_str().into(),
             row.seeds.to_string().into(),
         ];
         for (metric, value) in row.test.iter().enumerate() {
-            let is_best = rivals.iter().all(|r| r.test[metric].mean <= value.mean);
+            let is_best = same_corpus
+                .iter()
+                .all(|r| r.test[metric].mean <= value.mean);
             cells.push(Cell {
                 text: value.to_string(),
-                strong: rivals.len() > 1 && is_best,
+                strong: same_corpus.len() > 1 && is_best,
             });
         }
         table.rows.push(cells);

@@ -1,9 +1,8 @@
-//! The cache of what teachers computed. Logits are computed once for each pair of teacher's weights
-//! and text. If an objective names layers, pooled hidden states are computed once for each set of
-//! layers, and that pass caches missing logits too. Both are stored beside the teacher in files of
-//! at most 4,096 texts; states (f16) have a file for each layer. Outputs are found by the text's
-//! hash. A killed pass continues with its next file, and every temperature, objective and seed uses
-//! the same logits. Nothing is trained here.
+//! The cache of what teachers computed: the logits of each text, and pooled hidden states of the
+//! layers that an objective names. Each is computed once for a teacher's weights and a text,
+//! whatever the temperature, the objective and the student's seed. The files stand in the teacher's
+//! folder and hold at most 4,096 texts; states (f16) have a file for each layer. An output is found
+//! by the hash of its text. A killed pass continues with its next file. Nothing is trained here.
 
 use super::predictor::Predictor;
 use super::recipe::Ensemble;
@@ -15,23 +14,23 @@ use crate::models::ModelOutput;
 use crate::threads::{ThreadControl, ThreadPolicy};
 use crate::training::pooled_states::{PooledStates, StatePlace};
 use crate::training::progress::TextClock;
-use crate::training::{Progress, ProgressCallback, Stage};
+use crate::training::{Activity, Progress, ProgressCallback};
 use crate::{Error, Result};
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 use std::sync::Arc;
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 /// Texts of a file: what a pass loses at most if it is killed. A pass that is asked to stop loses
 /// nothing.
 const TEXTS_PER_FILE: usize = 4096;
-/// The cache's folder beside the teacher.
+/// The cache's folder, in the teacher's.
 const FOLDER: &str = "predictions";
 
 /// Logits `[text, class]` to learn from: those of the one teacher, or of the ensemble.
-pub fn ensemble_logits(
+pub fn logits_to_learn(
     ensemble: Option<&Ensemble>,
     teachers: &[Run],
     texts: &[TextInput],
@@ -43,7 +42,9 @@ pub fn ensemble_logits(
     }
     let mut logits = Vec::new();
     for teacher in teachers {
-        logits.push(cached_logits(teacher, texts, threads, progress)?);
+        logits.push(cached_or_computed_logits(
+            teacher, texts, threads, progress,
+        )?);
     }
     Ok(logits.iter().sum::<Tensor>() / logits.len() as f64)
 }
@@ -66,7 +67,9 @@ fn out_of_fold_logits(
             }
         }
         if !held_out.is_empty() {
-            of_folds.push(cached_logits(teacher, &held_out, threads, progress)?);
+            of_folds.push(cached_or_computed_logits(
+                teacher, &held_out, threads, progress,
+            )?);
         }
     }
     let logits = Tensor::cat(&of_folds, 0);
@@ -83,16 +86,20 @@ pub fn teacher_logits(
     texts: &[TextInput],
     progress: ProgressCallback,
 ) -> Result<Tensor> {
-    cached_logits(teacher, texts, ThreadPolicy::Unchanged, progress)
+    cached_or_computed_logits(teacher, texts, ThreadPolicy::Unchanged, progress)
 }
 
 /// The same; this policy decides the number of threads.
-fn cached_logits(
+fn cached_or_computed_logits(
     teacher: &Run,
     texts: &[TextInput],
     threads: ThreadPolicy,
     progress: ProgressCallback,
 ) -> Result<Tensor> {
+    if texts.is_empty() {
+        let size = [0, teacher.labels.len() as i64];
+        return Ok(Tensor::zeros(size, (Kind::Float, Device::Cpu)));
+    }
     let teacher_folder = teacher.folder()?;
     let folder = teacher_folder.join(FOLDER);
     let weights = weights_of(teacher)?;
@@ -225,7 +232,7 @@ fn weights_of(teacher: &Run) -> Result<String> {
 
 /// Waits until no other process computes for this teacher.
 fn lock(teacher: &Run, folder: &Path, progress: ProgressCallback) -> Result<File> {
-    let waiting = Progress::begin(&teacher.report.id, Stage::Waiting);
+    let waiting = Progress::begin(&teacher.report.id, Activity::Waiting);
     files::lock_folder(folder, &mut || waiting.report(progress))
 }
 
@@ -251,7 +258,7 @@ impl Work<'_> {
         let predictor = Predictor::open(self.teacher)?;
         let folder = self.teacher.folder()?.join(FOLDER);
         let total = self.missing.len();
-        let mut clock = TextClock::new(&self.teacher.report.id, Stage::TeacherLogits, total);
+        let mut clock = TextClock::new(&self.teacher.report.id, Activity::TeacherLogits, total);
         let mut threads = ThreadControl::start(self.threads, None);
         let mut computed = 0;
         let mut changed = true;
@@ -265,10 +272,10 @@ impl Work<'_> {
             }
             let texts: Vec<TextInput> = of_file.iter().map(|(_, text)| *text).collect();
             let keys: Vec<i64> = of_file.iter().flat_map(|(key, _)| *key).collect();
-            let mut after_batch = |done| clock.at(computed + done).report(progress);
+            let mut check_stop = |done| clock.at(computed + done).report(progress);
             let name = pass_name(self.weights, self.layers, &keys);
             let output = predictor.compute(&texts, self.layers, |pass| {
-                pass.resumable_outputs(&folder, &name, &mut after_batch)
+                pass.resumable_outputs(&folder, &name, &mut check_stop)
             })?;
             store(&Tensor::from_slice(&keys).view([-1, 2]), &output)?;
             computed += of_file.len();

@@ -14,7 +14,9 @@ use tch::Tensor;
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Adversarial {
-    /// FGM (Miyato et al. 2017, equation 5): one step, `r = ε · g / ‖g‖`.
+    /// FGM (Miyato et al. 2017, equation 5): one step, `r = ε · g / ‖g‖`, where g is the gradient
+    /// of the loss with respect to the word vectors. The weights' gradient is that of the clean
+    /// pass plus that of the perturbed one.
     Fgm {
         /// ε: L2 norm of the perturbation.
         epsilon: f64,
@@ -22,9 +24,9 @@ pub enum Adversarial {
         #[serde(default)]
         norm_over: NormOver,
     },
-    /// PGD (Madry et al. 2018, section 2.1) in L2: K steps `r ← Π(r + α · g / ‖g‖)`, where Π
-    /// projects onto `‖r‖ ≤ ε`. The weights' gradient is that of the clean pass plus that of the
-    /// last pass.
+    /// PGD (Madry et al. 2018, section 2.1) in L2: K steps `r ← Π(r + α · g / ‖g‖)` from r = 0,
+    /// where Π projects onto `‖r‖ ≤ ε`, and g is the gradient at r. The weights' gradient is that
+    /// of the clean pass plus that of the last pass.
     Pgd {
         /// ε: radius of the ball.
         epsilon: f64,
@@ -39,7 +41,10 @@ pub enum Adversarial {
 }
 
 impl Adversarial {
-    /// Refuses settings without a meaning.
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// If ε or α is not a number above 0, or K is 0.
     pub fn validate(self) -> Result<()> {
         let positive = |key: &str, value: f64| {
             if value > 0.0 && value.is_finite() {
@@ -74,24 +79,27 @@ impl Adversarial {
         }
     }
 
+    fn norm_over(self) -> NormOver {
+        match self {
+            Adversarial::Fgm { norm_over, .. } | Adversarial::Pgd { norm_over, .. } => norm_over,
+        }
+    }
+
     /// A perturbation of zero; a pass with it is the clean pass. `embedding [vocab, width]` is the
-    /// matrix that is perturbed.
+    /// matrix that is perturbed. The perturbation has its size, or with a norm over each example
+    /// `[batch, seq, width]`.
     pub fn zero_perturbation(self, embedding: &Tensor, batch: &Batch) -> Perturbation {
-        let (Adversarial::Fgm { norm_over, .. } | Adversarial::Pgd { norm_over, .. }) = self;
-        let (rows, width) = embedding.size2().unwrap_or_default();
-        let options = (embedding.kind(), embedding.device());
-        let values = match norm_over {
-            NormOver::Matrix => Tensor::zeros([rows, width], options),
-            NormOver::Example => {
-                let (texts, seq) = (batch.ids.size()[0], batch.ids.size()[1]);
-                Tensor::zeros([texts, seq, width], options)
-            }
+        let norm_over = self.norm_over();
+        let size = match norm_over {
+            NormOver::Matrix => embedding.size(),
+            NormOver::Example => [batch.ids.size(), embedding.size()[1..].to_vec()].concat(),
         };
+        let values = Tensor::zeros(size, (embedding.kind(), embedding.device()));
         Perturbation::new(&values, norm_over)
     }
 
     /// The next perturbation, from the last pass's perturbation and the loss's gradient with
-    /// respect to it.
+    /// respect to it. PGD's is projected onto the ball here.
     pub fn next_perturbation(self, last: &Perturbation, gradient: &Tensor) -> Perturbation {
         let _guard = tch::no_grad_guard();
         let norm = |values: &Tensor| last.norm_over.norm(values);
@@ -101,8 +109,9 @@ impl Adversarial {
             Adversarial::Fgm { epsilon, .. } => direction * epsilon,
             Adversarial::Pgd { epsilon, alpha, .. } => {
                 let moved = &last.values + direction * alpha;
-                let projection = (epsilon / norm(&moved)).clamp_max(1.0);
-                moved * projection
+                // Π: shorter perturbations stay as they are, longer ones get the norm ε.
+                let shrink_factor = (epsilon / norm(&moved)).clamp_max(1.0);
+                moved * shrink_factor
             }
         };
         Perturbation::new(&values, last.norm_over)

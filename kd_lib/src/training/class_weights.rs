@@ -1,5 +1,5 @@
-//! Weights of the classes in the hard loss: where classes are unbalanced, a text of a rare class counts
-//! more. They change neither the batches nor the teacher's part of a loss.
+//! Weights of the classes in the hard loss: where classes are unbalanced, a text of a rare class
+//! counts more. They change neither the batches nor the teacher's part of a loss.
 
 use crate::objectives::UNLABELLED;
 use serde::{Deserialize, Serialize};
@@ -9,8 +9,8 @@ use tch::Tensor;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ClassWeights {
-    /// `n / (K · n_c)` for a class with n_c of n texts, K classes with texts (King & Zeng 2001). The
-    /// mean over the texts is 1.
+    /// `n / (K · n_c)` for a class with n_c of n texts, K classes with texts (King & Zeng 2001).
+    /// The mean over the texts is 1.
     Balanced,
 }
 

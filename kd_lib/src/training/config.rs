@@ -3,6 +3,7 @@
 use super::class_weights::ClassWeights;
 use crate::data::config::check_count;
 use crate::evaluation::TemperatureScaling;
+use crate::objectives::Objective;
 use crate::precision::PrecisionSetting;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
@@ -25,12 +26,12 @@ pub struct TrainConfig {
     pub precision: PrecisionSetting,
     /// Evaluate on dev each time this many more examples have been processed.
     pub eval_every_samples: usize,
-    /// Ends a training after so many evaluations in a row without a better macro-F1 on dev; without,
+    /// Stops after this many evaluations in a row without a higher macro-F1 on dev; without,
     /// it trains all of its epochs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_stopping_patience: Option<usize>,
-    /// Anneals the objective's temperature T linearly towards this value: update k of N, from 0, has
-    /// T + (final − T) · k/N.
+    /// Anneals the objective's temperature T linearly towards this value: update k of N, from 0,
+    /// has T + (final − T) · k/N.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub final_temperature: Option<f64>,
     /// Weights of the classes in the hard loss; without, all count alike.
@@ -52,8 +53,11 @@ fn yes() -> bool {
 }
 
 impl TrainConfig {
-    /// Refuses settings without a meaning.
-    pub fn validate(&self, objective_has_temperature: bool) -> Result<()> {
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// If a value is out of range or contradicts another one.
+    pub fn validate(&self, objective: &dyn Objective) -> Result<()> {
         check_count("train.batch_size", self.batch_size)?;
         let steps = self.gradient_accumulation_steps;
         check_count("train.gradient_accumulation_steps", steps)?;
@@ -69,7 +73,7 @@ impl TrainConfig {
             return Err(Error::recipe("train.epochs", self.epochs.to_string(), fix));
         }
         if let Some(last) = self.final_temperature
-            && !(objective_has_temperature && last > 0.0 && last.is_finite())
+            && !(last > 0.0 && last.is_finite() && can_anneal(objective, last))
         {
             let fix = "choose a number above 0, with an objective that has a temperature";
             return Err(Error::recipe(
@@ -80,4 +84,9 @@ impl TrainConfig {
         }
         Ok(())
     }
+}
+
+/// Whether the temperature of an objective can be changed to this one while it trains.
+fn can_anneal(objective: &dyn Objective, last: f64) -> bool {
+    objective.temperature().is_some() && objective.with_temperature(last).is_some()
 }

@@ -1,10 +1,10 @@
 //! The gradients of one update. The order is fixed. For each micro-batch of an accumulation group:
 //! forward under the precision → objective → × the micro-batch's share of the group's *examples* ×
 //! the loss scale → backward → the adversarial passes, whose perturbation is computed from *this*
-//! micro-batch's embedding gradient. For a loss that is a mean over examples the sum is the gradient
-//! of one large batch, also if the last micro-batch is smaller. DIST's correlations, dropout and
-//! perturbations still act on one micro-batch. All randomness of a pass is a function of
-//! (seed, step, micro-batch, pass). [`super::trainer`] applies the gradients.
+//! micro-batch's embedding gradient. For a loss that is a mean over examples the sum is the
+//! gradient of one large batch, also if the last micro-batch is smaller. DIST's correlations,
+//! dropout and perturbations still act on one micro-batch. All randomness of a pass is a function
+//! of (seed, step, micro-batch, pass). [`super::trainer`] applies the gradients.
 
 use super::adversarial::Adversarial;
 use super::pooled_states::PooledStates;
@@ -145,91 +145,136 @@ pub fn group_gradients(
     interruptible_gradients(config, model, data, group, &mut || Ok(()))
 }
 
-/// Like [`group_gradients`]. `between_passes` is called between two passes, forward or backward; its
+/// Like [`group_gradients`]. `check_stop` is called between two passes, forward or backward; its
 /// error ends the work.
 pub(crate) fn interruptible_gradients(
     config: &StepConfig,
     model: &dyn Classifier,
     data: &TrainData,
     group: &[Vec<usize>],
-    between_passes: &mut dyn FnMut() -> Result<()>,
+    check_stop: &mut dyn FnMut() -> Result<()>,
 ) -> Result<GroupGradients> {
-    let of_model = model.params().iter().map(|p| &p.tensor);
-    let params: Vec<&Tensor> = of_model.chain(config.objective_parameters).collect();
+    let model_params = model.params().iter().map(|p| &p.tensor);
+    let params: Vec<&Tensor> = model_params.chain(config.objective_parameters).collect();
     let group_rows: usize = group.iter().map(Vec::len).sum();
-    let mut metrics = StepMetrics {
-        micro_batches: group.len(),
-        ..StepMetrics::default()
+    let mut sums = GroupGradients {
+        gradients: params.iter().map(|_| Tensor::new()).collect(),
+        metrics: StepMetrics {
+            micro_batches: group.len(),
+            ..StepMetrics::default()
+        },
     };
-    let mut gradients: Vec<Tensor> = params.iter().map(|_| Tensor::new()).collect();
     for (number, rows) in group.iter().enumerate() {
         if number > 0 {
-            between_passes()?;
+            check_stop()?;
         }
         let share = rows.len() as f64 / group_rows as f64;
-        let weight = share * config.loss_scale;
         let micro_batch = MicroBatch::new(config, model, data, rows, number);
+        match config.adversarial {
+            None => sums.add_clean(&micro_batch, &params, share, check_stop)?,
+            Some(adversarial) => {
+                sums.add_adversarial(&micro_batch, adversarial, &params, share, check_stop)?;
+            }
+        }
+    }
+    Ok(sums)
+}
 
-        let Some(adversarial) = config.adversarial else {
-            let pass = micro_batch.pass(0, None)?;
-            between_passes()?;
-            metrics.compute_dtype = Some(pass.compute_dtype);
-            metrics.add_clean(&pass.loss, share);
-            accumulate(&mut gradients, differentiate(&pass.loss, weight, &params)?);
-            continue;
-        };
+impl GroupGradients {
+    /// Adds the gradients of a micro-batch that has this share of the group's rows.
+    fn add_clean(
+        &mut self,
+        micro_batch: &MicroBatch,
+        params: &[&Tensor],
+        share: f64,
+        check_stop: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        let clean = micro_batch.compute_loss(0, None)?;
+        check_stop()?;
+        self.metrics.compute_dtype = Some(clean.compute_dtype);
+        self.metrics.add_clean(&clean.loss, share);
+        let weight = share * micro_batch.config.loss_scale;
+        self.accumulate(differentiate(&clean.loss, weight, params)?);
+        Ok(())
+    }
 
-        let zero = adversarial.zero_perturbation(model.word_embedding(), &micro_batch.batch);
-        let pass = micro_batch.pass(0, Some(&zero))?;
-        between_passes()?;
-        metrics.compute_dtype = Some(pass.compute_dtype);
-        metrics.add_clean(&pass.loss, share);
+    /// Adds the gradients of the clean pass over a micro-batch, and of the pass under the last
+    /// adversarial perturbation.
+    fn add_adversarial(
+        &mut self,
+        micro_batch: &MicroBatch,
+        adversarial: Adversarial,
+        params: &[&Tensor],
+        share: f64,
+        check_stop: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<()> {
+        let weight = share * micro_batch.config.loss_scale;
+        let embedding = micro_batch.model.word_embedding();
+        let zero = adversarial.zero_perturbation(embedding, &micro_batch.batch);
+        let clean = micro_batch.compute_loss(0, Some(&zero))?;
+        check_stop()?;
+        self.metrics.add_clean(&clean.loss, share);
         let inputs: Vec<&Tensor> = params.iter().copied().chain([&zero.values]).collect();
-        let mut clean = differentiate(&pass.loss, weight, &inputs)?;
-        let perturbation_gradient = clean.split_off(params.len()).remove(0);
-        accumulate(&mut gradients, clean);
+        let mut gradients = differentiate(&clean.loss, weight, &inputs)?;
+        let perturbation_gradient = gradients.split_off(params.len()).remove(0);
+        self.accumulate(gradients);
 
-        let mut pass_under = |perturbation: &Perturbation, number| {
-            between_passes()?;
-            let pass = micro_batch.pass(number, Some(perturbation))?;
-            between_passes()?;
-            Ok(pass)
+        let mut loss_under = |perturbation: &Perturbation, pass| {
+            check_stop()?;
+            let perturbed = micro_batch.compute_loss(pass, Some(perturbation))?;
+            check_stop()?;
+            Ok(perturbed)
         };
-        let (perturbation, pass) = adversarial_passes(
+        let (perturbation, perturbed) = adversarial_passes(
             adversarial,
             &zero,
             &perturbation_gradient,
             weight,
-            &mut pass_under,
+            &mut loss_under,
         )?;
-        metrics.compute_dtype = Some(pass.compute_dtype);
-        accumulate(&mut gradients, differentiate(&pass.loss, weight, &params)?);
+        self.metrics.compute_dtype = Some(perturbed.compute_dtype);
+        self.accumulate(differentiate(&perturbed.loss, weight, params)?);
         let seen = micro_batch.perturbation_stats(&perturbation);
-        let loss = pass.loss.total.double_value(&[]);
-        metrics.add_adversarial(AdversarialMetrics { loss, ..seen }, share);
+        let loss = perturbed.loss.total.double_value(&[]);
+        let metrics = AdversarialMetrics { loss, ..seen };
+        self.metrics.add_adversarial(metrics, share);
+        Ok(())
     }
-    Ok(GroupGradients { gradients, metrics })
+
+    /// Adds gradients to the sums. Not in place: libtorch may return one tensor for two parameters.
+    fn accumulate(&mut self, gradients: Vec<Tensor>) {
+        for (sum, gradient) in self.gradients.iter_mut().zip(gradients) {
+            if !gradient.defined() {
+                continue;
+            }
+            *sum = if sum.defined() {
+                to_full_precision(sum) + to_full_precision(&gradient)
+            } else {
+                gradient
+            };
+        }
+    }
 }
 
 /// Computes the last perturbation and the forward pass under it. The passes before it differentiate
 /// their loss with respect to the perturbation only; the caller differentiates the loss of the last
-/// one with respect to the parameters. `pass_under` computes the pass of this number under a
+/// one with respect to the parameters. `loss_under` computes the pass of this number under a
 /// perturbation.
 fn adversarial_passes(
     adversarial: Adversarial,
     zero: &Perturbation,
     perturbation_gradient: &Tensor,
     weight: f64,
-    pass_under: &mut dyn FnMut(&Perturbation, usize) -> Result<Pass>,
-) -> Result<(Perturbation, Pass)> {
+    loss_under: &mut dyn FnMut(&Perturbation, usize) -> Result<PassLoss>,
+) -> Result<(Perturbation, PassLoss)> {
     let mut perturbation = adversarial.next_perturbation(zero, perturbation_gradient);
-    for number in 1..adversarial.passes() {
-        let pass = pass_under(&perturbation, number)?;
-        let gradient = differentiate(&pass.loss, weight, &[&perturbation.values])?.remove(0);
+    for pass in 1..adversarial.passes() {
+        let perturbed = loss_under(&perturbation, pass)?;
+        let gradient = differentiate(&perturbed.loss, weight, &[&perturbation.values])?.remove(0);
         perturbation = adversarial.next_perturbation(&perturbation, &gradient);
     }
-    let pass = pass_under(&perturbation, adversarial.passes())?;
-    Ok((perturbation, pass))
+    let last = loss_under(&perturbation, adversarial.passes())?;
+    Ok((perturbation, last))
 }
 
 /// One micro-batch, and all that its passes need.
@@ -243,8 +288,8 @@ struct MicroBatch<'a> {
     number: usize,
 }
 
-/// One forward pass.
-struct Pass {
+/// The loss of one forward pass.
+struct PassLoss {
     loss: Loss,
     /// The dtype that the encoder's input was observed to have.
     compute_dtype: Precision,
@@ -282,10 +327,10 @@ impl<'a> MicroBatch<'a> {
         }
     }
 
-    /// The loss of pass `number`. Pass 0 is the clean pass. The later, adversarial passes read
+    /// The loss of a pass. Pass 0 is the clean pass. The later, adversarial passes read
     /// each input as a rounded value and a rounded remainder, so that rounding does not remove the
     /// perturbation: see [`Parts::Two`].
-    fn pass(&self, number: usize, perturbation: Option<&Perturbation>) -> Result<Pass> {
+    fn compute_loss(&self, pass: usize, perturbation: Option<&Perturbation>) -> Result<PassLoss> {
         let StepConfig {
             precision,
             objective,
@@ -297,17 +342,17 @@ impl<'a> MicroBatch<'a> {
         let HiddenLayers {
             student: layers, ..
         } = objective.hidden_layers();
-        tch::manual_seed(dropout_seed(seed, step, self.number, number));
+        tch::manual_seed(dropout_seed(seed, step, self.number, pass));
         let embedded = self.model.embed(&self.batch, Mode::Train, perturbation);
-        let parts = if number == 0 { Parts::One } else { Parts::Two };
+        let parts = if pass == 0 { Parts::One } else { Parts::Two };
         let inputs = precision.round_inputs(&embedded, parts);
         let compute_dtype = precision.observed(&inputs);
-        let pass = ForwardPass {
+        let forward_pass = ForwardPass {
             mode: Mode::Train,
             precision,
             hidden_layers: &layers,
         };
-        let student = self.model.forward(&inputs, &self.batch, &pass);
+        let student = self.model.forward(&inputs, &self.batch, &forward_pass);
         let loss = objective.loss(&LossInputs {
             student: &student,
             teacher: self.teacher.as_ref(),
@@ -315,7 +360,7 @@ impl<'a> MicroBatch<'a> {
             parameters: objective_parameters,
             class_weights: self.class_weights.as_ref(),
         })?;
-        Ok(Pass {
+        Ok(PassLoss {
             loss,
             compute_dtype,
         })
@@ -355,20 +400,6 @@ fn differentiate(loss: &Loss, weight: f64, inputs: &[&Tensor]) -> Result<Vec<Ten
         false,
         false,
     )?)
-}
-
-/// Adds gradients to the sums so far. Not in place: libtorch may return one tensor for two
-/// parameters.
-fn accumulate(sums: &mut [Tensor], gradients: Vec<Tensor>) {
-    for (sum, gradient) in sums.iter_mut().zip(gradients) {
-        if !gradient.defined() {
-            continue;
-        }
-        *sum = match sum.defined() {
-            true => to_full_precision(sum) + to_full_precision(&gradient),
-            false => gradient,
-        };
-    }
 }
 
 /// The seed of one pass's dropout: equal arguments give equal draws, whatever happened before.

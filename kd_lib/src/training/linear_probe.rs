@@ -1,19 +1,32 @@
-//! A linear layer on the pooled states of a model that stays as it is (a linear probe, Alain & Bengio
-//! 2016). It trains in a second. A teacher's head may begin as one; a report compares a student with
-//! one, and the search for wrong labels asks one.
+//! A linear probe (Alain & Bengio 2016): a linear layer on the pooled states of a frozen model. It
+//! trains in a second. A teacher's head may be initialised from one, a report compares a student
+//! with one, and the search for wrong labels uses one.
 
+use super::progress::{Activity, Progress};
 use crate::Result;
-use crate::evaluation::{self, fit_temperature};
+use crate::evaluation::{self, CalibrationSplit, TemperatureScaling};
 use tch::nn::{Adam, OptimizerConfig, VarStore};
 use tch::{Device, Kind, Tensor};
 
-/// Updates, each over all texts. The loss is convex, and so many suffice.
+/// Updates, each over all texts. The loss is convex, so these suffice.
 const UPDATES: usize = 300;
 const LEARNING_RATE: f64 = 0.01;
-/// Of these, the one whose probes classify texts of other folds best.
+/// One of these is selected by cross-validated accuracy.
 const WEIGHT_DECAYS: [f64; 3] = [0.002, 0.02, 0.2];
-/// Folds of that choice.
+/// Most texts that a probe is trained on, drawn at random. More texts barely change a probe, and
+/// each costs a forward pass of the model.
+pub(crate) const MOST_TEXTS: usize = 2000;
+/// Folds for selecting the weight decay.
 pub(crate) const FOLDS: usize = 5;
+
+/// The progress of a probe that learns from the states of this many texts.
+pub(crate) fn probing(run: &str, texts: usize) -> Progress<'_> {
+    Progress {
+        done: texts,
+        total: texts,
+        ..Progress::begin(run, Activity::Probing)
+    }
+}
 
 /// Pooled states `[text, width]` with what belongs to each text.
 pub(crate) struct LabelledStates<'a> {
@@ -39,7 +52,7 @@ pub(crate) struct LinearHead {
     pub bias: Tensor,
 }
 
-/// The weight decay that suits some texts, and what probes say of each that did not see it.
+/// The selected weight decay, and held-out logits of each text.
 pub(crate) struct HeldOut {
     weight_decay: f64,
     /// Share of the texts whose class is right.
@@ -66,21 +79,23 @@ impl LabelledStates<'_> {
         (rows, self.states.index_select(0, &index), labels)
     }
 
-    /// The probe of all texts, with the weight decay that suits them. Its logits are divided by the
-    /// temperature that held-out texts ask for: a probe separates few texts with large weights, and
-    /// is then too certain of others.
-    pub fn probe(&self) -> Result<LinearProbe> {
-        let held_out = self.held_out()?;
+    /// The probe of all texts, with the selected weight decay. Its logits are divided by a
+    /// temperature that is fitted on held-out texts: a probe separates few texts with large
+    /// weights, and is then too certain of others. `check_stop` is called before each update, and
+    /// its error ends the training.
+    pub fn probe(&self, check_stop: &mut dyn FnMut() -> Result<()>) -> Result<LinearProbe> {
+        let held_out = self.held_out(check_stop)?;
         let labels = Tensor::from_slice(self.labels);
         let weight_decay = held_out.weight_decay;
-        let probe = LinearProbe::fit(self.states, &labels, self.classes, weight_decay)?;
+        let probe = LinearProbe::fit(self.states, &labels, self.classes, weight_decay, check_stop)?;
         let logits = evaluation::to_array(&held_out.logits)?;
         let labels: Vec<usize> = self.labels.iter().map(|&label| label as usize).collect();
-        Ok(probe.divided_by(fit_temperature(logits.view(), &labels)))
+        let scaling = TemperatureScaling::FitOn(CalibrationSplit::Dev);
+        Ok(probe.divided_by(scaling.temperature(logits.view(), &labels)))
     }
 
     /// Logits of each text by a probe that was trained on the texts of the other folds.
-    pub fn held_out(&self) -> Result<HeldOut> {
+    pub fn held_out(&self, check_stop: &mut dyn FnMut() -> Result<()>) -> Result<HeldOut> {
         let labels = Tensor::from_slice(self.labels);
         let mut best: Option<HeldOut> = None;
         for weight_decay in WEIGHT_DECAYS {
@@ -92,7 +107,8 @@ impl LabelledStates<'_> {
                 if rows.is_empty() || known.is_empty() {
                     continue;
                 }
-                let probe = LinearProbe::fit(&of_known, &labels, self.classes, weight_decay)?;
+                let probe =
+                    LinearProbe::fit(&of_known, &labels, self.classes, weight_decay, check_stop)?;
                 let rows = Tensor::from_slice(&rows);
                 logits = logits.index_copy(0, &rows, &probe.logits(&states));
             }
@@ -117,6 +133,7 @@ impl LinearProbe {
         labels: &Tensor,
         classes: i64,
         weight_decay: f64,
+        check_stop: &mut dyn FnMut() -> Result<()>,
     ) -> Result<LinearProbe> {
         let variables = VarStore::new(Device::Cpu);
         let mut probe = LinearProbe {
@@ -134,6 +151,7 @@ impl LinearProbe {
         let mut optimizer = settings.build(&variables, LEARNING_RATE)?;
         let standardized = probe.standardized(states);
         for _ in 0..UPDATES {
+            check_stop()?;
             let logits = standardized.linear(&probe.weight, Some(&probe.bias));
             optimizer.backward_step(&logits.cross_entropy_for_logits(labels));
         }
@@ -176,6 +194,10 @@ impl LinearProbe {
 mod tests {
     use super::*;
 
+    fn go_on() -> Result<()> {
+        Ok(())
+    }
+
     /// Two classes of ten texts each; the first text has the other class's label.
     #[test]
     fn a_wrong_label_is_unlikely_to_a_probe_that_did_not_see_it() {
@@ -195,7 +217,7 @@ mod tests {
             folds: &folds,
             classes: 2,
         };
-        let held_out = states.held_out().unwrap();
+        let held_out = states.held_out(&mut go_on).unwrap();
         let probabilities = held_out.probabilities();
         let of_label = |text: i64| probabilities.double_value(&[text, labels[text as usize]]);
         assert!(of_label(0) < 0.3, "{}", of_label(0));
@@ -210,7 +232,7 @@ mod tests {
             Tensor::from_slice2(&rows),
             Tensor::from_slice(&[0i64, 1, 1]),
         );
-        let probe = LinearProbe::fit(&states, &labels, 2, 0.02).unwrap();
+        let probe = LinearProbe::fit(&states, &labels, 2, 0.02, &mut go_on).unwrap();
         let head = probe.head();
         let logits = states.linear(&head.weight, Some(&head.bias));
         assert!(logits.allclose(&probe.logits(&states), 1e-4, 1e-4, false));
@@ -239,11 +261,50 @@ mod tests {
                 .mean(Kind::Float)
                 .double_value(&[])
         };
-        let held_out = of_texts.held_out().unwrap();
+        let held_out = of_texts.held_out(&mut go_on).unwrap();
         let labels = Tensor::from_slice(&labels);
-        let raw = LinearProbe::fit(&states, &labels, 2, held_out.weight_decay).unwrap();
-        let probe = of_texts.probe().unwrap();
+        let raw = LinearProbe::fit(&states, &labels, 2, held_out.weight_decay, &mut go_on).unwrap();
+        let probe = of_texts.probe(&mut go_on).unwrap();
         assert!(certainty(&raw) > 0.8, "{}", certainty(&raw));
         assert!(certainty(&probe) < 0.7, "{}", certainty(&probe));
+    }
+
+    /// Without the prior of Platt, the temperature of a probe that makes no mistake is near 0: a
+    /// teacher that is initialised with such a head has no gradient left.
+    #[test]
+    fn a_probe_without_a_mistake_keeps_some_doubt() {
+        let side = |text: i64| if text % 2 == 0 { 1.0f32 } else { -1.0 };
+        let rows: Vec<[f32; 2]> = (0..60)
+            .map(|text| [side(text) + text as f32 * 0.01, text as f32])
+            .collect();
+        let states = Tensor::from_slice2(&rows);
+        let labels: Vec<i64> = (0..60).map(|text| text % 2).collect();
+        let folds: Vec<usize> = (0..60).map(|text| text / 2 % FOLDS).collect();
+        let of_texts = LabelledStates {
+            states: &states,
+            labels: &labels,
+            folds: &folds,
+            classes: 2,
+        };
+        assert_eq!(of_texts.held_out(&mut go_on).unwrap().accuracy, 1.0);
+        let probe = of_texts.probe(&mut go_on).unwrap();
+        let probabilities = probe.logits(&states).softmax(1, Kind::Float);
+        let certainty = probabilities.amax(1, false).mean(Kind::Float);
+        let certainty = certainty.double_value(&[]);
+        assert!((0.9..0.995).contains(&certainty), "{certainty}");
+    }
+
+    #[test]
+    fn a_stop_ends_the_training_of_a_probe() {
+        let states = Tensor::from_slice2(&[[1.0f32], [2.0]]);
+        let labels = Tensor::from_slice(&[0i64, 1]);
+        let stop = || crate::Error::recipe("probe", "stopped", "go on");
+        let mut updates = 0;
+        let mut check_stop = || {
+            updates += 1;
+            if updates < 3 { Ok(()) } else { Err(stop()) }
+        };
+        assert!(LinearProbe::fit(&states, &labels, 2, 0.02, &mut check_stop).is_err());
+        assert_eq!(updates, 3);
     }
 }

@@ -24,5 +24,5 @@ pub use grad_scaler::GradScaler;
 pub use gradients::{StepConfig, StepMetrics, TrainData};
 pub use optimizer::{AdamW, OptimizerConfig};
 pub use pooled_states::PooledStates;
-pub use progress::{DevScores, Progress, ProgressCallback, Stage};
+pub use progress::{Activity, DevScores, Progress, ProgressCallback};
 pub use trainer::{Schedule, Trainer, TrainingOutcome};

@@ -33,7 +33,10 @@ pub struct OptimizerConfig {
 }
 
 impl OptimizerConfig {
-    /// Refuses settings without a meaning.
+    /// Checks the settings.
+    ///
+    /// # Errors
+    /// If a value is out of range or contradicts another one.
     pub fn validate(&self) -> Result<()> {
         let above_zero = |value: f64| value > 0.0 && value.is_finite();
         let refuse = |key: &str, value: f64, fix: &str| {
@@ -210,9 +213,10 @@ impl AdamW {
         }
         let mut flat = Vec::new();
         for (gradient, moments) in gradients.iter().zip(&self.moments) {
-            flat.push(match gradient.defined() {
-                true => to_full_precision(gradient).reshape(-1),
-                false => moments.mean.zeros_like(),
+            flat.push(if gradient.defined() {
+                to_full_precision(gradient).reshape(-1)
+            } else {
+                moments.mean.zeros_like()
             });
         }
         vec![Tensor::cat(&flat, 0)]

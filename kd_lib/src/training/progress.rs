@@ -20,7 +20,7 @@ pub struct DevScores {
 
 /// What a run, or a teacher that computes logits, is doing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Stage {
+pub enum Activity {
     /// Waits for another process that works in the same folder.
     Waiting,
     /// Reads and tokenizes texts, and builds the model. Nothing is lost if the process ends before
@@ -34,7 +34,9 @@ pub enum Stage {
     Evaluating,
     /// Scores the best weights on dev and test; counts texts.
     Scoring,
-    /// Reads texts with a finished or a pretrained model, for a report; counts texts.
+    /// Reads texts with a pretrained model, for a linear probe; counts texts.
+    Probing,
+    /// Reads texts with a finished model, for a report; counts texts.
     Reporting,
 }
 
@@ -44,14 +46,14 @@ pub struct Progress<'a> {
     /// The run's id; in a distillation, its place in the plan and the id.
     pub run: &'a str,
     /// What it is doing.
-    pub stage: Stage,
-    /// Updates or texts, as the stage says, that are done.
+    pub activity: Activity,
+    /// Updates or texts, as the activity says, that are done.
     pub done: usize,
-    /// Updates or texts of this stage in all.
+    /// Updates or texts of this activity in all.
     pub total: usize,
     /// Loss of the update that has just been made.
     pub loss: Option<f64>,
-    /// Examples per second since the stage began or resumed.
+    /// Examples per second since the activity began or resumed.
     pub examples_per_second: f64,
     /// Time left at that speed.
     pub time_left: Duration,
@@ -63,11 +65,11 @@ pub struct Progress<'a> {
 pub type ProgressCallback<'a> = &'a mut dyn FnMut(&Progress) -> ControlFlow<()>;
 
 impl<'a> Progress<'a> {
-    /// The beginning of a stage whose length is not known.
-    pub fn begin(run: &'a str, stage: Stage) -> Progress<'a> {
+    /// The beginning of an activity whose length is not known.
+    pub fn begin(run: &'a str, activity: Activity) -> Progress<'a> {
         Progress {
             run,
-            stage,
+            activity,
             done: 0,
             total: 0,
             loss: None,
@@ -86,14 +88,15 @@ impl<'a> Progress<'a> {
             return Ok(());
         }
         let Progress { done, total, .. } = self;
-        let place = match self.stage {
-            Stage::Waiting => "in the wait for another process".to_owned(),
-            Stage::Preparing => "before its first step".to_owned(),
-            Stage::TeacherLogits => format!("at {done} of {total} texts' logits"),
-            Stage::Training => format!("at {done} of {total} updates"),
-            Stage::Evaluating => format!("in an evaluation, at {done} of {total} texts"),
-            Stage::Scoring => format!("in the final scoring, at {done} of {total} texts"),
-            Stage::Reporting => format!("in the report, at {done} of {total} texts"),
+        let place = match self.activity {
+            Activity::Waiting => "in the wait for another process".to_owned(),
+            Activity::Preparing => "before its first step".to_owned(),
+            Activity::TeacherLogits => format!("at {done} of {total} texts' logits"),
+            Activity::Training => format!("at {done} of {total} updates"),
+            Activity::Evaluating => format!("in an evaluation, at {done} of {total} texts"),
+            Activity::Scoring => format!("in the final scoring, at {done} of {total} texts"),
+            Activity::Probing => format!("at the linear probe, {done} of {total} texts read"),
+            Activity::Reporting => format!("in the report, at {done} of {total} texts"),
         };
         Err(Error::Stopped {
             run: self.run.to_owned(),
@@ -102,11 +105,11 @@ impl<'a> Progress<'a> {
     }
 }
 
-/// Measures the speed of a stage that counts texts.
+/// Measures the speed of an activity that counts texts.
 #[derive(Debug)]
 pub struct TextClock<'a> {
     run: &'a str,
-    stage: Stage,
+    activity: Activity,
     total: usize,
     /// Texts that were done before, and when counting began.
     start: Option<(usize, Instant)>,
@@ -114,10 +117,10 @@ pub struct TextClock<'a> {
 
 impl<'a> TextClock<'a> {
     /// A clock for `total` texts. It starts with the first call of [`TextClock::at`].
-    pub fn new(run: &'a str, stage: Stage, total: usize) -> TextClock<'a> {
+    pub fn new(run: &'a str, activity: Activity, total: usize) -> TextClock<'a> {
         TextClock {
             run,
-            stage,
+            activity,
             total,
             start: None,
         }
@@ -134,7 +137,7 @@ impl<'a> TextClock<'a> {
             examples_per_second: speed,
             // Not known yet (NaN or infinite): zero.
             time_left: Duration::try_from_secs_f64(left).unwrap_or_default(),
-            ..Progress::begin(self.run, self.stage)
+            ..Progress::begin(self.run, self.activity)
         }
     }
 }
@@ -163,12 +166,12 @@ pub fn print_lines(
     let mut last: Option<Instant> = None;
     let mut waiting = false;
     move |progress| {
-        let within_update = progress.stage == Stage::Training && progress.loss.is_none();
+        let within_update = progress.activity == Activity::Training && progress.loss.is_none();
         let since = last.or(within_update.then_some(begun));
         let recent = since.is_some_and(|time| time.elapsed() < interval);
-        let begins_to_wait = progress.stage == Stage::Waiting && !waiting;
-        waiting = progress.stage == Stage::Waiting;
-        if progress.stage == Stage::Preparing {
+        let begins_to_wait = progress.activity == Activity::Waiting && !waiting;
+        waiting = progress.activity == Activity::Waiting;
+        if progress.activity == Activity::Preparing {
             return ControlFlow::Continue(());
         }
         if progress.dev.is_some() || begins_to_wait || !recent {
@@ -188,22 +191,24 @@ fn line(progress: &Progress) -> String {
         examples_per_second,
         ..
     } = progress;
-    let work = match (progress.stage, progress.loss) {
-        (Stage::Waiting, _) => return format!("{run}: waits for another process to finish it"),
-        (Stage::Preparing, _) => return format!("{run}: prepares texts and model"),
-        (Stage::TeacherLogits, _) => format!("logits of {done} of {total} texts computed"),
-        (Stage::Evaluating, _) => format!("dev: {done} of {total} texts evaluated"),
-        (Stage::Scoring, _) => format!("dev and test: {done} of {total} texts scored"),
-        (Stage::Reporting, _) => format!("for the report: {done} of {total} texts read"),
-        (Stage::Training, None) => format!("step {done}/{total}"),
-        (Stage::Training, Some(loss)) => format!("step {done}/{total} · loss {loss:.4}"),
+    let work = match (progress.activity, progress.loss) {
+        (Activity::Waiting, _) => return format!("{run}: waits for another process to finish it"),
+        (Activity::Preparing, _) => return format!("{run}: prepares texts and model"),
+        (Activity::TeacherLogits, _) => format!("logits of {done} of {total} texts computed"),
+        (Activity::Evaluating, _) => format!("dev: {done} of {total} texts evaluated"),
+        (Activity::Scoring, _) => format!("dev and test: {done} of {total} texts scored"),
+        (Activity::Probing, _) => format!("for the linear probe: {done} of {total} texts read"),
+        (Activity::Reporting, _) => format!("for the report: {done} of {total} texts read"),
+        (Activity::Training, None) => format!("step {done}/{total}"),
+        (Activity::Training, Some(loss)) => format!("step {done}/{total} · loss {loss:.4}"),
     };
-    let speed = match *examples_per_second > 0.0 {
-        true => format!(
+    let speed = if *examples_per_second > 0.0 {
+        format!(
             " · {examples_per_second:.0} examples/s · {} left",
             clock(progress.time_left)
-        ),
-        false => String::new(),
+        )
+    } else {
+        String::new()
     };
     let dev = progress.dev.map_or(String::new(), |dev| {
         format!(

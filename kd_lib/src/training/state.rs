@@ -23,7 +23,7 @@ const VERSION: u32 = 5;
 /// Versions that are resumed from. A file of version 4 does not say whether an evaluation is due:
 /// none is.
 const READABLE: [u32; 2] = [4, VERSION];
-/// States kept.
+/// Saved states that are kept: if the newest is damaged, the one before it is used.
 const KEPT: usize = 2;
 /// How a state's file name begins.
 pub(crate) const PREFIX: &str = "state-";
@@ -35,7 +35,7 @@ pub(crate) struct Best {
     pub macro_f1: f64,
 }
 
-/// What is saved beside weights and moments.
+/// What is saved in addition to weights and moments.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub(crate) struct TrainState {
     version: u32,
@@ -203,7 +203,8 @@ impl TrainState {
     pub fn save(&mut self, params: &Params, optimizer: &AdamW, folder: &Path) -> Result<()> {
         self.version = VERSION;
         self.saves += 1;
-        // In the order in which they are saved: before and after an evaluation the step is the same.
+        // In the order in which they are saved: before and after an evaluation the step is the
+        // same.
         let name = format!("{PREFIX}{:08}-{:06}.safetensors", self.step, self.saves);
         let path = folder.join(name);
         let text = serde_json::to_string(&self).map_err(Error::in_file(&path, BUG))?;

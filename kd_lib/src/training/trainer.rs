@@ -1,13 +1,16 @@
 //! The training loop. Its order is fixed: the gradients of an accumulation group
 //! ([`super::gradients`]); then unscale → finite? → clip → step; then evaluate on dev if that is
-//! due, keep the best weights, save the state; then ask the progress callback whether to stop. The
-//! callback is also asked between the passes of an update and the batches of an evaluation.
+//! due, keep the best weights, save the state; then change the number of threads if the load asks
+//! for it; then ask the progress callback whether to stop. The callback is also asked between the
+//! passes of an update and the batches of an evaluation.
 
 use super::adversarial::Adversarial;
 use super::curve::CurvePoint;
 use super::gradients::{StepConfig, StepMetrics, TrainData, interruptible_gradients};
 use super::optimizer::{self, AdamW};
-use super::progress::{DevScores, Progress, ProgressCallback, Stage, TextClock, save_if_stopped};
+use super::progress::{
+    Activity, DevScores, Progress, ProgressCallback, TextClock, save_if_stopped,
+};
 use super::state::TrainState;
 use super::{GradScaler, OptimizerConfig};
 use crate::data::batch::{epoch_batches, eval_batches};
@@ -21,10 +24,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use tch::Tensor;
 
-/// Points of a curve over a whole run, beside those of the evaluations.
+/// Points of a curve over a whole run, in addition to those of the evaluations.
 const CURVE_POINTS: usize = 200;
 
-/// How many updates there are, and which learning rate each has.
+/// Numbers of updates. [`optimizer::learning_rate`] computes the learning rate of each.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
     /// Updates of one epoch; the last group of an epoch may be smaller.
@@ -64,9 +67,11 @@ pub struct Trainer<'a> {
     pub group_by_length: bool,
     /// Evaluate each time this many more examples have been processed.
     pub eval_every_samples: usize,
+    /// Whether dev is also evaluated before the first update: the initial weights may be the best.
+    pub evaluate_before_training: bool,
     /// Evaluations in a row without a better score after which training ends, if it may end early.
     pub early_stopping_patience: Option<usize>,
-    /// Number of updates and learning rates.
+    /// Numbers of updates.
     pub schedule: Schedule,
     /// The optimizer's settings.
     pub optimizer: OptimizerConfig,
@@ -96,62 +101,59 @@ pub(crate) struct EpochOrder {
     batches: Vec<Vec<usize>>,
 }
 
+/// A training run that is under way: all that changes from update to update.
+struct ActiveRun<'a> {
+    folder: &'a Path,
+    params: Params,
+    optimizer: AdamW,
+    state: TrainState,
+    order: EpochOrder,
+    clock: Clock,
+    threads: ThreadControl,
+}
+
+impl ActiveRun<'_> {
+    fn save(&mut self) -> Result<()> {
+        self.state.save(&self.params, &self.optimizer, self.folder)
+    }
+
+    /// Changes the number of threads if the load asks for it. The number changes rounding, so it
+    /// changes at a saved state only.
+    fn reconsider_threads(&mut self) -> Result<()> {
+        if self.threads.reconsider() {
+            self.state.record_threads(self.threads.threads());
+            self.save()?;
+            self.threads.apply();
+        }
+        Ok(())
+    }
+}
+
 impl Trainer<'_> {
     /// Trains the model, continuing from the state that `folder` holds. The best weights by dev
     /// macro-F1 are left in the model.
     pub fn train(&self, folder: &Path, progress: ProgressCallback) -> Result<TrainingOutcome> {
-        let params = self.trained_params();
-        let mut optimizer = AdamW::new(self.optimizer, &params);
-        let mut state = TrainState::resume(folder, self.precision, &params, &mut optimizer)?;
-        self.refresh_rounded_weights();
-        let saved_threads = Some(state.threads).filter(|&threads| threads > 0);
-        let mut threads = ThreadControl::start(self.threads, saved_threads);
-        state.record_threads(threads.threads());
-        let mut clock = Clock::start(&state);
-        let mut order = EpochOrder::default();
-        while self.continues(&state) {
-            let mut loss = None;
+        let mut run = self.resume(folder)?;
+        while self.has_work_left(&run.state) {
+            let (mut loss, mut dev) = (None, None);
             // A run that was stopped in an evaluation begins with it.
-            if !state.evaluation_due {
-                let group = self.accumulation_group(&mut order, state.step);
-                let before = clock.progress(self, &state, None, None);
-                let mut poll = || before.report(progress);
-                let scaler = &mut state.scaler;
-                let updated = self.update(&mut optimizer, scaler, group, before.done, &mut poll);
-                let save = || state.save(&params, &optimizer, folder);
-                let metrics = save_if_stopped(updated, save)?;
-                let rows: usize = group.iter().map(Vec::len).sum();
-                state.record_step(rows, metrics, self.eval_every_samples);
-                state.evaluation_due |= state.step == self.schedule.total_steps;
-                loss = Some(metrics.loss);
+            if !run.state.evaluation_due {
+                loss = Some(self.train_group(&mut run, progress)?);
             }
-
-            let mut dev = None;
-            if state.evaluation_due {
-                state.seconds = clock.total_seconds();
-                let evaluated = self.evaluate_dev(folder, state.step, progress);
-                let save = || state.save(&params, &optimizer, folder);
-                dev = Some(save_if_stopped(evaluated, save)?);
-                state.evaluation_due = false;
+            if run.state.evaluation_due {
+                dev = Some(self.evaluate(&mut run, progress)?);
             }
-            if dev.is_some() || self.curve_point_due(state.step) {
-                state.log_point(self.learning_rate(state.step - 1), dev);
-            }
-            state.seconds = clock.total_seconds();
+            self.log_point(&mut run.state, dev);
+            run.state.seconds = run.clock.total_seconds();
             if let Some(dev) = dev {
-                state.keep_best(dev.macro_f1, &params);
-                state.save(&params, &optimizer, folder)?;
+                run.state.keep_best(dev.macro_f1, &run.params);
+                run.save()?;
             }
-            // Other threads give other bits, so the number changes at a saved state only.
-            if threads.reconsider() {
-                state.record_threads(threads.threads());
-                state.save(&params, &optimizer, folder)?;
-                threads.apply();
-            }
-            let report = clock.progress(self, &state, loss, dev);
-            let save = || state.save(&params, &optimizer, folder);
-            save_if_stopped(report.report(progress), save)?;
+            run.reconsider_threads()?;
+            let report = run.clock.progress(self, &run.state, loss, dev);
+            save_if_stopped(report.report(progress), || run.save())?;
         }
+        let ActiveRun { params, state, .. } = run;
         state.restore_best(&params);
         self.refresh_rounded_weights();
         Ok(TrainingOutcome {
@@ -163,11 +165,73 @@ impl Trainer<'_> {
         })
     }
 
+    /// The run from the state that `folder` holds, or a new one.
+    fn resume<'f>(&self, folder: &'f Path) -> Result<ActiveRun<'f>> {
+        let params = self.trained_params();
+        let mut optimizer = AdamW::new(self.optimizer, &params);
+        let mut state = TrainState::resume(folder, self.precision, &params, &mut optimizer)?;
+        self.refresh_rounded_weights();
+        let is_new = state.step == 0 && state.best.is_none();
+        state.evaluation_due |= is_new && self.evaluate_before_training;
+        let saved_threads = Some(state.threads).filter(|&threads| threads > 0);
+        let threads = ThreadControl::start(self.threads, saved_threads);
+        state.record_threads(threads.threads());
+        Ok(ActiveRun {
+            folder,
+            params,
+            optimizer,
+            order: EpochOrder::default(),
+            clock: Clock::start(&state),
+            state,
+            threads,
+        })
+    }
+
+    /// One update from the next accumulation group. Returns its loss.
+    fn train_group(&self, run: &mut ActiveRun, progress: ProgressCallback) -> Result<f64> {
+        let step = run.state.step;
+        let group = self.accumulation_group(&mut run.order, step);
+        let examples: usize = group.iter().map(Vec::len).sum();
+        let before = run.clock.progress(self, &run.state, None, None);
+        let mut check_stop = || before.report(progress);
+        let (optimizer, scaler) = (&mut run.optimizer, &mut run.state.scaler);
+        let updated = self.update(optimizer, scaler, group, step, &mut check_stop);
+        let metrics = save_if_stopped(updated, || run.save())?;
+        run.state
+            .record_step(examples, metrics, self.eval_every_samples);
+        run.state.evaluation_due |= run.state.step == self.schedule.total_steps;
+        Ok(metrics.loss)
+    }
+
+    /// The evaluation on dev that is due.
+    fn evaluate(&self, run: &mut ActiveRun, progress: ProgressCallback) -> Result<DevScores> {
+        run.state.seconds = run.clock.total_seconds();
+        let evaluated = self.evaluate_dev(run.folder, run.state.step, progress);
+        let dev = save_if_stopped(evaluated, || run.save())?;
+        run.state.evaluation_due = false;
+        Ok(dev)
+    }
+
+    /// Adds a point to the curve after each evaluation, and at regular updates. Before the first
+    /// update there is no loss to log.
+    fn log_point(&self, state: &mut TrainState, dev: Option<DevScores>) {
+        let point_due = dev.is_some() || self.curve_point_due(state.step);
+        if point_due && state.step > 0 {
+            state.log_point(self.learning_rate(state.step - 1), dev);
+        }
+    }
+
     /// Whether an update or an evaluation is still to be made.
-    fn continues(&self, state: &TrainState) -> bool {
-        let patience = self.early_stopping_patience.unwrap_or(usize::MAX);
-        let flat = state.evaluations_since_best() >= patience;
-        state.evaluation_due || (state.step < self.schedule.total_steps && !flat)
+    fn has_work_left(&self, state: &TrainState) -> bool {
+        if state.evaluation_due {
+            return true;
+        }
+        if let Some(patience) = self.early_stopping_patience
+            && state.evaluations_since_best() >= patience
+        {
+            return false;
+        }
+        state.step < self.schedule.total_steps
     }
 
     /// The parameters that the optimizer updates: the model's, then the objective's.
@@ -175,15 +239,20 @@ impl Trainer<'_> {
         Params::joined(&[self.model.params(), self.objective_params])
     }
 
-    /// One update, number `step` from 0, from an accumulation group. `between_passes` is called
-    /// between its passes; its error ends the update, and nothing has changed.
+    /// One update, number `step` from 0, from an accumulation group. `check_stop` is called between
+    /// its passes; its error ends the update, and nothing has changed. Under fp16 a gradient that
+    /// is not finite leaves the weights as they are and halves the loss scale.
+    ///
+    /// # Errors
+    /// [`Error::NotFinite`] if the loss or the gradient is not finite, under fp16 once the loss
+    /// scale is below 1; and the error of `check_stop`.
     pub fn update(
         &self,
         optimizer: &mut AdamW,
         scaler: &mut GradScaler,
         group: &[Vec<usize>],
         step: usize,
-        between_passes: &mut dyn FnMut() -> Result<()>,
+        check_stop: &mut dyn FnMut() -> Result<()>,
     ) -> Result<StepMetrics> {
         let annealed = self.objective_at(step);
         let of_objective = self.objective_params.iter();
@@ -198,8 +267,7 @@ impl Trainer<'_> {
             step,
             loss_scale: scaler.scale,
         };
-        let computed =
-            interruptible_gradients(&config, self.model, self.data, group, between_passes)?;
+        let computed = interruptible_gradients(&config, self.model, self.data, group, check_stop)?;
         let metrics = computed.metrics;
         let mut gradients = optimizer.flatten(computed.gradients);
         optimizer::unscale(&mut gradients, scaler.scale);
@@ -230,13 +298,18 @@ impl Trainer<'_> {
         let pass = SplitPass {
             model: self.model,
             split: dev,
-            batches: &eval_batches(dev, self.batch_size, self.group_by_length),
+            batches: &eval_batches(
+                dev,
+                self.batch_size,
+                self.group_by_length,
+                self.model.params().device(),
+            ),
             pass: ForwardPass::evaluation(self.precision),
         };
-        let mut clock = TextClock::new(self.run, Stage::Evaluating, dev.ids.len());
-        let mut after_batch = |done| clock.at(done).report(progress);
+        let mut clock = TextClock::new(self.run, Activity::Evaluating, dev.ids.len());
+        let mut check_stop = |done| clock.at(done).report(progress);
         let name = format!("dev-{step:08}");
-        let output = pass.resumable_outputs(folder, &name, &mut after_batch)?;
+        let output = pass.resumable_outputs(folder, &name, &mut check_stop)?;
         let scores = evaluation::score(&output.logits, &dev.labels)?;
         Ok(DevScores {
             accuracy: scores.accuracy,
@@ -289,10 +362,9 @@ impl Trainer<'_> {
         groups.nth(within_epoch).unwrap_or_default()
     }
 
-    /// Copies the fp32 master weights, rounded to the run's precision, into the leaves that the
-    /// forward pass reads. Not under adversarial training, which splits each input into a rounded
-    /// value and a rounded remainder ([`crate::precision::Parts::Two`]): each weight then has two
-    /// gradients, which must add up in fp32.
+    /// Copies the fp32 master weights, rounded to the run's precision, into the 16-bit copies that
+    /// the forward pass reads. Skipped with adversarial training: there each weight gets two
+    /// gradients ([`crate::precision::Parts::Two`]), and they must be summed in fp32.
     pub(crate) fn refresh_rounded_weights(&self) {
         if self.adversarial.is_none() {
             self.model.params().round(self.precision);
@@ -365,7 +437,7 @@ impl Clock {
             // Not known yet (NaN or infinite): zero.
             time_left: Duration::try_from_secs_f64(seconds_left).unwrap_or_default(),
             dev,
-            ..Progress::begin(trainer.run, Stage::Training)
+            ..Progress::begin(trainer.run, Activity::Training)
         }
     }
 }

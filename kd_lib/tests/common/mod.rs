@@ -17,7 +17,7 @@ use std::process::Command;
 use std::sync::{Mutex, MutexGuard};
 
 /// libtorch has one random generator for the process. Tests that compare runs bit by bit hold this
-/// lock, and so do tests that draw random numbers beside them.
+/// lock, and so do tests that draw random numbers at the same time.
 static GENERATOR: Mutex<()> = Mutex::new(());
 
 /// Waits until no other test uses the random generator.
@@ -218,9 +218,10 @@ pub fn pair_corpus(folder: &Path) {
     for (name, examples) in splits {
         let mut lines = "text_pair,label,text\n".to_owned();
         for (first, second) in examples.iter().zip(examples.iter().skip(1)) {
-            let label = match first.label == second.label {
-                true => "same",
-                false => "different",
+            let label = if first.label == second.label {
+                "same"
+            } else {
+                "different"
             };
             lines += &format!("\"{}\",{label},\"{}\"\n", second.text, first.text);
         }
@@ -251,9 +252,12 @@ pub fn assert_distilled_resumed_and_predicts(student: &Recipe) {
     std::os::unix::fs::symlink(whole.path().join("tiny"), stopped.path().join("tiny")).unwrap();
     let store = RunStore::new(stopped.path());
     let is_student = |p: &Progress| p.run.starts_with(&student.name) && p.loss.is_some();
-    let mut stop = |p: &Progress| match is_student(p) && p.done == 3 {
-        true => ControlFlow::Break(()),
-        false => ControlFlow::Continue(()),
+    let mut stop = |p: &Progress| {
+        if is_student(p) && p.done == 3 {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
     };
     store.run(student, &corpus, &mut stop).unwrap_err();
     let resumed = store.run(student, &corpus, &mut silent).unwrap();

@@ -551,9 +551,12 @@ fn a_folder_of_version_0_1_and_one_made_by_hand_are_left_alone() {
 
 #[test]
 fn every_file_that_a_checkpoint_lacks_is_named() {
-    let hub = MockServer::new(|request| match request.path.ends_with("/config.json") {
-        true => MockReply::ok(b"{}"),
-        false => MockReply::new(404, b"Entry not found"),
+    let hub = MockServer::new(|request| {
+        if request.path.ends_with("/config.json") {
+            MockReply::ok(b"{}")
+        } else {
+            MockReply::new(404, b"Entry not found")
+        }
     });
     let into = tempfile::tempdir().unwrap();
     let error = checkpoint(&hub, "main", into.path())

@@ -1,10 +1,11 @@
-//! The trials of a plan. A large corpus has one, on its own splits. A small corpus has one on each
-//! fold of cross-validation, so that every labelled text is tested; further rounds with other folds
-//! follow while the budget lasts. At the end the chosen student may be trained again on all
-//! labelled texts. [`super::execute`](mod@super::execute) carries out one trial.
+//! Carries out a whole plan: [`super::execute`](mod@super::execute) runs once on the corpus's own
+//! splits, or, under cross-validation, once per fold, so that every labelled text is tested.
+//! Further rounds with other folds follow while the budget lasts. The corpus's own splits count as
+//! a round of one fold. At the end the chosen student may be trained again on all labelled texts.
 
 use super::execute::{Outcome, PlanClock, execute, read_plan, seconds_spent, write_plan};
-use super::plan::{DistillPlan, Side, round3};
+use super::plan::{DistillPlan, Side};
+use super::planner::round3;
 use crate::Result;
 use crate::data::Corpus;
 use crate::data::splits::folds;
@@ -15,46 +16,51 @@ use crate::training::{Progress, ProgressCallback};
 use std::path::Path;
 
 /// Seed of the first round's folds; each further round takes the next number.
-pub(super) const FIRST_ROUND: u64 = 0;
-/// More rounds make the interval no narrower: the number of texts decides then.
-const MOST_ROUNDS: u64 = 10;
-/// So many samples between two evaluations that only the last update is followed by one.
+pub(super) const FOLD_SEED: u64 = 0;
+/// With more rounds the interval becomes no narrower: the number of texts limits it.
+const MAX_ROUNDS: u64 = 10;
+/// An evaluation interval so long that only the last update is followed by an evaluation.
 const ONLY_AT_THE_END: usize = 1_000_000_000;
 
-/// A corpus with its splits, and what was trained on it.
+/// A fold, and what was trained on it.
 #[derive(Debug)]
-pub struct Trial {
-    /// The corpus, or a fold of it.
+pub struct FoldResult {
+    /// The fold's splits; without folds, the corpus.
     pub corpus: Corpus,
-    /// Of each test text, its number among the texts that all trials of a round test.
+    /// The row of each test text among the texts that all folds of a round test.
     pub test_rows: Vec<usize>,
     /// What was trained.
     pub outcome: Outcome,
 }
 
-/// The result of a plan.
+/// What a plan trained.
 #[derive(Debug)]
-pub struct Trials {
-    /// One trial, or rounds of a trial for each fold.
-    pub rounds: Vec<Vec<Trial>>,
+pub struct DistillResult {
+    /// The folds of each round; without folds, one round of one.
+    pub rounds: Vec<Vec<FoldResult>>,
     /// The chosen student, trained on all labelled texts.
     pub refit: Option<Run>,
     /// Seconds in all, over all invocations.
     pub seconds: f64,
 }
 
-impl Trials {
+impl DistillResult {
     /// The result of a plan without folds and refit.
-    pub fn single(corpus: Corpus, outcome: Outcome) -> Trials {
-        Trials {
+    pub fn single(corpus: Corpus, outcome: Outcome) -> DistillResult {
+        DistillResult {
             seconds: outcome.seconds,
             refit: None,
-            rounds: vec![vec![Trial {
+            rounds: vec![vec![FoldResult {
                 test_rows: (0..corpus.test.len()).collect(),
                 corpus,
                 outcome,
             }]],
         }
+    }
+
+    /// All folds of all rounds.
+    pub fn folds(&self) -> impl Iterator<Item = &FoldResult> {
+        self.rounds.iter().flatten()
     }
 
     /// The student that is delivered: of the side that dev prefers.
@@ -67,18 +73,19 @@ impl Trials {
         self.refit.as_ref().unwrap_or(of_side)
     }
 
-    /// The side whose students have the higher macro-F1 on dev, on average over trials and seeds; if
+    /// The side whose students have the higher macro-F1 on dev, on average over folds and seeds; if
     /// both have the same, the distilled one.
     pub fn preferred_side(&self) -> Side {
-        match self.dev_macro_f1(Side::Baseline) > self.dev_macro_f1(Side::Distilled) {
-            true => Side::Baseline,
-            false => Side::Distilled,
+        if self.dev_macro_f1(Side::Baseline) > self.dev_macro_f1(Side::Distilled) {
+            Side::Baseline
+        } else {
+            Side::Distilled
         }
     }
 
-    /// Macro-F1 on dev of a side's chosen students, on average over trials and seeds.
+    /// Macro-F1 on dev of a side's chosen students, on average over folds and seeds.
     pub fn dev_macro_f1(&self, side: Side) -> f64 {
-        let outcomes = self.rounds.iter().flatten().map(|trial| &trial.outcome);
+        let outcomes = self.folds().map(|fold| &fold.outcome);
         let runs = outcomes.flat_map(|outcome| match side {
             Side::Teacher => &[][..],
             Side::Baseline => &outcome.baseline,
@@ -93,24 +100,24 @@ fn mean(values: &[f64]) -> f64 {
 }
 
 /// Carries a plan out. `folder` is the plan's.
-pub fn run_trials(
+pub fn run_plan(
     store: &RunStore,
     corpus: &Corpus,
     plan: &DistillPlan,
     folder: &Path,
     callback: ProgressCallback,
-) -> Result<Trials> {
+) -> Result<DistillResult> {
     plan.refuse_other_corpus(corpus, folder)?;
-    let mut trials = match plan.settings.folds {
+    let mut result = match plan.settings.folds {
         0 => {
-            let own_splits = plan.of_trial(&corpus.fingerprint, plan.seconds_for_trials());
+            let own_splits = plan.for_fold(&corpus.fingerprint, plan.seconds_for_folds());
             let outcome = execute(store, corpus, own_splits, folder, callback)?;
-            Trials::single(corpus.clone(), outcome)
+            DistillResult::single(corpus.clone(), outcome)
         }
         _ => cross_validate(store, corpus, plan, folder, callback)?,
     };
     if plan.settings.refit {
-        let recipe = refit_recipe(&trials);
+        let recipe = refit_recipe(&result);
         let mut clock = PlanClock::open(folder)?;
         let before = clock.seconds();
         let mut timed = |progress: &Progress| {
@@ -120,81 +127,78 @@ pub fn run_trials(
         };
         let run = store.run(&recipe, &all_labelled(corpus), &mut timed)?;
         clock.write()?;
-        trials.seconds += clock.seconds() - before;
-        trials.refit = Some(run);
+        result.seconds += clock.seconds() - before;
+        result.refit = Some(run);
     }
-    Ok(trials)
+    Ok(result)
 }
 
-/// Rounds of trials, one on each fold. A fold gets its part of the time that is left.
+/// Rounds of cross-validation. A fold gets its part of the time that is left.
 fn cross_validate(
     store: &RunStore,
     corpus: &Corpus,
     plan: &DistillPlan,
     folder: &Path,
     callback: ProgressCallback,
-) -> Result<Trials> {
-    let budget = plan.seconds_for_trials();
+) -> Result<DistillResult> {
+    let budget = plan.seconds_for_folds();
     let mut seconds = seconds_spent(folder)?;
-    let mut rounds: Vec<Vec<Trial>> = Vec::new();
-    for round in 0..MOST_ROUNDS {
-        let place = |fold: usize| folder.join(format!("round-{}-fold-{}", round + 1, fold + 1));
-        let of_round = seconds / rounds.len().max(1) as f64;
-        let is_begun = round == 0 || place(0).exists();
-        if !is_begun && seconds + of_round > budget {
+    let mut rounds: Vec<Vec<FoldResult>> = Vec::new();
+    for round in 0..MAX_ROUNDS {
+        let fold_folder =
+            |fold: usize| folder.join(format!("round-{}-fold-{}", round + 1, fold + 1));
+        let seconds_per_round = seconds / rounds.len().max(1) as f64;
+        let is_begun = round == 0 || fold_folder(0).exists();
+        let for_report = plan.settings.folds as f64 * plan.report_seconds();
+        if !is_begun && seconds + seconds_per_round + for_report > budget {
             break;
         }
-        let mut trials = Vec::new();
-        let folds = folds(corpus, plan.settings.folds, FIRST_ROUND + round)?;
+        let mut results = Vec::new();
+        let folds = folds(corpus, plan.settings.folds, FOLD_SEED + round)?;
         let number = folds.len();
         for (at, fold) in folds.into_iter().enumerate() {
-            let place = place(at);
-            let of_fold = match read_plan(&place)? {
+            let place = fold_folder(at);
+            let fold_plan = match read_plan(&place)? {
                 Some(begun) => begun,
                 None => {
                     let left = (budget - seconds).max(0.0) / (number - at) as f64;
-                    let of_fold = plan.of_trial(&fold.corpus.fingerprint, left);
-                    write_plan(&of_fold, &place, 0.0)?;
-                    of_fold
+                    let fold_plan = plan.for_fold(&fold.corpus.fingerprint, left);
+                    write_plan(&fold_plan, &place, 0.0)?;
+                    fold_plan
                 }
             };
             let mut with_fold = |progress: &Progress| {
-                let of_round = format!("round {}, fold {} of {number}", round + 1, at + 1);
-                let run = format!("{of_round}, {}", progress.run);
+                let label = format!("round {}, fold {} of {number}", round + 1, at + 1);
+                let run = format!("{label}, {}", progress.run);
                 callback(&Progress {
                     run: &run,
                     ..*progress
                 })
             };
-            let outcome = execute(store, &fold.corpus, of_fold, &place, &mut with_fold)?;
+            let outcome = execute(store, &fold.corpus, fold_plan, &place, &mut with_fold)?;
             seconds += outcome.seconds;
-            trials.push(Trial {
+            results.push(FoldResult {
                 corpus: fold.corpus,
                 test_rows: fold.test_rows,
                 outcome,
             });
         }
-        rounds.push(trials);
+        rounds.push(results);
     }
-    Ok(Trials {
+    Ok(DistillResult {
         rounds,
         refit: None,
         seconds,
     })
 }
 
-/// The runs of a candidate, one a trial: of the side that dev prefers, the candidate with the highest
-/// macro-F1 on dev, averaged over all trials; of equal ones, the first. Candidates that a trial left
-/// out do not count.
-fn chosen_candidate(trials: &Trials) -> Vec<&Run> {
-    let side = trials.preferred_side();
-    let outcomes: Vec<&Outcome> = trials
-        .rounds
-        .iter()
-        .flatten()
-        .map(|trial| &trial.outcome)
-        .collect();
-    let (mut best, mut highest) = (vec![trials.student()], f64::NEG_INFINITY);
+/// The candidate with the highest mean macro-F1 on dev over all folds (of equal ones, the first),
+/// as one run per fold. It is of the side that dev prefers. Candidates that a fold skipped do not
+/// count.
+fn chosen_candidate(result: &DistillResult) -> Vec<&Run> {
+    let side = result.preferred_side();
+    let outcomes: Vec<&Outcome> = result.folds().map(|fold| &fold.outcome).collect();
+    let (mut best, mut highest) = (vec![result.student()], f64::NEG_INFINITY);
     for candidate in &outcomes[0].candidates {
         let name = &candidate.run.report.recipe.name;
         let all = outcomes.iter().flat_map(|outcome| &outcome.candidates);
@@ -209,11 +213,11 @@ fn chosen_candidate(trials: &Trials) -> Vec<&Run> {
     best
 }
 
-/// The recipe of the chosen candidate for all labelled texts. No text is left to choose weights or a
-/// temperature by: the training is as long as the candidate's was up to its best weights, on average
-/// over the trials, and the temperature is their geometric mean.
-fn refit_recipe(trials: &Trials) -> Recipe {
-    let runs = chosen_candidate(trials);
+/// The recipe of the chosen candidate for all labelled texts. No held-out text remains for
+/// selecting weights or fitting a temperature. So the run is as long as the candidate's was up to
+/// its best weights, on average over the folds, and the temperature is their geometric mean.
+fn refit_recipe(result: &DistillResult) -> Recipe {
+    let runs = chosen_candidate(result);
     let mut recipe = for_all_texts(&runs[0].report.recipe);
     recipe.train.epochs = mean_best_epochs(&runs);
     let temperatures = runs.iter().filter_map(|run| run.report.temperature);
@@ -222,8 +226,10 @@ fn refit_recipe(trials: &Trials) -> Recipe {
         let temperature = mean(&logarithms).exp();
         recipe.train.temperature_scaling = Some(TemperatureScaling::Fixed(temperature));
     }
-    let all = trials.rounds.iter().flatten();
-    let teachers: Vec<&Run> = all.filter_map(|t| t.outcome.teacher.as_ref()).collect();
+    let outcomes = result.folds().map(|fold| &fold.outcome);
+    let teachers: Vec<&Run> = outcomes
+        .filter_map(|outcome| outcome.teacher.as_ref())
+        .collect();
     if let Some(teacher) = recipe.teacher.take() {
         let mut teacher = for_all_texts(&teacher);
         if !teachers.is_empty() {
@@ -234,7 +240,7 @@ fn refit_recipe(trials: &Trials) -> Recipe {
     recipe
 }
 
-/// The same recipe without what needs texts that were not trained on.
+/// The recipe without leak removal, intermediate evaluations and temperature fitting.
 fn for_all_texts(recipe: &Recipe) -> Recipe {
     let mut recipe = recipe.clone();
     recipe.name = format!("{}-refit", recipe.name);
@@ -257,10 +263,9 @@ fn mean_best_epochs(runs: &[&Run]) -> f64 {
 /// All labelled texts for training. Dev texts are among them: their score says nothing.
 fn all_labelled(corpus: &Corpus) -> Corpus {
     let name = format!("{} all labelled texts", corpus.fingerprint);
-    let all = [&corpus.train, &corpus.dev, &corpus.test];
     Corpus {
         name: format!("{} (all labelled texts)", corpus.name),
-        train: all.into_iter().flatten().cloned().collect(),
+        train: corpus.examples().cloned().collect(),
         test: Vec::new(),
         fingerprint: blake3::hash(name.as_bytes()).to_hex().to_string(),
         ..corpus.clone()
