@@ -11,7 +11,7 @@ for run in "$@"; do
 done
 site=$(.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 pack=checkpoints/pack
-cargo build --quiet --locked --workspace --bins --examples
+cargo build --quiet --locked --bins --examples
 rm -rf "$pack" && mkdir -p "$pack/checkpoints" "$pack/notebooks/results"
 strip -o "$pack/kd" target/debug/kd
 strip -o "$pack/convert_e5" target/debug/examples/convert_e5

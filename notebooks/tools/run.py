@@ -76,16 +76,21 @@ class Client(NotebookClient):
         return super().process_message(msg, cell, cell_index)
 
 
-def late_stderr(client, patience=0.5, until=None):
-    """What a cell wrote to stderr and the kernel forwarded only after it had called the cell finished."""
+def late_stderr(client, patience=0.5, until=None, cell=None, index=None):
+    """What a cell wrote to stderr and the kernel forwarded only after it had called the cell finished. What it forwarded
+    of stdout so late joins the cell's outputs."""
     text = ""
     while until is None or until not in text:
         try:
             message = run_sync(client.kc.get_iopub_msg)(timeout=patience)
         except Empty:
             break
-        if message["msg_type"] == "stream" and message["content"]["name"] == "stderr":
+        if message["msg_type"] != "stream":
+            continue
+        if message["content"]["name"] == "stderr":
             text += message["content"]["text"]
+        elif cell is not None:
+            client.process_message(message, cell, index)
     return text
 
 
@@ -109,7 +114,7 @@ def execute(path, target, seconds):
                 if cell.cell_type != "code":
                     continue
                 client.execute_cell(cell, index)
-                inspect(index, cell, late_stderr(client))
+                inspect(index, cell, late_stderr(client, cell=cell, index=index))
             if late := last_words(client):
                 raise Failed(f"a cell wrote to stderr:\n{late}")
     except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:

@@ -80,6 +80,28 @@ class RunnerFailsLoudly(Cell):
             self.execute("loop { std::thread::sleep(std::time::Duration::from_secs(1)); }", seconds=15)
 
 
+class LateOutput(unittest.TestCase):
+    def test_what_a_cell_prints_just_before_its_end_joins_its_outputs(self):
+        late = [self.stream("stdout", "the verdict\n"), self.stream("stderr", "a warning\n")]
+
+        class Kernel:
+            async def get_iopub_msg(self, timeout):
+                if not late:
+                    raise run.Empty
+                return late.pop(0)
+
+        notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("")])
+        client = run.Client(notebook)
+        client.clear_before_next_output = False  # as execute_cell leaves it
+        client.kc = Kernel()
+        cell = notebook.cells[0]
+        self.assertEqual(run.late_stderr(client, cell=cell, index=0), "a warning\n")
+        self.assertEqual([output.text for output in cell.outputs], ["the verdict\n"])
+
+    def stream(self, name, text):
+        return {"msg_type": "stream", "content": {"name": name, "text": text}, "parent_header": {}, "header": {"msg_type": "stream"}, "metadata": {}}
+
+
 class CudaIsReachable(Cell):
     def test_a_cell_can_load_the_library_that_the_linker_drops(self):
         load = ':dep kd_lib = { path = "../kd_lib" }\n:dep kd_notebook = { path = "support" }\nkd_lib::device::open_cuda().unwrap();\n'

@@ -139,7 +139,7 @@ mod tests {
                 .left_out
         };
         assert_eq!(why("bilstm"), None);
-        assert!(why("bilstm+aug-dkd").unwrap().contains("two classes"));
+        assert!(why("bilstm+aug-dkd").unwrap().contains("2 classes"));
         assert_eq!(why("bilstm+aug20-ensemble").unwrap(), "too long for smoke");
         session.profile = "quick".into();
         let mut variants = session.ablation();

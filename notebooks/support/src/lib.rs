@@ -1,5 +1,5 @@
 //! Support for the notebooks: the [`Session`] that a notebook works on, plots ([`plot`]), the
-//! published tables beside ours ([`tables`]), the ablation ([`ablation`]), the search without test
+//! published tables and ours ([`tables`]), the ablation ([`ablation`]), the search without test
 //! data ([`search`]), misclassified texts ([`mistakes`]) and a reference model ([`references`]).
 //! This crate knows that it may run in an evcxr cell: how a cell shows HTML, and how it fails so
 //! that nobody overlooks it. It trains and scores nothing itself.

@@ -4,7 +4,7 @@
 //! such a server there is no live plot; the lines that a training cell prints say the same.
 
 use crate::plot;
-use kd_lib::training::{DevScores, Progress, Stage};
+use kd_lib::training::{Activity, DevScores, Progress};
 use kd_lib::{Result, files};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -76,7 +76,10 @@ started by <code>make lab</code>).</em></div>
 
     /// Adds a point; redraws when it is due.
     pub fn update(&mut self, progress: &Progress) -> Result<()> {
-        if !matches!(progress.stage, Stage::Training | Stage::TeacherLogits) {
+        if !matches!(
+            progress.activity,
+            Activity::Training | Activity::TeacherLogits
+        ) {
             return Ok(());
         }
         if self.run != progress.run {
@@ -131,7 +134,7 @@ mod tests {
             examples_per_second: 80.0,
             time_left: Duration::from_secs(9),
             dev,
-            ..Progress::begin(run, Stage::Training)
+            ..Progress::begin(run, Activity::Training)
         }
     }
 

@@ -21,7 +21,7 @@ const PALETTE: [RGBColor; 6] = [
 ];
 const FONT: &str = "sans-serif";
 const SMALL: i32 = 13;
-/// Width of a row of plots: what fits beside JupyterLab's list of files on a small screen.
+/// Width of a row of plots: what fits next to JupyterLab's list of files on a small screen.
 const ROW: u32 = 840;
 
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;

@@ -125,7 +125,7 @@ impl Session {
             .or_end_cell()
     }
 
-    /// The runs of a row, one a seed: found in the store or among the stored results, or trained.
+    /// The runs of a row, one per seed: found in the store or among the stored results, or trained.
     pub fn runs_of(&self, name: &str, seeds: &[u64]) -> Vec<Run> {
         let mut runs = Vec::new();
         for &seed in seeds {

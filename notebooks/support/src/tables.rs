@@ -1,6 +1,6 @@
-//! The published tables beside ours. Which rows there are is read from a CSV file (table, row,
-//! recipe, baseline and the published scores); what we measured comes from finished runs. Nothing
-//! is trained here.
+//! The published tables and ours, row by row. Which rows there are is read from a CSV file (table,
+//! row, recipe, baseline and the published scores); what we measured comes from finished runs.
+//! Nothing is trained here.
 
 use crate::plot::NamedInterval;
 use crate::read_csv;
@@ -88,8 +88,8 @@ pub fn published(path: &Path) -> Result<Vec<PublishedRow>> {
     )
 }
 
-/// Puts runs beside the published rows: `runs[i]` are row i's, one a seed, `costs[i]` its relative
-/// cost if it is known.
+/// Sets runs next to the published rows: `runs[i]` are row i's, one per seed, `costs[i]` its
+/// relative cost if it is known.
 pub fn measure(
     rows: &[PublishedRow],
     runs: &[Vec<Run>],
@@ -181,15 +181,18 @@ pub fn differences(rows: &[MeasuredRow]) -> Vec<NamedInterval> {
     intervals
 }
 
-/// Our scores beside the published ones, and relative costs if any row has one. Differences that
+/// Our scores next to the published ones, and relative costs if any row has one. Differences that
 /// are statistically distinguishable are emphasised. The comparison stands before the macro scores,
 /// where no screen cuts it off.
 pub fn table(rows: &[MeasuredRow]) -> Table {
     let has_published = rows.iter().any(|row| row.published.accuracy.is_some());
     let has_costs = rows.iter().any(|row| row.cost.is_some());
-    let columns = |metric: &str| match has_published {
-        true => vec![format!("{metric} published"), "ours".to_owned()],
-        false => vec![metric.to_owned()],
+    let columns = |metric: &str| {
+        if has_published {
+            vec![format!("{metric} published"), "ours".to_owned()]
+        } else {
+            vec![metric.to_owned()]
+        }
     };
     let mut head = vec!["row".to_owned(), "seeds".to_owned()];
     head.extend(columns(METRICS[0]));
