@@ -5,7 +5,7 @@ use crate::common::{TINY_STUDENT, lock_generator, recipe, root, sample, teacher_
 use kd_lib::data::{Corpus, Split};
 use kd_lib::models::Checkpoint;
 use kd_lib::precision::Precision;
-use kd_lib::store::plan::{IdKey, file_hashes, run_id};
+use kd_lib::store::planned_run::{IdKey, file_hashes, run_id};
 use kd_lib::store::{Recipe, Run, RunStore, StoredResults};
 use kd_lib::training::progress::silent;
 use std::collections::{BTreeMap, BTreeSet, HashMap};

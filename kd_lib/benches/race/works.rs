@@ -5,7 +5,7 @@ use anyhow::{Context, Result};
 use kd_lib::data::batch::epoch_batches;
 use kd_lib::data::{Corpus, Example, TextInput, TokenizedSplit, Tokenizer};
 use kd_lib::models::{Classifier, ModelSizes, TokenizerTexts};
-use kd_lib::store::Plan;
+use kd_lib::store::PlannedRun;
 use serde_json::json;
 use std::path::Path;
 
@@ -130,7 +130,7 @@ impl Work {
 
 /// A work's plan on a corpus, and its tokenizer.
 pub struct Opened {
-    pub plan: Plan,
+    pub plan: PlannedRun,
     pub tokenizer: Tokenizer,
 }
 
@@ -153,16 +153,16 @@ pub fn open(work: &Work, corpus: &Path, precision: &str) -> Result<Opened> {
 }
 
 /// The work's model with random weights.
-pub fn build(plan: &Plan, tokenizer: &Tokenizer) -> Result<Box<dyn Classifier>> {
+pub fn build(plan: &PlannedRun, tokenizer: &Tokenizer) -> Result<Box<dyn Classifier>> {
     let config = plan
         .checkpoint
         .as_ref()
         .map(|checkpoint| checkpoint.config.clone());
-    let of_checkpoint = config.as_ref().map(|config| config.vocab_size);
+    let checkpoint_vocab_size = config.as_ref().map(|config| config.vocab_size);
     let sizes = ModelSizes {
         vocab_size: tokenizer
             .vocab_size()
-            .or(of_checkpoint)
+            .or(checkpoint_vocab_size)
             .context("no vocabulary size")?,
         num_labels: plan.corpus.labels.len() as i64,
         checkpoint: config,

@@ -7,7 +7,7 @@ use anyhow::{Context, Result, bail, ensure};
 use kd_lib::files;
 use kd_lib::models::Checkpoint;
 use kd_lib::precision::Precision;
-use kd_lib::store::plan::{IdKey, file_hashes, run_id};
+use kd_lib::store::planned_run::{IdKey, file_hashes, run_id};
 use kd_lib::store::{Recipe, Run, StoredResults, retired, run};
 use kd_lib::tch::{Kind, Tensor};
 use serde_json::{Value, json};

@@ -3,7 +3,7 @@
 
 use kd_lib::Result;
 use kd_lib::data::Corpus;
-use kd_lib::store::{Plan, Recipe, RunStore};
+use kd_lib::store::{PlannedRun, Recipe, RunStore};
 
 /// Updates that are timed, after one that warms up and is not counted.
 const UPDATES: usize = 4;
@@ -27,7 +27,7 @@ pub fn describe(store: &RunStore, recipe: &Recipe, corpus: &Corpus) -> Result<St
     for _ in 0..UPDATES {
         seconds += timer.time_step()?.seconds / UPDATES as f64;
     }
-    let Plan {
+    let PlannedRun {
         id,
         schedule,
         precision,

@@ -120,7 +120,7 @@ impl Corpus {
     fn refuse_mixed_inputs(&self, folder: &Path) -> Result<()> {
         let is_pair = |split: &[Example]| split.iter().any(|e| e.text_pair.is_some());
         let splits = [&self.train, &self.dev, &self.test].map(|split| is_pair(split));
-        if splits.iter().all(|of_split| *of_split == splits[0]) {
+        if splits.iter().all(|is_pair| *is_pair == splits[0]) {
             return Ok(());
         }
         let problem = "some splits have the column text_pair, others do not";

@@ -160,7 +160,7 @@ fn split_files(path: &Path, notices: &mut Vec<String>) -> Result<Vec<(PathBuf, O
 
 fn has_ending(file: &Path, ending: &str) -> bool {
     file.extension()
-        .is_some_and(|of_file| of_file.eq_ignore_ascii_case(ending))
+        .is_some_and(|extension| extension.eq_ignore_ascii_case(ending))
 }
 
 fn is_hidden(file: &Path) -> bool {
@@ -208,9 +208,9 @@ fn read_rows(
         Some(',') | None => String::new(),
         Some(separator) => format!(", separated by {separator:?}"),
     };
-    let of_split = split.map_or(String::new(), |split| format!(" ({split:?})"));
+    let split_name = split.map_or(String::new(), |split| format!(" ({split:?})"));
     notices.push(format!(
-        "{}{of_split}: {} rows, {header}{separator}; {}",
+        "{}{split_name}: {} rows, {header}{separator}; {}",
         file.display(),
         table.rows.len(),
         columns.describe(&table)
@@ -244,7 +244,7 @@ fn named_example(
     file: &Path,
     row: &TableRow,
     columns: &Columns,
-    of_file: Option<Split>,
+    file_split: Option<Split>,
 ) -> Result<NamedExample> {
     let label = normalize(&row.fields[columns.label]);
     if label.is_empty() {
@@ -252,7 +252,7 @@ fn named_example(
         return Err(Error::line(file, row.line, "no label", fix));
     }
     let split = match columns.split {
-        None => of_file,
+        None => file_split,
         Some(column) => {
             let name = row.fields[column].trim().to_lowercase();
             let known = SPLIT_NAMES.iter().find(|(known, _)| *known == name);
@@ -260,8 +260,8 @@ fn named_example(
                 let problem = format!("split {name:?}");
                 Error::line(file, row.line, problem, "write train, dev or test")
             })?;
-            if let Some(of_file) = of_file.filter(|of_file| of_file != split) {
-                let problem = format!("split {name:?} in a file of the split {of_file:?}");
+            if let Some(file_split) = file_split.filter(|file_split| file_split != split) {
+                let problem = format!("split {name:?} in a file of the split {file_split:?}");
                 let fix = "keep one of both: rename the file, or remove the column";
                 return Err(Error::line(file, row.line, problem, fix));
             }

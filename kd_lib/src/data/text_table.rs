@@ -111,8 +111,8 @@ impl TextTable {
 
     /// Number of columns.
     pub fn columns(&self) -> usize {
-        let of_rows = self.rows.first().map_or(0, |row| row.fields.len());
-        self.header.as_ref().map_or(of_rows, Vec::len)
+        let first_row_fields = self.rows.first().map_or(0, |row| row.fields.len());
+        self.header.as_ref().map_or(first_row_fields, Vec::len)
     }
 
     /// The fields of a column.

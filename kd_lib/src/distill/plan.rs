@@ -7,7 +7,7 @@ use super::facts::{CorpusFacts, MAX_PROBED_DEV_TEXTS, PlanSettings, SecondsPerTe
 use super::recipes::TransferTexts;
 use crate::data::Corpus;
 use crate::store::Recipe;
-use crate::store::plan::schedule;
+use crate::store::planned_run::schedule;
 use crate::training::linear_probe::MOST_TEXTS;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};

@@ -71,12 +71,12 @@ fn mean_over_folds(
     let (mut dev, mut test) = (0.0, 0.0);
     let (mut dev_texts, mut test_texts) = (0.0, 0.0);
     for fold in round {
-        let of_fold = scores(fold)?;
-        let (of_dev, of_test) = (fold.corpus.dev.len(), fold.corpus.test.len());
-        dev += of_fold.dev * of_dev as f64;
-        test += of_fold.test * of_test as f64;
-        dev_texts += of_dev as f64;
-        test_texts += of_test as f64;
+        let fold_scores = scores(fold)?;
+        let (dev_count, test_count) = (fold.corpus.dev.len(), fold.corpus.test.len());
+        dev += fold_scores.dev * dev_count as f64;
+        test += fold_scores.test * test_count as f64;
+        dev_texts += dev_count as f64;
+        test_texts += test_count as f64;
     }
     Ok(ReferenceScores {
         dev: dev / f64::max(dev_texts, 1.0),
@@ -88,8 +88,8 @@ fn majority_scores(corpus: &Corpus) -> ReferenceScores {
     let count = |examples: &[Example], class| examples.iter().filter(|e| e.label == class).count();
     let most = (0..corpus.labels.len()).max_by_key(|&class| count(&corpus.train, class));
     let share = |examples: &[Example]| {
-        let of_class = most.map_or(0, |class| count(examples, class));
-        of_class as f64 / examples.len().max(1) as f64
+        let class_examples = most.map_or(0, |class| count(examples, class));
+        class_examples as f64 / examples.len().max(1) as f64
     };
     ReferenceScores {
         dev: share(&corpus.dev),
@@ -122,11 +122,11 @@ fn probe_scores(
     let states = store.pretrained_states(teacher, &corpus, &texts, folder, callback)?;
     let classes = corpus.labels.len() as i64;
     let trained = train.len() as i64;
-    let of_train = states.narrow(0, 0, trained);
+    let train_states = states.narrow(0, 0, trained);
     let labels: Vec<i64> = train.iter().map(|e| e.label as i64).collect();
     let folds: Vec<usize> = train.iter().map(|e| e.input().fold(FOLDS)).collect();
     let labelled = LabelledStates {
-        states: &of_train,
+        states: &train_states,
         labels: &labels,
         folds: &folds,
         classes,
@@ -135,8 +135,8 @@ fn probe_scores(
     let probe = labelled.probe(&mut || probing.report(callback))?;
     forget_pretrained_states(folder)?;
     let accuracy = |examples: &[&Example], first: i64| {
-        let of_examples = states.narrow(0, first, examples.len() as i64);
-        let predicted = probe.logits(&of_examples).argmax(1, false);
+        let split_states = states.narrow(0, first, examples.len() as i64);
+        let predicted = probe.logits(&split_states).argmax(1, false);
         let labels: Vec<i64> = examples.iter().map(|e| e.label as i64).collect();
         let correct = predicted.eq_tensor(&Tensor::from_slice(&labels));
         correct.mean(Kind::Double).double_value(&[])

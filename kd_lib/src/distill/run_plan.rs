@@ -10,7 +10,7 @@ use crate::Result;
 use crate::data::Corpus;
 use crate::data::splits::folds;
 use crate::evaluation::TemperatureScaling;
-use crate::store::plan::schedule;
+use crate::store::planned_run::schedule;
 use crate::store::{Recipe, Run, RunStore};
 use crate::training::{Progress, ProgressCallback};
 use std::path::Path;

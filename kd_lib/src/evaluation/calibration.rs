@@ -91,18 +91,18 @@ pub fn fit_temperature(logits: ArrayView2<f32>, labels: &[usize]) -> f64 {
 fn fit_to_certainty(logits: ArrayView2<f32>, labels: &[usize], certainty: f64) -> f64 {
     let wide = logits.mapv(f64::from);
     let others = (wide.ncols().max(2) - 1) as f64;
-    let of_labels: f64 = wide
+    let target_logits: f64 = wide
         .outer_iter()
         .zip(labels)
         .map(|(row, &label)| {
-            let of_others = (row.sum() - row[label]) / others;
-            certainty * row[label] + (1.0 - certainty) * of_others
+            let mean_other_logit = (row.sum() - row[label]) / others;
+            certainty * row[label] + (1.0 - certainty) * mean_other_logit
         })
         .sum();
     // Derivative of the negative log-likelihood with respect to 1/T.
     let slope = |inverse_temperature: f64| -> f64 {
         let scaled = wide.mapv(|logit| (logit * inverse_temperature) as f32);
-        (&probabilities(scaled.view()) * &wide).sum() - of_labels
+        (&probabilities(scaled.view()) * &wide).sum() - target_logits
     };
     let (mut low, mut high) = (1e-3, 1e3);
     for _ in 0..BISECTIONS {

@@ -171,21 +171,21 @@ fn resample<const N: usize>(
         }
         let mut sums = [0; N];
         let (mut to_draw, mut others) = (examples as u64, examples as u64);
-        for (kind, &of_kind) in &kinds {
-            let share = of_kind as f64 / others as f64;
+        for (kind, &count) in &kinds {
+            let share = count as f64 / others as f64;
             let times = Binomial::new(to_draw, share).ok()?.sample(&mut random);
             for &seed in &seeds_of_draw {
                 add(&mut sums, &kind[seed], times as i64);
             }
             to_draw -= times;
-            others -= of_kind;
+            others -= count;
         }
         draws.push(mean(sums, drawn_seeds * examples));
     }
     let mut sums = [0; N];
-    for (kind, &of_kind) in &kinds {
-        for of_seed in kind {
-            add(&mut sums, of_seed, of_kind as i64);
+    for (kind, &count) in &kinds {
+        for values in kind {
+            add(&mut sums, values, count as i64);
         }
     }
     Some(Resampled {
@@ -280,11 +280,12 @@ mod tests {
         let mut random = ChaCha8Rng::seed_from_u64(1);
         let mut plain = Vec::new();
         for _ in 0..draws {
-            let of_draw: Vec<usize> = (1..seeds).map(|_| random.random_range(0..seeds)).collect();
+            let drawn_seeds: Vec<usize> =
+                (1..seeds).map(|_| random.random_range(0..seeds)).collect();
             let mut sum = 0;
             for _ in 0..examples {
                 let example = random.random_range(0..examples);
-                sum += of_draw
+                sum += drawn_seeds
                     .iter()
                     .map(|&seed| gain(seed, example)[0])
                     .sum::<i64>();

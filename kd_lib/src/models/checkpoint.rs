@@ -319,10 +319,10 @@ impl EncoderWeights {
         let start = format!("{}encoder.layer.", self.prefix);
         let mut kept = Vec::new();
         for (place, layer) in layers.iter().enumerate() {
-            let of_layer = format!("{start}{}.", layer - 1);
+            let layer_prefix = format!("{start}{}.", layer - 1);
             let before = kept.len();
             for (name, tensor) in &self.file.tensors {
-                if let Some(part) = name.strip_prefix(&of_layer) {
+                if let Some(part) = name.strip_prefix(&layer_prefix) {
                     kept.push((format!("{start}{place}.{part}"), tensor.shallow_clone()));
                 }
             }
@@ -367,14 +367,14 @@ impl EncoderWeights {
     /// Refuses weights of the embedding or encoder that no parameter took: the reference model
     /// computes with them, so that outputs would differ.
     fn refuse_unused(&self) -> Result<()> {
-        let of_encoder = |name: &&String| {
+        let is_encoder_weight = |name: &&String| {
             let part = name.strip_prefix(self.prefix).unwrap_or(name);
             let read = part.starts_with("embeddings.") || part.starts_with("encoder.");
             // These two are 0, 1, 2, … and zeros in every file.
             let constants = ["embeddings.position_ids", "embeddings.token_type_ids"];
             read && !constants.contains(&part)
         };
-        let unused: Vec<&String> = self.file.tensors.keys().filter(of_encoder).collect();
+        let unused: Vec<&String> = self.file.tensors.keys().filter(is_encoder_weight).collect();
         let Some(first) = unused.first() else {
             return Ok(());
         };

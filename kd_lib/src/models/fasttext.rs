@@ -152,9 +152,9 @@ impl Classifier for FastText {
     /// matrix acts on both, one of each example's own vectors on the sum.
     fn embed(&self, batch: &Batch, mode: Mode, perturbation: Option<&Perturbation>) -> Tensor {
         let mut sum = embed_tokens(&self.vectors, &batch.ids, perturbation);
-        let of_matrix = perturbation.filter(|p| p.norm_over == NormOver::Matrix);
+        let matrix_perturbation = perturbation.filter(|p| p.norm_over == NormOver::Matrix);
         for rows in self.ngram_rows(&batch.ids) {
-            let ngrams = embed_tokens(&self.vectors, &rows, of_matrix);
+            let ngrams = embed_tokens(&self.vectors, &rows, matrix_perturbation);
             let before = batch.ids.size()[1] - rows.size()[1];
             sum += ngrams.constant_pad_nd([0, 0, before, 0]);
         }

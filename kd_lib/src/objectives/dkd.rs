@@ -91,10 +91,10 @@ impl Decoupled {
         let others = log_probabilities
             .masked_select(&is_other)
             .view([-1, classes - 1]);
-        let of_target = log_probabilities.gather(1, target, false);
-        let of_others = others.logsumexp([1i64].as_slice(), true);
+        let target_log_probability = log_probabilities.gather(1, target, false);
+        let others_log_probability = others.logsumexp([1i64].as_slice(), true);
         Decoupled {
-            target: Tensor::cat(&[of_target, of_others], 1),
+            target: Tensor::cat(&[target_log_probability, others_log_probability], 1),
             others: others.log_softmax(-1, others.kind()),
         }
     }

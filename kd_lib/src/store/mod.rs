@@ -1,14 +1,14 @@
-//! Experiments on disk. A [`Recipe`] says what is asked for, a [`Plan`] what will happen; a
-//! [`RunStore`] finds, continues or trains the [`Run`] of a plan. [`teacher_logits`] caches what
-//! teachers computed, [`labelled_texts`] reads the logits of a teacher from anywhere, [`results`]
-//! holds the runs that come with the project, [`Predictor`] classifies new texts, [`table`]
-//! compares runs. [`crate::training`] does the training itself.
+//! Experiments on disk. A [`Recipe`] says what is asked for, a [`PlannedRun`] what will happen; a
+//! [`RunStore`] finds, continues or trains the [`Run`] of a planned one. [`teacher_logits`] caches
+//! what teachers computed, [`labelled_texts`] reads the logits of a teacher from anywhere,
+//! [`results`] holds the runs that come with the project, [`Predictor`] classifies new texts,
+//! [`table`] compares runs. [`crate::training`] does the training itself.
 
 pub mod labelled_texts;
 pub(crate) mod model_factory;
 mod opened_checkpoints;
 pub mod overrides;
-pub mod plan;
+pub mod planned_run;
 pub mod predictor;
 pub mod recipe;
 pub mod results;
@@ -21,7 +21,7 @@ pub mod table;
 pub mod teacher_logits;
 mod tensorboard;
 
-pub use plan::Plan;
+pub use planned_run::PlannedRun;
 pub use predictor::{Prediction, Predictor};
 pub use recipe::Recipe;
 pub use results::StoredResults;

@@ -1,8 +1,8 @@
-//! From a plan to the objects that training needs: the tokenizer, the model with its initial
+//! From a planned run to the objects that training needs: the tokenizer, the model with its initial
 //! weights, the tokenized data with the teacher's logits.
 
 use super::labelled_texts;
-use super::plan::Plan;
+use super::planned_run::PlannedRun;
 use super::run::Run;
 use super::saved_model::SavedModel;
 use super::teacher_logits;
@@ -31,8 +31,8 @@ pub(crate) struct BuiltModel {
     pub saved: SavedModel,
 }
 
-/// The tokenizer of a plan's model.
-pub(crate) fn build_tokenizer(plan: &Plan) -> Result<Tokenizer> {
+/// The tokenizer of a planned run's model.
+pub(crate) fn build_tokenizer(plan: &PlannedRun) -> Result<Tokenizer> {
     let full = &plan.full_corpus;
     let full_corpus: Vec<TextInput> = full
         .train
@@ -53,15 +53,15 @@ pub(crate) fn build_tokenizer(plan: &Plan) -> Result<Tokenizer> {
     architecture.tokenizer(&plan.recipe.data, &texts, plan.checkpoint.as_ref())
 }
 
-/// The plan's model with random weights, which the recipe's seed decides.
-pub(crate) fn build_random_model(plan: &Plan, tokenizer: &Tokenizer) -> Result<BuiltModel> {
+/// The planned run's model with random weights, which the recipe's seed decides.
+pub(crate) fn build_random_model(plan: &PlannedRun, tokenizer: &Tokenizer) -> Result<BuiltModel> {
     let checkpoint = plan.checkpoint.as_ref();
-    let of_checkpoint = checkpoint.map(|checkpoint| checkpoint.config.vocab_size);
+    let checkpoint_vocab_size = checkpoint.map(|checkpoint| checkpoint.config.vocab_size);
     let no_size = || Error::recipe("model", "no vocabulary size", crate::error::BUG);
     let sizes = ModelSizes {
         vocab_size: tokenizer
             .vocab_size()
-            .or(of_checkpoint)
+            .or(checkpoint_vocab_size)
             .ok_or_else(no_size)?,
         num_labels: plan.corpus.labels.len() as i64,
         checkpoint: checkpoint.map(|checkpoint| checkpoint.config.clone()),
@@ -77,10 +77,10 @@ pub(crate) fn build_random_model(plan: &Plan, tokenizer: &Tokenizer) -> Result<B
     Ok(BuiltModel { model, saved })
 }
 
-/// The plan's model with its initial weights. If it is initialised from its teacher, those are the
-/// weights of the first of `teachers`.
+/// The planned run's model with its initial weights. If it is initialised from its teacher, those
+/// are the weights of the first of `teachers`.
 pub(crate) fn build_model(
-    plan: &Plan,
+    plan: &PlannedRun,
     tokenizer: &Tokenizer,
     teachers: &[Run],
 ) -> Result<BuiltModel> {
@@ -97,7 +97,7 @@ pub(crate) fn build_model(
 /// Initialises the classification head from a linear probe on the model's own states, if the recipe
 /// asks for it. `folder` keeps what an interruption leaves.
 pub(crate) fn probe_head(
-    plan: &Plan,
+    plan: &PlannedRun,
     built: &BuiltModel,
     data: &TrainData,
     folder: &Path,
@@ -147,7 +147,7 @@ pub(crate) fn probe_head(
 
 /// A pass over texts for the pooled states of one layer.
 pub(crate) struct StatePass<'a> {
-    pub plan: &'a Plan,
+    pub plan: &'a PlannedRun,
     pub model: &'a dyn Classifier,
     pub split: &'a TokenizedSplit,
     pub layer: usize,
@@ -180,9 +180,9 @@ impl StatePass<'_> {
     }
 }
 
-/// The plan's texts as token ids, and the teachers' logits of them.
+/// The planned run's texts as token ids, and the teachers' logits of them.
 pub(crate) fn build_data(
-    plan: &Plan,
+    plan: &PlannedRun,
     tokenizer: &Tokenizer,
     teachers: &[Run],
     progress: ProgressCallback,
@@ -228,7 +228,7 @@ pub(crate) fn build_data(
 
 /// The objective's own parameters with their initial values, which the recipe's seed decides.
 pub(crate) fn build_objective_params(
-    plan: &Plan,
+    plan: &PlannedRun,
     model: &dyn Classifier,
     data: &TrainData,
 ) -> Result<Params> {
@@ -257,9 +257,9 @@ pub(crate) fn build_objective_params(
     Ok(params)
 }
 
-/// The trainer of a plan.
+/// The trainer of a planned run.
 pub(crate) fn build_trainer<'a>(
-    plan: &'a Plan,
+    plan: &'a PlannedRun,
     model: &'a dyn Classifier,
     data: &'a TrainData,
     objective_params: &'a Params,

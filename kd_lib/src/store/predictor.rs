@@ -186,18 +186,18 @@ impl Predictor {
         for (row, &text) in texts.iter().enumerate() {
             let input: TextInput = text.into();
             let best = argmax(logits.row(row));
-            let of_text = probabilities.row(row);
+            let text_probabilities = probabilities.row(row);
             predictions.push(Prediction {
                 text: input.text.to_owned(),
                 text_pair: input.text_pair.map(str::to_owned),
                 empty: input.texts().all(|text| normalize(text).is_empty()),
                 label: self.labels[best].clone(),
-                probability: of_text[best],
+                probability: text_probabilities[best],
                 probabilities: self
                     .labels
                     .iter()
                     .cloned()
-                    .zip(of_text.iter().copied())
+                    .zip(text_probabilities.iter().copied())
                     .collect(),
             });
         }

@@ -1,6 +1,6 @@
 //! What a person asks for: a TOML file, read strictly (an unknown key is an error). A profile
 //! (`smoke`, `quick`, `full`) and `key=value` settings override its keys before it is read
-//! ([`super::overrides`]). [`super::plan`] applies it to a corpus.
+//! ([`super::overrides`]). [`super::planned_run`] applies it to a corpus.
 
 use super::overrides::{read_extended, read_with_profile, set};
 use super::retired;

@@ -81,8 +81,8 @@ impl StoredResults {
 
     /// The runs of a set, in the order in which they were stored.
     pub fn set(&self, set: &str) -> Vec<Run> {
-        let of_set = self.runs.iter().filter(|run| run.set == set);
-        of_set.map(|run| Run::stored(run.clone())).collect()
+        let in_set = self.runs.iter().filter(|run| run.set == set);
+        in_set.map(|run| Run::stored(run.clone())).collect()
     }
 
     /// The run of a set with this id, if there is one. Of two, the one that was added last.

@@ -4,7 +4,7 @@
 
 use super::model_factory::{self, BuiltModel, StatePass};
 use super::opened_checkpoints::OpenedCheckpoints;
-use super::plan::Plan;
+use super::planned_run::PlannedRun;
 use super::recipe::Recipe;
 use super::results::{MAIN_SET, StoredResults};
 use super::run::{self, Run, RunReport, TaughtBy};
@@ -111,7 +111,7 @@ impl RunStore {
 
     /// What a recipe means on a corpus. Files are hashed and the transfer set is made; no model is
     /// built or trained.
-    pub fn plan(&self, recipe: &Recipe, corpus: &Corpus) -> Result<Plan> {
+    pub fn plan(&self, recipe: &Recipe, corpus: &Corpus) -> Result<PlannedRun> {
         recipe.validate()?;
         let mut teachers = Vec::new();
         for teacher in recipe.teachers() {
@@ -120,9 +120,9 @@ impl RunStore {
         let architecture = recipe.model.architecture()?;
         let checkpoint = architecture.checkpoint();
         let checkpoint = checkpoint.map(|name| self.checkpoint(name)).transpose()?;
-        Ok(Plan {
+        Ok(PlannedRun {
             threads: self.threads,
-            ..Plan::resolve(recipe, corpus, checkpoint, teachers)?
+            ..PlannedRun::resolve(recipe, corpus, checkpoint, teachers)?
         })
     }
 
@@ -135,8 +135,8 @@ impl RunStore {
         self.opened.checkpoint(folder, name)
     }
 
-    /// Whether a plan's run is finished in this store. (Its weights may have been removed.)
-    pub fn is_finished(&self, plan: &Plan) -> bool {
+    /// Whether a planned run is finished in this store. (Its weights may have been removed.)
+    pub fn is_finished(&self, plan: &PlannedRun) -> bool {
         files::weights_hash(&self.run_folder(&plan.id)).is_some()
     }
 
@@ -255,12 +255,12 @@ impl RunStore {
         Ok(states)
     }
 
-    /// Hashes of the teachers' weights that taught a plan's run or will teach it, as far as they
+    /// Hashes of the teachers' weights that taught a planned run or will teach it, as far as they
     /// are known.
     ///
     /// # Errors
     /// If a finished or half-trained run recorded other hashes than its teachers have now.
-    fn check_teacher_weights(&self, plan: &Plan, folder: &Path) -> Result<TaughtBy> {
+    fn check_teacher_weights(&self, plan: &PlannedRun, folder: &Path) -> Result<TaughtBy> {
         let mut here = TaughtBy::new();
         for id in &plan.teachers {
             if let Some(weights) = files::weights_hash(&self.run_folder(id)) {
@@ -290,10 +290,10 @@ impl RunStore {
         Ok(before)
     }
 
-    /// Trains a plan's model, or continues, and writes the run's files.
+    /// Trains a planned run's model, or continues, and writes the run's files.
     fn train(
         &self,
-        plan: &Plan,
+        plan: &PlannedRun,
         folder: &Path,
         teachers: &[Run],
         callback: ProgressCallback,
@@ -347,7 +347,7 @@ impl RunStore {
     /// Writes the files of a finished run, the checksums last.
     fn write_run(
         &self,
-        plan: &Plan,
+        plan: &PlannedRun,
         folder: &Path,
         built: &BuiltModel,
         trained: Trained,
@@ -417,7 +417,7 @@ struct SplitScores {
 /// Scores the best model and writes the logits of dev and test. Both are one pass, so that a run
 /// that is stopped in it computes nothing again.
 fn score_splits(
-    plan: &Plan,
+    plan: &PlannedRun,
     folder: &Path,
     tokenizer: &Tokenizer,
     model: &dyn Classifier,
@@ -458,10 +458,10 @@ fn score_splits(
     for &split in &splits {
         let examples = plan.corpus.split(split);
         let labels = &all.labels[first..first + examples.len()];
-        let of_split = logits.narrow(0, first as i64, examples.len() as i64);
-        refuse_not_finite(folder, split, &of_split, examples)?;
-        run::write_logits(folder, split, &of_split, labels)?;
-        scores.push(evaluation::score(&of_split, labels)?);
+        let split_logits = logits.narrow(0, first as i64, examples.len() as i64);
+        refuse_not_finite(folder, split, &split_logits, examples)?;
+        run::write_logits(folder, split, &split_logits, labels)?;
+        scores.push(evaluation::score(&split_logits, labels)?);
         first += examples.len();
     }
     let mut scores = scores.into_iter();
@@ -474,14 +474,14 @@ fn score_splits(
 
 /// The temperature that the recipe asks for, from a network's logits whose first rows are those of
 /// dev.
-fn logit_temperature(plan: &Plan, logits: &Tensor) -> Result<Option<f64>> {
+fn logit_temperature(plan: &PlannedRun, logits: &Tensor) -> Result<Option<f64>> {
     let Some(scaling) = plan.recipe.train.temperature_scaling else {
         return Ok(None);
     };
     let dev = &plan.corpus.dev;
-    let of_dev = to_array(&logits.narrow(0, 0, dev.len() as i64))?;
+    let dev_logits = to_array(&logits.narrow(0, 0, dev.len() as i64))?;
     let labels: Vec<usize> = dev.iter().map(|example| example.label).collect();
-    Ok(Some(scaling.temperature(of_dev.view(), &labels)))
+    Ok(Some(scaling.temperature(dev_logits.view(), &labels)))
 }
 
 /// Refuses a model with a logit that is not a number or infinite, so that its run never counts as

@@ -2,7 +2,7 @@
 //! use it.
 
 use super::model_factory::{build_objective_params, build_trainer};
-use super::plan::Plan;
+use super::planned_run::PlannedRun;
 use crate::Result;
 use crate::data::Batch;
 use crate::models::layers::Mode;
@@ -19,7 +19,7 @@ const TIMED_PASSES: usize = 21;
 #[derive(Debug)]
 pub struct StepTimer {
     /// The resolved recipe.
-    pub plan: Plan,
+    pub plan: PlannedRun,
     model: Box<dyn Classifier>,
     data: TrainData,
     objective_params: Params,
@@ -49,7 +49,7 @@ pub struct StepSize {
 
 impl StepTimer {
     pub(crate) fn new(
-        plan: Plan,
+        plan: PlannedRun,
         model: Box<dyn Classifier>,
         data: TrainData,
     ) -> Result<StepTimer> {

@@ -132,14 +132,14 @@ impl TableRow {
             let values: Vec<f64> = runs.iter().map(|run| metric(&run.report.test)).collect();
             MeanSd::of(&values)
         };
-        let of_first = |text: fn(&RunReport) -> String| {
+        let first_run = |text: fn(&RunReport) -> String| {
             runs.first().map_or(String::new(), |run| text(&run.report))
         };
         TableRow {
-            name: of_first(|r| r.recipe.name.clone()),
-            id: of_first(|r| r.id.clone()),
-            corpus: of_first(|r| format!("{} ({})", r.corpus, r.train_examples)),
-            corpus_fingerprint: of_first(|r| r.corpus_fingerprint.clone()),
+            name: first_run(|r| r.recipe.name.clone()),
+            id: first_run(|r| r.id.clone()),
+            corpus: first_run(|r| format!("{} ({})", r.corpus, r.train_examples)),
+            corpus_fingerprint: first_run(|r| r.corpus_fingerprint.clone()),
             seeds: runs.len(),
             test: [
                 over_seeds(|s| s.accuracy),

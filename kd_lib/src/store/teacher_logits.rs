@@ -57,7 +57,7 @@ fn out_of_fold_logits(
     threads: ThreadPolicy,
     progress: ProgressCallback,
 ) -> Result<Tensor> {
-    let (mut rows, mut of_folds) = (Vec::new(), Vec::new());
+    let (mut rows, mut fold_logits) = (Vec::new(), Vec::new());
     for (fold, teacher) in teachers.iter().enumerate() {
         let mut held_out = Vec::new();
         for (row, text) in texts.iter().enumerate() {
@@ -67,12 +67,12 @@ fn out_of_fold_logits(
             }
         }
         if !held_out.is_empty() {
-            of_folds.push(cached_or_computed_logits(
+            fold_logits.push(cached_or_computed_logits(
                 teacher, &held_out, threads, progress,
             )?);
         }
     }
-    let logits = Tensor::cat(&of_folds, 0);
+    let logits = Tensor::cat(&fold_logits, 0);
     Ok(logits
         .zeros_like()
         .index_copy(0, &Tensor::from_slice(&rows), &logits))
@@ -198,8 +198,8 @@ pub fn pooled_states(
             if !missing.is_empty() {
                 let rows = Tensor::from_slice(&missing);
                 let keys = keys.index_select(0, &rows);
-                let of_missing = output.logits.index_select(0, &rows);
-                logits.write_file(&folder, &prefix, &keys, &of_missing)?;
+                let missing_logits = output.logits.index_select(0, &rows);
+                logits.write_file(&folder, &prefix, &keys, &missing_logits)?;
             }
             for (layer, states) in layers.iter().zip(&output.hidden) {
                 StateCache::write_file(&folder, *layer, &weights, number, keys, states)?;
@@ -262,7 +262,7 @@ impl Work<'_> {
         let mut threads = ThreadControl::start(self.threads, None);
         let mut computed = 0;
         let mut changed = true;
-        for of_file in self.missing.chunks(TEXTS_PER_FILE) {
+        for file_texts in self.missing.chunks(TEXTS_PER_FILE) {
             if changed {
                 let threads = threads.threads();
                 log(
@@ -270,15 +270,15 @@ impl Work<'_> {
                     &format!("from text {computed} on, threads: {threads}"),
                 )?;
             }
-            let texts: Vec<TextInput> = of_file.iter().map(|(_, text)| *text).collect();
-            let keys: Vec<i64> = of_file.iter().flat_map(|(key, _)| *key).collect();
+            let texts: Vec<TextInput> = file_texts.iter().map(|(_, text)| *text).collect();
+            let keys: Vec<i64> = file_texts.iter().flat_map(|(key, _)| *key).collect();
             let mut check_stop = |done| clock.at(computed + done).report(progress);
             let name = pass_name(self.weights, self.layers, &keys);
             let output = predictor.compute(&texts, self.layers, |pass| {
                 pass.resumable_outputs(&folder, &name, &mut check_stop)
             })?;
             store(&Tensor::from_slice(&keys).view([-1, 2]), &output)?;
-            computed += of_file.len();
+            computed += file_texts.len();
             changed = threads.reconsider();
             threads.apply();
         }

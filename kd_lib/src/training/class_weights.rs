@@ -25,9 +25,9 @@ impl ClassWeights {
         }
         let labelled: usize = texts.iter().sum();
         let with_texts = texts.iter().filter(|&&texts| texts > 0).count();
-        let weight = |&of_class: &usize| match of_class {
+        let weight = |&class_texts: &usize| match class_texts {
             0 => 1.0,
-            _ => labelled as f64 / (with_texts * of_class) as f64,
+            _ => labelled as f64 / (with_texts * class_texts) as f64,
         };
         Tensor::from_slice(&texts.iter().map(weight).collect::<Vec<f64>>())
     }

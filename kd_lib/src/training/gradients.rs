@@ -306,11 +306,11 @@ impl<'a> MicroBatch<'a> {
         let batch = Batch::collate(&data.train, rows, model.params().device());
         let teacher = data.teacher_logits.as_ref().map(|logits| {
             let rows: Vec<i64> = rows.iter().map(|&row| row as i64).collect();
-            let of_batch = logits.index_select(0, &Tensor::from_slice(&rows));
+            let logits = logits.index_select(0, &Tensor::from_slice(&rows));
             let device = batch.ids.device();
             let hidden = data.teacher_hidden.iter();
             ModelOutput {
-                logits: of_batch.to_device(device),
+                logits: logits.to_device(device),
                 hidden: hidden
                     .map(|states| states.rows(&batch.rows, device))
                     .collect(),

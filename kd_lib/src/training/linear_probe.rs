@@ -103,12 +103,17 @@ impl LabelledStates<'_> {
             let mut logits = Tensor::zeros(size, (Kind::Float, Device::Cpu));
             for fold in 0..FOLDS {
                 let (rows, states, _) = self.select(|other| other == fold);
-                let (known, of_known, labels) = self.select(|other| other != fold);
+                let (known, known_states, labels) = self.select(|other| other != fold);
                 if rows.is_empty() || known.is_empty() {
                     continue;
                 }
-                let probe =
-                    LinearProbe::fit(&of_known, &labels, self.classes, weight_decay, check_stop)?;
+                let probe = LinearProbe::fit(
+                    &known_states,
+                    &labels,
+                    self.classes,
+                    weight_decay,
+                    check_stop,
+                )?;
                 let rows = Tensor::from_slice(&rows);
                 logits = logits.index_copy(0, &rows, &probe.logits(&states));
             }
@@ -219,9 +224,10 @@ mod tests {
         };
         let held_out = states.held_out(&mut go_on).unwrap();
         let probabilities = held_out.probabilities();
-        let of_label = |text: i64| probabilities.double_value(&[text, labels[text as usize]]);
-        assert!(of_label(0) < 0.3, "{}", of_label(0));
-        assert!((1..20).all(|text| of_label(text) > 0.6));
+        let label_probability =
+            |text: i64| probabilities.double_value(&[text, labels[text as usize]]);
+        assert!(label_probability(0) < 0.3, "{}", label_probability(0));
+        assert!((1..20).all(|text| label_probability(text) > 0.6));
     }
 
     /// The head reads the states themselves; the probe standardizes them.
@@ -248,7 +254,7 @@ mod tests {
         let states = angles.sin().view([texts, width]);
         let labels: Vec<i64> = (0..texts).map(|text| (text / 2) % 2).collect();
         let folds: Vec<usize> = (0..texts as usize).map(|text| text % FOLDS).collect();
-        let of_texts = LabelledStates {
+        let labelled = LabelledStates {
             states: &states,
             labels: &labels,
             folds: &folds,
@@ -261,10 +267,10 @@ mod tests {
                 .mean(Kind::Float)
                 .double_value(&[])
         };
-        let held_out = of_texts.held_out(&mut go_on).unwrap();
+        let held_out = labelled.held_out(&mut go_on).unwrap();
         let labels = Tensor::from_slice(&labels);
         let raw = LinearProbe::fit(&states, &labels, 2, held_out.weight_decay, &mut go_on).unwrap();
-        let probe = of_texts.probe(&mut go_on).unwrap();
+        let probe = labelled.probe(&mut go_on).unwrap();
         assert!(certainty(&raw) > 0.8, "{}", certainty(&raw));
         assert!(certainty(&probe) < 0.7, "{}", certainty(&probe));
     }
@@ -280,14 +286,14 @@ mod tests {
         let states = Tensor::from_slice2(&rows);
         let labels: Vec<i64> = (0..60).map(|text| text % 2).collect();
         let folds: Vec<usize> = (0..60).map(|text| text / 2 % FOLDS).collect();
-        let of_texts = LabelledStates {
+        let labelled = LabelledStates {
             states: &states,
             labels: &labels,
             folds: &folds,
             classes: 2,
         };
-        assert_eq!(of_texts.held_out(&mut go_on).unwrap().accuracy, 1.0);
-        let probe = of_texts.probe(&mut go_on).unwrap();
+        assert_eq!(labelled.held_out(&mut go_on).unwrap().accuracy, 1.0);
+        let probe = labelled.probe(&mut go_on).unwrap();
         let probabilities = probe.logits(&states).softmax(1, Kind::Float);
         let certainty = probabilities.amax(1, false).mean(Kind::Float);
         let certainty = certainty.double_value(&[]);

@@ -255,9 +255,9 @@ impl Trainer<'_> {
         check_stop: &mut dyn FnMut() -> Result<()>,
     ) -> Result<StepMetrics> {
         let annealed = self.objective_at(step);
-        let of_objective = self.objective_params.iter();
+        let objective_params = self.objective_params.iter();
         let objective_parameters: Vec<Tensor> =
-            of_objective.map(|p| p.tensor.shallow_clone()).collect();
+            objective_params.map(|p| p.tensor.shallow_clone()).collect();
         let config = StepConfig {
             objective: annealed.as_deref().unwrap_or(self.objective),
             objective_parameters: &objective_parameters,

@@ -104,7 +104,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use kd_lib::store::Plan;
+    use kd_lib::store::PlannedRun;
 
     #[test]
     fn what_the_ablation_takes_from_the_search_are_its_candidates() {
@@ -153,7 +153,7 @@ mod tests {
         let lines = session.search_lines().unwrap();
         let recipe = |line: &Line| session.search_recipe(line).unwrap();
         let plan = |line: &Line| session.store.plan(&recipe(line), &session.corpus).unwrap();
-        let passes = |plan: Plan| {
+        let passes = |plan: PlannedRun| {
             let texts = (plan.corpus.train.len() + plan.transfer_set.len()) as f64;
             let schedule = plan.schedule;
             let epochs = schedule.total_steps as f64 / schedule.steps_per_epoch as f64;

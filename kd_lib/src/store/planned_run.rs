@@ -1,6 +1,6 @@
 //! A recipe applied to a corpus: every number resolved, every setting checked (`RunStore::plan`
 //! validates the recipe first), no model built yet.
-//! The plan's id is the recipe's name and a hash of the experiment's definition: settings, seed,
+//! The run's id is the recipe's name and a hash of the experiment's definition: settings, seed,
 //! resolved precision, corpus, files, teachers. Processor, kd_lib version and number of threads
 //! change the rounding alone, and a GPU draws other dropout masks; they are not part of the id, and
 //! the report records them.
@@ -24,7 +24,7 @@ pub const HASH_DIGITS: usize = 12;
 
 /// The resolved recipe.
 #[derive(Debug, Clone)]
-pub struct Plan {
+pub struct PlannedRun {
     /// `NAME-HASH`, the run's folder name.
     pub id: String,
     /// The recipe as read, with its profile and overrides.
@@ -51,7 +51,7 @@ pub struct Plan {
     pub threads: ThreadPolicy,
 }
 
-impl Plan {
+impl PlannedRun {
     /// Resolves a recipe against a corpus. `checkpoint` is the one that the recipe's model names;
     /// `teachers` are the ids of the teachers' runs.
     pub fn resolve(
@@ -59,7 +59,7 @@ impl Plan {
         corpus: &Corpus,
         checkpoint: Option<Checkpoint>,
         teachers: Vec<String>,
-    ) -> Result<Plan> {
+    ) -> Result<PlannedRun> {
         recipe
             .objective
             .objective()?
@@ -84,7 +84,7 @@ impl Plan {
             notices.extend(set.notices);
         }
         let texts = selection.corpus.train.len() + transfer_set.len();
-        Ok(Plan {
+        Ok(PlannedRun {
             id,
             recipe: recipe.clone(),
             device,
