@@ -234,16 +234,16 @@ fn a_corpus_without_test_texts_needs_folds() {
         test_texts: 0,
         ..facts(2000, 5)
     };
-    let of_folds = |folds| {
+    let with_folds = |folds| {
         let settings = PlanSettings {
             folds,
             ..settings("1h")
         };
         make_plan("c", "f", settings, facts.clone(), speed(1.0))
     };
-    let problem = of_folds(0).unwrap_err().to_string();
+    let problem = with_folds(0).unwrap_err().to_string();
     assert!(problem.contains("there is no test text"), "{problem}");
-    of_folds(5).unwrap();
+    with_folds(5).unwrap();
 }
 
 #[test]
@@ -289,21 +289,21 @@ fn unbalanced_classes_are_tried_with_class_weights_for_as_long_as_without() {
     for (budget, number) in [("5m", 3), ("1h", 4)] {
         let plan = make_plan("c", "f", settings(budget), unbalanced.clone(), speed(1.0)).unwrap();
         for side in [Side::Baseline, Side::Distilled] {
-            let of_side = |pair| StudentPair::student(pair, side);
-            let stages: Vec<&Stage> = plan.candidates.iter().filter_map(of_side).collect();
+            let student = |pair| StudentPair::student(pair, side);
+            let stages: Vec<&Stage> = plan.candidates.iter().filter_map(student).collect();
             assert_eq!(stages.len(), number, "{}", plan.describe());
-            let of_kind = |kind: &str| {
+            let stage = |kind: &str| {
                 let named = stages
                     .iter()
                     .find(|stage| stage.recipe.name.ends_with(kind));
                 &named.unwrap().recipe.train
             };
-            let (first, weighted) = (of_kind("-bilstm"), of_kind("-class-weights"));
+            let (first, weighted) = (stage("-bilstm"), stage("-class-weights"));
             assert_eq!(weighted.class_weights, Some(ClassWeights::Balanced));
             assert_eq!(first.class_weights, None);
             assert_eq!(first.epochs, weighted.epochs);
             assert_eq!(
-                of_kind("-fasttext").class_weights,
+                stage("-fasttext").class_weights,
                 Some(ClassWeights::Balanced)
             );
         }

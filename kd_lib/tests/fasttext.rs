@@ -109,11 +109,11 @@ fn both_kinds_of_perturbation_reach_the_logits() {
     };
     let ones = |size: &[i64]| Tensor::ones(size, (Kind::Float, Device::Cpu));
     // The first token ends no bigram, the others one each.
-    let of_matrix = moved(ones(&[VOCAB + BUCKETS, 6]), NormOver::Matrix);
+    let matrix_moved = moved(ones(&[VOCAB + BUCKETS, 6]), NormOver::Matrix);
     let expected = Tensor::from_slice(&[1f32, 2.0, 2.0]).unsqueeze(1) * ones(&[1, 6]);
-    assert!(distance(&of_matrix, &expected) < 1e-5);
-    let of_example = moved(ones(&[2, 3, 6]), NormOver::Example);
-    assert!(distance(&of_example, &ones(&[3, 6])) < 1e-5);
+    assert!(distance(&matrix_moved, &expected) < 1e-5);
+    let example_moved = moved(ones(&[2, 3, 6]), NormOver::Example);
+    assert!(distance(&example_moved, &ones(&[3, 6])) < 1e-5);
 }
 
 #[test]

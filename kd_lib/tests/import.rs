@@ -659,9 +659,9 @@ fn the_separator_is_the_one_that_divides_all_rows_or_that_excel_names() {
     for (name, content) in files {
         let imported = detected(&write(folder.path(), name, &content)).unwrap();
         assert_eq!(imported.corpus.labels, ["no", "yes"], "{name}");
-        let of_semicolons = imported.notices[0].contains("separated by ';'");
+        let names_semicolons = imported.notices[0].contains("separated by ';'");
         assert_eq!(
-            of_semicolons,
+            names_semicolons,
             name.ends_with(".csv"),
             "{:?}",
             imported.notices

@@ -43,8 +43,8 @@ fn exported_texts_with_the_logits_of_the_same_teacher_give_the_same_student() {
     );
     let exported = read_texts(&texts).unwrap();
     let inputs: Vec<TextInput> = exported.iter().map(ExportedText::input).collect();
-    let of_teacher = store.run(&teacher, &corpus, &mut silent).unwrap();
-    let values = teacher_logits(&of_teacher, &inputs, &mut silent).unwrap();
+    let teacher_run = store.run(&teacher, &corpus, &mut silent).unwrap();
+    let values = teacher_logits(&teacher_run, &inputs, &mut silent).unwrap();
     write_logits(&logits, &inputs, &values).unwrap();
     let from_file = Recipe {
         teacher: None,

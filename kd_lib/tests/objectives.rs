@@ -39,11 +39,11 @@ fn parts(student: [f64; 3], teacher: [f64; 3], target: usize, temperature: f64) 
 
 fn pearson(a: &[f64], b: &[f64]) -> f64 {
     let mean = |x: &[f64]| x.iter().sum::<f64>() / x.len() as f64;
-    let (of_a, of_b) = (mean(a), mean(b));
+    let (mean_a, mean_b) = (mean(a), mean(b));
     let sum = |f: &dyn Fn(f64, f64) -> f64| {
         a.iter()
             .zip(b)
-            .map(|(a, b)| f(a - of_a, b - of_b))
+            .map(|(a, b)| f(a - mean_a, b - mean_b))
             .sum::<f64>()
     };
     sum(&|a, b| a * b) / (sum(&|a, _| a * a) * sum(&|_, b| b * b)).sqrt()
@@ -168,8 +168,8 @@ fn balanced_class_weights_count_a_rare_class_more() {
         parameters: &[],
         class_weights: Some(&weights),
     });
-    let of_row = |row: usize, class: usize| -softened(logits[row], 1.0)[class].ln();
-    let expected = (0.75 * of_row(0, 0) + 1.5 * of_row(1, 1) + 0.75 * of_row(2, 0)) / 4.0;
+    let row_loss = |row: usize, class: usize| -softened(logits[row], 1.0)[class].ln();
+    let expected = (0.75 * row_loss(0, 0) + 1.5 * row_loss(1, 1) + 0.75 * row_loss(2, 0)) / 4.0;
     near(loss.unwrap().hard.double_value(&[]), expected);
 }
 

@@ -139,8 +139,8 @@ fn characters_of_a_pair_are_joined_by_a_separator() {
     let ids = |max_length| tokenizer(&[pair], max_length).encode(&[pair]).unwrap().ids;
     assert_eq!(ids(9), [[4, 3, 4, 3, 2, 4, 3]]);
     assert_eq!(ids(6), [[4, 3, 4, 2, 4, 3]]);
-    let of_single_texts = tokenizer(&["足球".into()], 9);
-    let error = of_single_texts.encode(&[pair]).unwrap_err().to_string();
+    let single_texts = tokenizer(&["足球".into()], 9);
+    let error = single_texts.encode(&[pair]).unwrap_err().to_string();
     assert!(error.contains("<SEP>"), "{error}");
 }
 
@@ -224,8 +224,8 @@ fn an_augmented_pair_keeps_one_text_and_recurs_nowhere() {
     {
         let keeps_first = sources.iter().any(|source| source.text == augmented.text);
         let keeps_second = sources.iter().any(|s| s.text_pair == augmented.text_pair);
-        let of_file = ["主队夺冠", "球迷庆祝", "基金净值上涨", "股市反弹"];
-        let unlabelled = augmented.texts().any(|text| of_file.contains(&text));
+        let file_texts = ["主队夺冠", "球迷庆祝", "基金净值上涨", "股市反弹"];
+        let unlabelled = augmented.texts().any(|text| file_texts.contains(&text));
         assert!(keeps_first || keeps_second || unlabelled, "{augmented:?}");
         first_kept += usize::from(keeps_first);
         second_kept += usize::from(keeps_second);

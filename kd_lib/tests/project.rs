@@ -223,9 +223,9 @@ fn files_of_a_folder_do_not_use_one_another_in_a_cycle() {
             .collect();
         let names: BTreeSet<String> = files.iter().map(|path| stem(path)).collect();
         for path in &files {
-            let mut of_file = used(&code(path), "super::");
-            of_file.retain(|name| names.contains(name));
-            uses.insert(stem(path), of_file);
+            let mut file_modules = used(&code(path), "super::");
+            file_modules.retain(|name| names.contains(name));
+            uses.insert(stem(path), file_modules);
         }
         let folder = stem(&folder);
         assert_eq!(on_a_cycle(&uses), None, "{folder}: {uses:?}");
@@ -420,14 +420,14 @@ fn runs_of_the_search_did_not_see_the_test_split() {
     let results = StoredResults::open(root().join("notebooks/results")).unwrap();
     let mut searched = 0;
     for run in results.set("runs") {
-        let of_search = run.report.id.starts_with("search-");
-        assert_eq!(run.report.test.is_empty(), of_search, "{}", run.report.id);
+        let is_search = run.report.id.starts_with("search-");
+        assert_eq!(run.report.test.is_empty(), is_search, "{}", run.report.id);
         assert_eq!(
-            run.report.recipe.data.skip_test, of_search,
+            run.report.recipe.data.skip_test, is_search,
             "{}",
             run.report.id
         );
-        searched += usize::from(of_search);
+        searched += usize::from(is_search);
     }
     assert!(searched > 0);
 }

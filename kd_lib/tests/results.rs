@@ -142,11 +142,11 @@ fn every_row_of_the_tables_has_its_stored_runs() {
             found += usize::from(results.find("runs", &id).is_some());
         }
         // Teachers of an out-of-fold ensemble have the name of the recipe that they come from.
-        let of_row = |run: &&Run| {
+        let in_row = |run: &&Run| {
             let recipe = &run.report.recipe;
             recipe.name == *name && recipe.data.holdout_fold.is_none()
         };
-        let expected = runs.iter().filter(of_row).count();
+        let expected = runs.iter().filter(in_row).count();
         assert!(expected > 0, "{name} has no stored run");
         assert_eq!(
             found, expected,

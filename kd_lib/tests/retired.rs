@@ -43,8 +43,8 @@ fn a_retired_key_in_a_file_is_refused_with_its_replacement() {
         assert!(error.contains("recipe.toml"), "{}: {error}", name.old);
         // A key of a retired group is reported as the group.
         let group = name.old.split('.').next().unwrap();
-        let of_group = KEYS.iter().find(|other| other.old == group);
-        let expected = replacement(of_group.unwrap_or(name));
+        let group_key = KEYS.iter().find(|other| other.old == group);
+        let expected = replacement(group_key.unwrap_or(name));
         assert!(
             error.contains(&expected),
             "{}: no {expected:?} in: {error}",

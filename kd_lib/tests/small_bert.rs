@@ -103,8 +103,8 @@ fn layers_that_do_not_exist_and_teachers_that_cannot_lend_weights_are_refused() 
     refused(&student("[2]", &random), "model.init_from_teacher");
     let whole_vocabulary = ["model.prune_vocab=false"];
     refused(&student("[2]", &whole_vocabulary), "other rows");
-    let mut of_a_bilstm = student("[2]", &[]);
+    let mut bilstm = student("[2]", &[]);
     let settings = ["model.embedding_dim=8", "train.epochs=1", "device=cpu"];
-    of_a_bilstm.teacher = Some(Box::new(recipe("bilstm", &settings)));
-    refused(&of_a_bilstm, "is no BERT");
+    bilstm.teacher = Some(Box::new(recipe("bilstm", &settings)));
+    refused(&bilstm, "is no BERT");
 }

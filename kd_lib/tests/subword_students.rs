@@ -106,14 +106,20 @@ fn special_tokens_separate_the_two_texts_of_a_pair_alone() {
         let separator = i64::from(tokenizer.id_of_piece("</s>").unwrap());
         ids.iter().filter(|&&id| id == separator).count()
     };
-    let of_pairs = whole.prune(&[pair], ANY_SIZE, true).unwrap();
+    let pruned_with_pairs = whole.prune(&[pair], ANY_SIZE, true).unwrap();
     assert_eq!(
-        ends(&of_pairs, &of_pairs.encode(&[pair]).unwrap().ids[0]),
+        ends(
+            &pruned_with_pairs,
+            &pruned_with_pairs.encode(&[pair]).unwrap().ids[0]
+        ),
         3
     );
-    let of_texts = whole.prune(&["足球"], ANY_SIZE, false).unwrap();
+    let pruned_with_texts = whole.prune(&["足球"], ANY_SIZE, false).unwrap();
     assert_eq!(
-        ends(&of_texts, &of_texts.encode(&["足球"]).unwrap().ids[0]),
+        ends(
+            &pruned_with_texts,
+            &pruned_with_texts.encode(&["足球"]).unwrap().ids[0]
+        ),
         0
     );
 }

@@ -159,9 +159,12 @@ fn a_training_ends_after_two_evaluations_without_a_better_score() {
         let evaluated = curve.iter().filter(|point| point.dev_macro_f1.is_some());
         (evaluated.count(), run.report.steps)
     };
-    let (of_all, all_steps) = evaluations(&[]);
-    let (of_stopped, steps) = evaluations(&["train.early_stopping_patience=2"]);
-    assert!(of_all > 3 && of_stopped == 3, "{of_all}, {of_stopped}");
+    let (all_evaluations, all_steps) = evaluations(&[]);
+    let (evaluations_when_stopped, steps) = evaluations(&["train.early_stopping_patience=2"]);
+    assert!(
+        all_evaluations > 3 && evaluations_when_stopped == 3,
+        "{all_evaluations}, {evaluations_when_stopped}"
+    );
     assert!(steps < all_steps, "{steps} of {all_steps}");
 }
 

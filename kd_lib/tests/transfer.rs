@@ -73,7 +73,7 @@ fn words_are_augmented_as_whole_words() {
 #[test]
 fn an_augmented_text_is_new_and_comes_from_its_source() {
     let corpus = Corpus::open(sample()).unwrap();
-    let of_corpus: HashSet<&str> = [Split::Train, Split::Dev, Split::Test]
+    let corpus_texts: HashSet<&str> = [Split::Train, Split::Dev, Split::Test]
         .iter()
         .flat_map(|&s| corpus.split(s))
         .map(|e| e.text.as_str())
@@ -88,7 +88,7 @@ fn an_augmented_text_is_new_and_comes_from_its_source() {
         );
         assert_eq!(texts.len(), set.len(), "{kind:?}: no text occurs twice");
         assert!(
-            texts.is_disjoint(&of_corpus),
+            texts.is_disjoint(&corpus_texts),
             "{kind:?}: no text of the corpus"
         );
         let only_teacher_labels = set.iter().all(|t| t.augmented && t.label.is_none());
@@ -330,8 +330,8 @@ fn a_teachers_logits_of_a_text_are_computed_once_for_all_runs() {
     for recipe in &recipes {
         store.run(recipe, &corpus, &mut silent).unwrap();
     }
-    let of_teacher = recipes[0].teacher.as_ref().unwrap();
-    let teacher = store.run(of_teacher, &corpus, &mut silent).unwrap();
+    let teacher_recipe = recipes[0].teacher.as_ref().unwrap();
+    let teacher = store.run(teacher_recipe, &corpus, &mut silent).unwrap();
     let augmented = store.plan(&recipes[1], &corpus).unwrap().transfer_set.len();
     let all = 64 + augmented;
     assert_eq!(requests(&teacher), [(64, 64), (all, augmented), (all, 0)]);
@@ -532,7 +532,7 @@ fn an_ensemble_gives_mean_logits_or_out_of_fold_logits() {
         let run = store.run(recipe, &corpus, &mut silent).unwrap();
         teacher_logits(&run, &texts, &mut silent).unwrap()
     };
-    let of_ensemble = |recipe: &Recipe| {
+    let ensemble_logits = |recipe: &Recipe| {
         let mut teachers = Vec::new();
         for teacher in recipe.teachers() {
             teachers.push(store.run(&teacher, &corpus, &mut silent).unwrap());
@@ -553,8 +553,8 @@ fn an_ensemble_gives_mean_logits_or_out_of_fold_logits() {
         "equal teachers would prove nothing"
     );
     let expected = (&of_seeds[0] + &of_seeds[1]) / 2.0;
-    assert!(distance(&of_ensemble(&averaged), &expected) < 1e-6);
-    let found = of_ensemble(&out_of_fold);
+    assert!(distance(&ensemble_logits(&averaged), &expected) < 1e-6);
+    let found = ensemble_logits(&out_of_fold);
     for (row, text) in texts.iter().enumerate() {
         // Teacher k was trained without fold k.
         let teacher = usize::from(trained_on[0].contains(text.text));
@@ -702,12 +702,12 @@ fn a_run_has_one_id_however_its_files_are_named() {
     for checkpoint in ["tiny", "tiny/", &tiny] {
         for file in [more.to_string(), dotted.display().to_string()] {
             let mut recipe = pair(&[&format!("transfer.unlabelled_file=\"{file}\"")]);
-            let of_teacher = format!("model.checkpoint={checkpoint}");
+            let teacher_recipe = format!("model.checkpoint={checkpoint}");
             let settings = [
                 "model.pooling=cls",
                 "model.prefix=",
                 "device=cpu",
-                &of_teacher,
+                &teacher_recipe,
             ];
             recipe.teacher = Some(Box::new(crate::common::recipe("teacher", &settings)));
             let plan = store.plan(&recipe, &corpus).unwrap();

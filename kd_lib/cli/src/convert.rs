@@ -366,8 +366,8 @@ fn old_teacher_recipes(recipe: &Value) -> Vec<Value> {
             .collect();
     }
     if let Some(folds) = recipe["teaching"]["folds"].as_u64() {
-        let of_fold = |fold| with(Some("data"), "fold", json!([folds, fold]));
-        return (0..folds).map(of_fold).collect();
+        let with_fold = |fold| with(Some("data"), "fold", json!([folds, fold]));
+        return (0..folds).map(with_fold).collect();
     }
     vec![teacher.clone()]
 }

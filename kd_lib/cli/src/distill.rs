@@ -36,8 +36,8 @@ pub fn recipes(folder: &Path, profile: &str, set: &[String], seed: Option<u64>) 
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
             })
         };
-        if let Some(of_teacher) = setting.strip_prefix("teacher.") {
-            teacher.push(of_teacher.to_owned());
+        if let Some(teacher_setting) = setting.strip_prefix("teacher.") {
+            teacher.push(teacher_setting.to_owned());
             distilled.push(setting.clone());
         } else if begins_with(&SHARED) {
             teacher.push(setting.clone());
@@ -76,12 +76,12 @@ mod tests {
             "data={max_length=16}",
         ] {
             let recipes = recipes(&folder, "full", &[setting.to_owned()], None).unwrap();
-            let of_distilled = recipes.distilled.teacher.as_deref().unwrap();
+            let distilled_teacher = recipes.distilled.teacher.as_deref().unwrap();
             let all = [
                 &recipes.teacher,
                 &recipes.student,
                 &recipes.distilled,
-                of_distilled,
+                distilled_teacher,
             ];
             for recipe in all {
                 assert_eq!(recipe.data.max_length, 16, "{setting:?}: {}", recipe.name);

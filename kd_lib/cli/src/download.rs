@@ -830,12 +830,12 @@ impl<'a> Progress<'a> {
         if self.total.unwrap_or(done) < SHOW_PROGRESS_FROM {
             return None;
         }
-        let of_total = match self.total {
+        let total_text = match self.total {
             Some(total) => format!(" of {:.1}", megabytes(total)),
             None => String::new(),
         };
         Some(format!(
-            "{}: {:.1}{of_total} MB",
+            "{}: {:.1}{total_text} MB",
             self.name,
             megabytes(done)
         ))

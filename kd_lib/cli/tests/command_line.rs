@@ -239,7 +239,7 @@ fn every_recipe_of_the_published_tables_has_a_dry_run_on_the_cnews_layout() {
             "model.hidden_size=8",
             "data.max_length=256",
         ];
-        let of_teacher: Vec<String> = bert
+        let teacher_lines: Vec<String> = bert
             .iter()
             .chain(&["data.drop_leaks=false"])
             .map(|s| format!("teacher.{s}"))
@@ -253,7 +253,7 @@ fn every_recipe_of_the_published_tables_has_a_dry_run_on_the_cnews_layout() {
             .iter()
             .chain(&["data.drop_leaks=false"])
             .for_each(|s| arguments.extend(["--set", s]));
-        of_teacher
+        teacher_lines
             .iter()
             .filter(|_| recipe.contains("kd"))
             .for_each(|s| arguments.extend(["--set", s]));

@@ -61,14 +61,14 @@ impl DataReport {
         corpus.dev.iter().for_each(|e| classes[e.label].dev += 1);
         corpus.test.iter().for_each(|e| classes[e.label].test += 1);
         let near = near_texts(corpus);
-        let of_all = all_in_training(corpus).data_quality();
+        let all_splits = all_in_training(corpus).data_quality();
         let settings = ngram_settings(has_words);
         let linear = NgramModel::train(&corpus.clone().without_leaks().train, settings)?;
         Ok(DataReport {
             classes,
             quality: corpus.data_quality(),
-            repeated: of_all.repeated.train,
-            contradictions: of_all.contradictions,
+            repeated: all_splits.repeated.train,
+            contradictions: all_splits.contradictions,
             near_duplicates: near.in_all,
             near_contradictions: near.contradictions,
             near_leaks: near.in_held_out,

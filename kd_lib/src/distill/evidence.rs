@@ -11,7 +11,7 @@ use crate::store::{Predictor, Run, RunStore};
 use crate::training::progress::TextClock;
 use crate::training::{Activity, Progress, ProgressCallback};
 use crate::{Error, Result};
-use ndarray::{Array2, Axis, concatenate};
+use ndarray::{Array2, ArrayView2, Axis, concatenate};
 use std::path::Path;
 use std::time::Instant;
 
@@ -114,21 +114,73 @@ impl Tested {
 
     /// The logits `[example, class]` of the dev texts of each run.
     pub fn dev_logits(&self) -> Result<Array2<f32>> {
-        let of_runs = self
+        let logits = self
             .runs
             .iter()
-            .map(|run| Ok(run.logits(Split::Dev)?.logits));
-        joined(&of_runs.collect::<Result<Vec<_>>>()?)
+            .map(|run| Ok(run.logits(Split::Dev)?.logits))
+            .collect::<Result<Vec<Array2<f32>>>>()?;
+        joined(logits.iter().map(Array2::view))
     }
 }
 
 /// The runs of each seed, one per fold. Seeds that a fold lacks are left out.
 fn by_seed(round: &[FoldResult], runs_of: impl Fn(&FoldResult) -> Vec<Run>) -> Vec<Vec<Run>> {
-    let of_folds: Vec<Vec<Run>> = round.iter().map(runs_of).collect();
-    let seeds = of_folds.iter().map(Vec::len).min().unwrap_or_default();
+    let fold_runs: Vec<Vec<Run>> = round.iter().map(runs_of).collect();
+    let seeds = fold_runs.iter().map(Vec::len).min().unwrap_or_default();
     (0..seeds)
-        .map(|seed| of_folds.iter().map(|runs| runs[seed].clone()).collect())
+        .map(|seed| fold_runs.iter().map(|runs| runs[seed].clone()).collect())
         .collect()
+}
+
+/// What one run computed for the test texts of its fold.
+struct TestedFold {
+    /// `[text, class]`.
+    logits: Array2<f32>,
+    /// The same before temperature scaling.
+    unscaled_logits: Array2<f32>,
+    /// Seconds of each text that was classified alone.
+    seconds_alone: Vec<f64>,
+    /// Seconds of the pass over all texts, as far as it was not done in an earlier process.
+    seconds: f64,
+    /// The texts of these seconds.
+    texts_computed: usize,
+}
+
+/// Classifies a fold's test texts: the first `timed_texts` alone, then all of them in batches.
+fn test_fold(
+    run: &Run,
+    fold: &FoldResult,
+    timed_texts: usize,
+    callback: ProgressCallback,
+) -> Result<TestedFold> {
+    let predictor = Predictor::open(run)?;
+    let texts: Vec<TextInput> = fold.corpus.test.iter().map(Example::input).collect();
+    let mut seconds_alone = Vec::new();
+    for text in texts.iter().take(timed_texts) {
+        Progress::begin(&run.report.id, Activity::Reporting).report(callback)?;
+        let started = Instant::now();
+        let _ = predictor.logits(&[*text])?;
+        seconds_alone.push(started.elapsed().as_secs_f64());
+    }
+    let mut clock = TextClock::new(&run.report.id, Activity::Reporting, texts.len());
+    let mut first_computed = None;
+    let mut check_stop = |done| {
+        first_computed.get_or_insert(done);
+        clock.at(done).report(callback)
+    };
+    let started = Instant::now();
+    let output = predictor.compute(&texts, &[], |pass| {
+        pass.resumable_outputs(run.folder()?, "report", &mut check_stop)
+    })?;
+    let seconds = started.elapsed().as_secs_f64();
+    let logits = to_array(&output.logits)?;
+    Ok(TestedFold {
+        unscaled_logits: &logits * run.report.temperature.unwrap_or(1.0) as f32,
+        logits,
+        seconds_alone,
+        seconds,
+        texts_computed: texts.len() - first_computed.unwrap_or_default(),
+    })
 }
 
 /// One run for each fold of a round, on the fold's test texts.
@@ -138,36 +190,22 @@ fn tested(
     runs: Vec<Run>,
     callback: ProgressCallback,
 ) -> Result<Tested> {
-    let (mut parts, mut unscaled_parts) = (Vec::new(), Vec::new());
-    let (mut seconds, mut computed, mut singly) = (0.0, 0, Vec::new());
+    let mut folds = Vec::new();
     for (fold, run) in round.iter().zip(&runs) {
-        let predictor = Predictor::open(run)?;
-        let texts: Vec<TextInput> = fold.corpus.test.iter().map(Example::input).collect();
-        let mut clock = TextClock::new(&run.report.id, Activity::Reporting, texts.len());
-        for text in texts.iter().take(TIMED_TEXTS / round.len()) {
-            Progress::begin(&run.report.id, Activity::Reporting).report(callback)?;
-            let started = Instant::now();
-            let _ = predictor.logits(&[*text])?;
-            singly.push(started.elapsed().as_secs_f64());
-        }
-        let mut begun_with = None;
-        let mut check_stop = |done| {
-            begun_with.get_or_insert(done);
-            clock.at(done).report(callback)
-        };
-        let started = Instant::now();
-        let output = predictor.compute(&texts, &[], |pass| {
-            pass.resumable_outputs(run.folder()?, "report", &mut check_stop)
-        })?;
-        seconds += started.elapsed().as_secs_f64();
-        computed += texts.len() - begun_with.unwrap_or_default();
-        let logits = to_array(&output.logits)?;
-        unscaled_parts.push(&logits * run.report.temperature.unwrap_or(1.0) as f32);
-        parts.push(logits);
+        folds.push(test_fold(run, fold, TIMED_TEXTS / round.len(), callback)?);
     }
-    singly.sort_by(f64::total_cmp);
+    let mut seconds_alone: Vec<f64> = folds
+        .iter()
+        .flat_map(|fold| fold.seconds_alone.iter().copied())
+        .collect();
+    seconds_alone.sort_by(f64::total_cmp);
+    let median = seconds_alone.get(seconds_alone.len() / 2);
+    let seconds: f64 = folds.iter().map(|fold| fold.seconds).sum();
+    let texts_computed: usize = folds.iter().map(|fold| fold.texts_computed).sum();
     let order = by_row(round);
-    let logits = joined(&parts)?.select(Axis(0), &order);
+    let logits = joined(folds.iter().map(|fold| fold.logits.view()))?;
+    let logits = logits.select(Axis(0), &order);
+    let unscaled_logits = joined(folds.iter().map(|fold| fold.unscaled_logits.view()))?;
     let labels = labels_by_row(round);
     let correct = logits
         .outer_iter()
@@ -178,17 +216,16 @@ fn tested(
         correct: correct.collect(),
         scores: Scores::of(logits.view(), &labels),
         logits,
-        unscaled_logits: joined(&unscaled_parts)?.select(Axis(0), &order),
-        seconds_per_text: singly.get(singly.len() / 2).copied().unwrap_or_default(),
-        texts_per_second: computed as f64 / seconds,
+        unscaled_logits: unscaled_logits.select(Axis(0), &order),
+        seconds_per_text: median.copied().unwrap_or_default(),
+        texts_per_second: texts_computed as f64 / seconds,
         runs,
     })
 }
 
 /// Rows of several arrays, one below the other.
-fn joined(parts: &[Array2<f32>]) -> Result<Array2<f32>> {
-    let views: Vec<_> = parts.iter().map(Array2::view).collect();
-    concatenate(Axis(0), &views)
+fn joined<'a>(parts: impl Iterator<Item = ArrayView2<'a, f32>>) -> Result<Array2<f32>> {
+    concatenate(Axis(0), &parts.collect::<Vec<_>>())
         .map_err(|odd| Error::recipe("data", odd.to_string(), crate::error::BUG))
 }
 

@@ -389,13 +389,13 @@ mod tests {
     fn late(optional: bool, left: f64, begun: bool) -> SkippedSides {
         let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../notebooks/recipes");
         let recipe = Recipe::read(recipes.join("student.toml"), "full", &[]).unwrap();
-        let of_seconds = |seconds| Stage {
+        let stage_with = |seconds| Stage {
             recipe: recipe.clone(),
             seconds,
         };
         let pair = StudentPair {
-            baseline: of_seconds(100.0),
-            distilled: of_seconds(200.0),
+            baseline: stage_with(100.0),
+            distilled: stage_with(200.0),
             optional,
         };
         sides_to_skip(&pair, left, |_| Ok(begun)).unwrap()

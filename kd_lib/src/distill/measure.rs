@@ -44,12 +44,12 @@ pub fn measure(
     if let Some(milliseconds) = settings.max_latency {
         facts.too_slow_networks = too_slow_networks(store, corpus, settings, &facts, milliseconds)?;
     }
-    let of_teacher = teacher(settings, &facts, 1.0, None);
-    let teacher_update = seconds_per_text(store, corpus, &of_teacher)?;
-    let of_student = |kind| -> Result<f64> {
+    let teacher_recipe = teacher(settings, &facts, 1.0, None);
+    let teacher_update = seconds_per_text(store, corpus, &teacher_recipe)?;
+    let student_seconds = |kind| -> Result<f64> {
         seconds_per_text(store, corpus, &student(settings, &facts, kind, 1.0)?)
     };
-    let student_update = of_student(StudentKind::Bilstm)?;
+    let student_update = student_seconds(StudentKind::Bilstm)?;
     let speed = SecondsPerText {
         threads: tch::get_num_threads() as usize,
         teacher_update,
@@ -57,10 +57,10 @@ pub fn measure(
         student_update,
         characters_factor: match facts.has_words {
             true => 1.0, // no plan uses it
-            false => of_student(StudentKind::BilstmCharacters)? / student_update,
+            false => student_seconds(StudentKind::BilstmCharacters)? / student_update,
         },
-        textcnn_factor: of_student(StudentKind::Textcnn)? / student_update,
-        fasttext_factor: of_student(StudentKind::Fasttext)? / student_update,
+        textcnn_factor: student_seconds(StudentKind::Textcnn)? / student_update,
+        fasttext_factor: student_seconds(StudentKind::Fasttext)? / student_update,
     };
     Ok((facts, speed))
 }

@@ -172,10 +172,10 @@ impl DistillPlan {
 
     /// Expected seconds of the stages of one fold, and of loading.
     pub fn seconds_per_fold(&self) -> f64 {
-        let of_stages: f64 = self.stages().map(|stage| stage.seconds).sum();
+        let stage_seconds: f64 = self.stages().map(|stage| stage.seconds).sum();
         let planned = self.further_seeds.iter().filter(|further| !further.spare);
-        let of_seeds: f64 = planned.map(FurtherSeed::seconds).sum();
-        of_stages + of_seeds + FIXED_SECONDS
+        let further_seed_seconds: f64 = planned.map(FurtherSeed::seconds).sum();
+        stage_seconds + further_seed_seconds + FIXED_SECONDS
     }
 
     /// Expected seconds of a fold's part of the report.
@@ -185,8 +185,8 @@ impl DistillPlan {
 
     /// Seconds of the budget for all folds; a refit gets the rest.
     pub fn seconds_for_folds(&self) -> f64 {
-        let of_refit = self.refit_seconds.unwrap_or_default() / (1.0 - RESERVE);
-        self.settings.budget.seconds - of_refit
+        let refit_share = self.refit_seconds.unwrap_or_default() / (1.0 - RESERVE);
+        self.settings.budget.seconds - refit_share
     }
 
     /// Refuses a corpus that the plan was not made for. `folder` is the plan's.
@@ -297,8 +297,9 @@ impl DistillPlan {
 /// Seconds of the report: forward passes of the teacher over test, and of the linear probe over
 /// test, some dev and some training texts. Students are fast.
 pub(super) fn report_seconds(facts: &CorpusFacts, speed: &SecondsPerText) -> f64 {
-    let of_probe = facts.train_texts.min(MOST_TEXTS) + facts.dev_texts.min(MAX_PROBED_DEV_TEXTS);
-    (of_probe + 2 * facts.test_texts) as f64 * speed.teacher_forward
+    let probed_texts =
+        facts.train_texts.min(MOST_TEXTS) + facts.dev_texts.min(MAX_PROBED_DEV_TEXTS);
+    (probed_texts + 2 * facts.test_texts) as f64 * speed.teacher_forward
 }
 
 /// A number of epochs, rounded for the reader; the recipe has more digits.

@@ -255,10 +255,10 @@ fn fit_plan(
 /// labelled texts.
 fn refit_seconds(stages: &Stages, facts: &CorpusFacts) -> f64 {
     let student = stages.candidates.first();
-    let of_student = student.map_or(0.0, |pair| pair.distilled.seconds);
+    let distilled_seconds = student.map_or(0.0, |pair| pair.distilled.seconds);
     let labelled = facts.train_texts + facts.dev_texts + facts.test_texts;
     let more = labelled as f64 / facts.train_texts.max(1) as f64;
-    (stages.teacher.seconds + of_student) * more
+    (stages.teacher.seconds + distilled_seconds) * more
 }
 
 /// The stages that fit into `seconds`; none if not even one pair of students fits.
@@ -298,8 +298,8 @@ fn stages_within(
     let left = usable - spent(&candidates);
     let reads_characters = !facts.has_words && left > LEFT_FOR_CHARACTERS * for_students;
     if reads_characters && left > students.least_seconds(StudentKind::BilstmCharacters) {
-        let of_pair = left.min(for_students);
-        candidates.push(students.pair(StudentKind::BilstmCharacters, of_pair)?);
+        let pair_seconds = left.min(for_students);
+        candidates.push(students.pair(StudentKind::BilstmCharacters, pair_seconds)?);
     }
     let further_seeds = students.further_seeds(&candidates[0], usable - spent(&candidates));
     Ok(Some(Stages {
@@ -440,10 +440,10 @@ impl StudentPlanner<'_> {
             self.teacher,
             self.transfer,
         );
-        let of_baseline = self.baseline_cost().scaled_for(kind);
-        let baseline_seconds = of_baseline.fit(&mut baseline, seconds / 2.0);
-        let of_distilled = self.distilled_cost().scaled_for(kind);
-        let distilled_seconds = of_distilled.fit(&mut distilled, seconds - baseline_seconds);
+        let baseline_cost = self.baseline_cost().scaled_for(kind);
+        let baseline_seconds = baseline_cost.fit(&mut baseline, seconds / 2.0);
+        let distilled_cost = self.distilled_cost().scaled_for(kind);
+        let distilled_seconds = distilled_cost.fit(&mut distilled, seconds - baseline_seconds);
         Ok(StudentPair {
             baseline: Stage {
                 recipe: baseline,

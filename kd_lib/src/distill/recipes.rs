@@ -245,8 +245,8 @@ fn fasttext(
     tokenizer: Option<&str>,
 ) -> FastTextSettings {
     let width = FASTTEXT_WIDTH as f64;
-    let of_classifier = (width + 1.0) * classes as f64;
-    let vectors = (limits.megabytes * 1e6 / BYTES - of_classifier) / width;
+    let classifier_values = (width + 1.0) * classes as f64;
+    let vectors = (limits.megabytes * 1e6 / BYTES - classifier_values) / width;
     let vocab_size = PREFERRED_VOCAB.min((vectors / 2.0) as usize);
     let buckets = MAX_BUCKETS.min(vectors as usize - vocab_size);
     FastTextSettings {

@@ -371,8 +371,8 @@ impl Report<'_> {
         }
         let runs = first.candidates.iter().map(|candidate| &candidate.run);
         if let Some(svg) = learning_curves(first.teacher.iter().chain(runs))? {
-            let of_fold = if cross_validated { ", first fold" } else { "" };
-            let caption = format!("Accuracy on dev by number of updates{of_fold}");
+            let which_fold = if cross_validated { ", first fold" } else { "" };
+            let caption = format!("Accuracy on dev by number of updates{which_fold}");
             document.blocks.push(Block::Picture { svg, caption });
         }
         Ok(())
@@ -595,18 +595,22 @@ fn add_confidence(document: &mut Document, evidence: &Evidence) -> Result<()> {
             .map(|row| row.iter().copied().fold(0.0, f64::max))
             .collect()
     };
-    let mut of_dev = confidences(&student.dev_logits()?);
-    of_dev.sort_by(|a, b| b.total_cmp(a));
-    let of_test = confidences(&student.logits);
+    let mut dev_confidences = confidences(&student.dev_logits()?);
+    dev_confidences.sort_by(|a, b| b.total_cmp(a));
+    let test_confidences = confidences(&student.logits);
     let mut table = Table::new(&[
         "abstain below probability",
         "answered on test",
         "accuracy of the answers",
     ]);
     for coverage in COVERAGES {
-        let last = (of_dev.len() as f64 * coverage).ceil().max(1.0) as usize - 1;
-        let threshold = if coverage < 1.0 { of_dev[last] } else { 0.0 };
-        let answered = of_test
+        let last = (dev_confidences.len() as f64 * coverage).ceil().max(1.0) as usize - 1;
+        let threshold = if coverage < 1.0 {
+            dev_confidences[last]
+        } else {
+            0.0
+        };
+        let answered = test_confidences
             .iter()
             .zip(&student.correct)
             .filter(|(p, _)| **p >= threshold);
@@ -616,7 +620,7 @@ fn add_confidence(document: &mut Document, evidence: &Evidence) -> Result<()> {
             format!("{threshold:.3}").into(),
             format!(
                 "{:.1} %",
-                100.0 * answers.len() as f64 / of_test.len().max(1) as f64
+                100.0 * answers.len() as f64 / test_confidences.len().max(1) as f64
             )
             .into(),
             format!("{:.4}", right as f64 / answers.len().max(1) as f64).into(),

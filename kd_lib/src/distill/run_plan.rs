@@ -66,11 +66,11 @@ impl DistillResult {
     /// The student that is delivered: of the side that dev prefers.
     pub fn student(&self) -> &Run {
         let first = &self.rounds[0][0].outcome;
-        let of_side = match self.preferred_side() {
+        let preferred_run = match self.preferred_side() {
             Side::Distilled => &first.distilled[0],
             _ => &first.baseline[0],
         };
-        self.refit.as_ref().unwrap_or(of_side)
+        self.refit.as_ref().unwrap_or(preferred_run)
     }
 
     /// The side whose students have the higher macro-F1 on dev, on average over folds and seeds; if
@@ -202,8 +202,8 @@ fn chosen_candidate(result: &DistillResult) -> Vec<&Run> {
     for candidate in &outcomes[0].candidates {
         let name = &candidate.run.report.recipe.name;
         let all = outcomes.iter().flat_map(|outcome| &outcome.candidates);
-        let of_name = all.filter(|other| other.run.report.recipe.name == *name);
-        let runs: Vec<&Run> = of_name.map(|candidate| &candidate.run).collect();
+        let same_name = all.filter(|other| other.run.report.recipe.name == *name);
+        let runs: Vec<&Run> = same_name.map(|candidate| &candidate.run).collect();
         let scores: Vec<f64> = runs.iter().map(|run| run.report.dev.macro_f1).collect();
         let in_all = candidate.side == side && runs.len() == outcomes.len();
         if in_all && mean(&scores) > highest {

@@ -130,17 +130,18 @@ fn search(
     searched.iter().for_each(|e| texts_of_class[e.label] += 1);
     let mut found = Vec::new();
     for (row, example) in searched.iter().enumerate() {
-        let of_text: Vec<f64> = Vec::try_from(probabilities.get(row as i64))?;
-        let likely = (0..of_text.len()).max_by(|&a, &b| of_text[a].total_cmp(&of_text[b]));
+        let text_probabilities: Vec<f64> = Vec::try_from(probabilities.get(row as i64))?;
+        let likely = (0..text_probabilities.len())
+            .max_by(|&a, &b| text_probabilities[a].total_cmp(&text_probabilities[b]));
         let likely = likely.unwrap_or(example.label);
         let can_be_judged = texts_of_class[example.label] >= LEAST_TEXTS;
-        if can_be_judged && likely != example.label && of_text[likely] >= CERTAIN {
+        if can_be_judged && likely != example.label && text_probabilities[likely] >= CERTAIN {
             found.push(SuspiciousLabel {
                 line: example.line,
                 text: example.text.clone(),
                 label: corpus.labels[example.label].clone(),
                 predicted: corpus.labels[likely].clone(),
-                probability: of_text[likely],
+                probability: text_probabilities[likely],
             });
         }
     }

@@ -423,29 +423,19 @@ fn score_splits(
     model: &dyn Classifier,
     progress: ProgressCallback,
 ) -> Result<SplitScores> {
-    let train = &plan.recipe.train;
     let splits = if plan.recipe.data.skip_test {
         vec![Split::Dev]
     } else {
         vec![Split::Dev, Split::Test]
     };
-    let (mut all, mut batches) = (TokenizedSplit::default(), Vec::new());
-    for &split in &splits {
-        let tokenized = tokenizer.encode_split(plan.corpus.split(split))?;
-        let first = all.ids.len();
-        let size = train.batch_size;
-        for batch in eval_batches(&tokenized, size, train.group_by_length, plan.device) {
-            batches.push(batch.iter().map(|row| first + row).collect());
-        }
-        all.append(tokenized);
-    }
+    let all = joined_splits(plan, &splits, tokenizer)?;
     let pass = SplitPass {
         model,
-        split: &all,
-        batches: &batches,
+        split: &all.texts,
+        batches: &all.batches,
         pass: ForwardPass::evaluation(plan.precision),
     };
-    let mut clock = TextClock::new(&plan.id, Activity::Scoring, all.ids.len());
+    let mut clock = TextClock::new(&plan.id, Activity::Scoring, all.texts.ids.len());
     let mut check_stop = |done| clock.at(done).report(progress);
     let mut logits = pass
         .resumable_outputs(folder, "scoring", &mut check_stop)?
@@ -457,7 +447,7 @@ fn score_splits(
     let (mut scores, mut first) = (Vec::new(), 0);
     for &split in &splits {
         let examples = plan.corpus.split(split);
-        let labels = &all.labels[first..first + examples.len()];
+        let labels = &all.texts.labels[first..first + examples.len()];
         let split_logits = logits.narrow(0, first as i64, examples.len() as i64);
         refuse_not_finite(folder, split, &split_logits, examples)?;
         run::write_logits(folder, split, &split_logits, labels)?;
@@ -470,6 +460,36 @@ fn score_splits(
         test: scores.next().unwrap_or_default(),
         temperature,
     })
+}
+
+/// Several splits as one, in batches whose texts are all of the same split.
+struct JoinedSplits {
+    texts: TokenizedSplit,
+    batches: Vec<Vec<usize>>,
+}
+
+fn joined_splits(
+    plan: &PlannedRun,
+    splits: &[Split],
+    tokenizer: &Tokenizer,
+) -> Result<JoinedSplits> {
+    let train = &plan.recipe.train;
+    let mut joined = JoinedSplits {
+        texts: TokenizedSplit::default(),
+        batches: Vec::new(),
+    };
+    for &split in splits {
+        let tokenized = tokenizer.encode_split(plan.corpus.split(split))?;
+        let first = joined.texts.ids.len();
+        let size = train.batch_size;
+        for batch in eval_batches(&tokenized, size, train.group_by_length, plan.device) {
+            joined
+                .batches
+                .push(batch.iter().map(|row| first + row).collect());
+        }
+        joined.texts.append(tokenized);
+    }
+    Ok(joined)
 }
 
 /// The temperature that the recipe asks for, from a network's logits whose first rows are those of

@@ -190,11 +190,11 @@ pub(crate) fn live(
             &[("loss", loss.to_vec())],
             false,
         )?;
-        let of_dev =
+        let dev_values =
             |score: fn(&DevScores) -> f64| dev.iter().map(|(at, dev)| (*at, score(dev))).collect();
         let both = [
-            ("accuracy", of_dev(|dev| dev.accuracy)),
-            ("macro-F1", of_dev(|dev| dev.macro_f1)),
+            ("accuracy", dev_values(|dev| dev.accuracy)),
+            ("macro-F1", dev_values(|dev| dev.macro_f1)),
         ];
         lines(&right, "on dev", "update", "share", &both, false)
     })

@@ -176,12 +176,12 @@ mod tests {
                 "" => plan(line).schedule.total_steps as f64,
                 _ => passes(plan(line)),
             };
-            let of_length: Vec<&Line> = lines
+            let same_length: Vec<&Line> = lines
                 .iter()
                 .filter(|line| length_of(line) == length)
                 .collect();
-            let first = size(of_length[0]);
-            for line in of_length {
+            let first = size(same_length[0]);
+            for line in same_length {
                 let size = size(line);
                 assert!(
                     (size / first - 1.0).abs() < 0.1,
