@@ -215,3 +215,18 @@ fn processor_field(name: &str) -> String {
         .map(|(_, value)| value.trim().to_owned())
         .unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bf16_is_multiplied_by_processors_on_which_it_is_fast() {
+        let flags = processor_field("flags");
+        let has = |wanted: &str| flags.split(' ').any(|flag| flag == wanted);
+        let is_intel = processor_field("vendor_id") == "GenuineIntel";
+        let expected = has("avx512_bf16") && (has("amx_bf16") || !is_intel);
+        assert_eq!(multiplies(Device::Cpu, Kind::BFloat16), expected);
+        assert_eq!(multiplies(Device::Cpu, Kind::Half), has("avx512_fp16"));
+    }
+}

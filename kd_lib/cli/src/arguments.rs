@@ -36,126 +36,18 @@ pub struct Arguments {
 #[derive(Subcommand)]
 pub enum KdCommand {
     /// Train a recipe, or find its finished run; prints the run's folder last.
-    Train {
-        /// The recipe, for example notebooks/recipes/student.toml.
-        recipe: PathBuf,
-        /// Corpus: a folder, or a file with texts and labels; `make corpus` creates data/default,
-        /// data/sample is a toy.
-        #[arg(long, default_value = "data/default")]
-        data: PathBuf,
-        #[command(flatten)]
-        columns: ColumnArguments,
-        /// Size of the experiment: smoke, quick or full (a file under profiles/ in the recipe's
-        /// folder).
-        #[arg(long, default_value = "full")]
-        profile: String,
-        /// Override a setting, for example optimizer.learning_rate=2e-5 or teacher.train.epochs=1.
-        #[arg(long, value_name = "KEY=VALUE")]
-        set: Vec<String>,
-        /// Another seed; a teacher keeps its own.
-        #[arg(long)]
-        seed: Option<u64>,
-        /// Print what would happen, time a few updates, and write nothing.
-        #[arg(long)]
-        dry_run: bool,
-    },
+    Train(TrainArguments),
     /// From labelled texts to the best student that a budget of time allows, with a report of what
     /// distillation brought.
-    Distill {
-        /// Corpus: a folder with a file for each split, or one file with texts and labels (CSV,
-        /// TSV, JSON lines, Parquet).
-        data: PathBuf,
-        #[command(flatten)]
-        columns: ColumnArguments,
-        /// How long it may take: 90s, 30m, 2h or overnight.
-        #[arg(long, default_value = "10m", conflicts_with = "profile")]
-        budget: Budget,
-        /// Largest student in megabytes of fp32 weights.
-        #[arg(
-            long,
-            value_name = "MB",
-            default_value_t = 15.0,
-            conflicts_with = "profile"
-        )]
-        max_size: f64,
-        /// Longest time in milliseconds that the student may take for one text on this machine,
-        /// with the threads of the training.
-        #[arg(long, value_name = "MS", conflicts_with = "profile")]
-        max_latency: Option<f64>,
-        /// A file of texts without labels, one per line, for the teacher to label.
-        #[arg(long, value_name = "FILE", conflicts_with = "profile")]
-        unlabelled: Option<PathBuf>,
-        /// Test all labelled texts by cross-validation with N folds; 0 for the test split alone. By
-        /// default 5 below 3,000 labelled texts without a test split of their own, if the time is
-        /// enough; else 0.
-        #[arg(long, value_name = "N", conflicts_with = "profile")]
-        folds: Option<u8>,
-        /// At the end train the chosen student again, on all labelled texts.
-        #[arg(long, conflicts_with = "profile")]
-        refit: bool,
-        /// Print the plan and the data report, and train nothing.
-        #[arg(long, conflicts_with = "profile")]
-        dry_run: bool,
-        /// Carry out this plan (`plan.json`) instead of a new one.
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "budget", "max_size", "max_latency", "unlabelled", "folds", "refit", "set"])]
-        plan: Option<PathBuf>,
-        /// Write the texts that a teacher should label, as JSON lines, and train nothing.
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "dry_run", "folds", "refit"])]
-        export_texts: Option<PathBuf>,
-        /// Learn from this teacher's logits or classes instead of training a teacher: the exported
-        /// texts, each with "logits" (one number per class) or "label".
-        #[arg(long, value_name = "FILE", conflicts_with_all = ["profile", "export_texts", "folds", "refit"])]
-        teacher_logits: Option<PathBuf>,
-        /// Train the recipes teacher, student and distilled at this size instead of a plan.
-        #[arg(long)]
-        profile: Option<String>,
-        /// Override a setting of the teacher (teacher.model.checkpoint=my-bert). With --profile
-        /// also of the students: `data.` and `device` settings go to all three; `objective`,
-        /// `ensemble` and `transfer` go to the distilled student only.
-        #[arg(long, value_name = "KEY=VALUE")]
-        set: Vec<String>,
-        /// First seed of the plan, 123 by default; further seeds follow it. With --profile another
-        /// seed for both students.
-        #[arg(long, conflicts_with = "plan")]
-        seed: Option<u64>,
-    },
+    Distill(DistillArguments),
     /// Print a run's scores per class, on a split or on a file of labelled texts.
-    Evaluate {
-        /// A run's folder or name.
-        run: PathBuf,
-        /// The split.
-        #[arg(long, value_enum, default_value_t = SplitName::Test, conflicts_with = "data")]
-        split: SplitName,
-        /// A file of labelled texts to score instead.
-        #[arg(long)]
-        data: Option<PathBuf>,
-        /// The layout of that file; detected from all its lines if absent.
-        #[arg(long, value_enum, requires = "data")]
-        format: Option<FormatName>,
-    },
+    Evaluate(EvaluateArguments),
     /// Classify texts: one JSON line each, in order; "-" reads them from standard input, one a
     /// line.
-    Predict {
-        /// A run's folder or name.
-        run: PathBuf,
-        /// Texts, or "-". A model that reads text pairs takes `text<TAB>text_pair`.
-        #[arg(required = true)]
-        texts: Vec<String>,
-        /// The second text, of a model that reads text pairs.
-        #[arg(long, value_name = "TEXT")]
-        text_pair: Option<String>,
-    },
+    Predict(PredictArguments),
     /// Write a run's logits of exported texts (kd distill --export-texts), as a teacher from
     /// elsewhere would.
-    TeacherLogits {
-        /// A run's folder or name.
-        run: PathBuf,
-        /// The exported texts.
-        texts: PathBuf,
-        /// The file of logits to write.
-        #[arg(long, value_name = "FILE")]
-        into: PathBuf,
-    },
+    TeacherLogits(TeacherLogitsArguments),
     /// The table of all finished runs, mean ± sd over seeds.
     Table,
     /// The finished runs.
@@ -166,19 +58,7 @@ pub enum KdCommand {
         command: ResultsCommand,
     },
     /// Download a public corpus (thucnews-title), or a BERT checkpoint of a hub (OWNER/NAME).
-    Download {
-        /// Its name, for example thucnews-title or google-bert/bert-base-chinese.
-        name: String,
-        /// The checkpoint's revision: a branch, a tag or a commit.
-        #[arg(long, default_value = "main")]
-        revision: String,
-        /// The hub that has the checkpoint, or a mirror of it.
-        #[arg(long, default_value = "https://huggingface.co")]
-        hub: String,
-        /// Folder of corpora.
-        #[arg(long, default_value = "data")]
-        into: PathBuf,
-    },
+    Download(DownloadArguments),
     /// Convert recipes (.toml) and run folders of version 0.1 in place; the old files are kept
     /// next to the new ones with the ending .0.1.
     Convert {
@@ -186,6 +66,164 @@ pub enum KdCommand {
         #[arg(required = true)]
         paths: Vec<PathBuf>,
     },
+}
+
+/// What `kd train` reads.
+#[derive(Args)]
+pub struct TrainArguments {
+    /// The recipe, for example notebooks/recipes/student.toml.
+    pub recipe: PathBuf,
+    /// Corpus: a folder, or a file with texts and labels; `make corpus` creates data/default,
+    /// data/sample is a toy.
+    #[arg(long, default_value = "data/default")]
+    pub data: PathBuf,
+    #[command(flatten)]
+    pub columns: ColumnArguments,
+    /// Size of the experiment: smoke, quick or full (a file under profiles/ in the recipe's
+    /// folder).
+    #[arg(long, default_value = "full")]
+    pub profile: String,
+    /// Override a setting, for example optimizer.learning_rate=2e-5 or teacher.train.epochs=1.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Another seed; a teacher keeps its own.
+    #[arg(long)]
+    pub seed: Option<u64>,
+    /// Print what would happen, time a few updates, and write nothing.
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// What `kd distill` reads.
+#[derive(Args)]
+pub struct DistillArguments {
+    /// Corpus: a folder with a file for each split, or one file with texts and labels (CSV,
+    /// TSV, JSON lines, Parquet).
+    pub data: PathBuf,
+    #[command(flatten)]
+    pub columns: ColumnArguments,
+    /// How long it may take: 90s, 30m, 2h or overnight.
+    #[arg(long, default_value = "10m", conflicts_with = "profile")]
+    pub budget: Budget,
+    /// Largest student in megabytes of fp32 weights.
+    #[arg(
+        long,
+        value_name = "MB",
+        default_value_t = 15.0,
+        conflicts_with = "profile"
+    )]
+    pub max_size: f64,
+    /// Longest time in milliseconds that the student may take for one text on this machine,
+    /// with the threads of the training.
+    #[arg(long, value_name = "MS", conflicts_with = "profile")]
+    pub max_latency: Option<f64>,
+    /// A file of texts without labels, one per line, for the teacher to label.
+    #[arg(long, value_name = "FILE", conflicts_with = "profile")]
+    pub unlabelled: Option<PathBuf>,
+    /// Test all labelled texts by cross-validation with N folds; 0 for the test split alone. By
+    /// default 5 below 3,000 labelled texts without a test split of their own, if the time is
+    /// enough; else 0.
+    #[arg(long, value_name = "N", conflicts_with = "profile")]
+    pub folds: Option<u8>,
+    /// At the end train the chosen student again, on all labelled texts.
+    #[arg(long, conflicts_with = "profile")]
+    pub refit: bool,
+    /// Print the plan and the data report, and train nothing.
+    #[arg(long, conflicts_with = "profile")]
+    pub dry_run: bool,
+    /// Carry out this plan (`plan.json`) instead of a new one.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = [
+            "profile", "budget", "max_size", "max_latency", "unlabelled", "folds", "refit", "set"
+        ]
+    )]
+    pub plan: Option<PathBuf>,
+    /// Write the texts that a teacher should label, as JSON lines, and train nothing.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["profile", "dry_run", "folds", "refit"]
+    )]
+    pub export_texts: Option<PathBuf>,
+    /// Learn from this teacher's logits or classes instead of training a teacher: the exported
+    /// texts, each with "logits" (one number per class) or "label".
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["profile", "export_texts", "folds", "refit"]
+    )]
+    pub teacher_logits: Option<PathBuf>,
+    /// Train the recipes teacher, student and distilled at this size instead of a plan.
+    #[arg(long)]
+    pub profile: Option<String>,
+    /// Override a setting of the teacher (teacher.model.checkpoint=my-bert). With --profile
+    /// also of the students: `data.` and `device` settings go to all three; `objective`,
+    /// `ensemble` and `transfer` go to the distilled student only.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// First seed of the plan, 123 by default; further seeds follow it. With --profile another
+    /// seed for both students.
+    #[arg(long, conflicts_with = "plan")]
+    pub seed: Option<u64>,
+}
+
+/// What `kd evaluate` reads.
+#[derive(Args)]
+pub struct EvaluateArguments {
+    /// A run's folder or name.
+    pub run: PathBuf,
+    /// The split.
+    #[arg(long, value_enum, default_value_t = SplitName::Test, conflicts_with = "data")]
+    pub split: SplitName,
+    /// A file of labelled texts to score instead.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// The layout of that file; detected from all its lines if absent.
+    #[arg(long, value_enum, requires = "data")]
+    pub format: Option<FormatName>,
+}
+
+/// What `kd predict` reads.
+#[derive(Args)]
+pub struct PredictArguments {
+    /// A run's folder or name.
+    pub run: PathBuf,
+    /// Texts, or "-". A model that reads text pairs takes `text<TAB>text_pair`.
+    #[arg(required = true)]
+    pub texts: Vec<String>,
+    /// The second text, of a model that reads text pairs.
+    #[arg(long, value_name = "TEXT")]
+    pub text_pair: Option<String>,
+}
+
+/// What `kd teacher-logits` reads.
+#[derive(Args)]
+pub struct TeacherLogitsArguments {
+    /// A run's folder or name.
+    pub run: PathBuf,
+    /// The exported texts.
+    pub texts: PathBuf,
+    /// The file of logits to write.
+    #[arg(long, value_name = "FILE")]
+    pub into: PathBuf,
+}
+
+/// What `kd download` reads.
+#[derive(Args)]
+pub struct DownloadArguments {
+    /// Its name, for example thucnews-title or google-bert/bert-base-chinese.
+    pub name: String,
+    /// The checkpoint's revision: a branch, a tag or a commit.
+    #[arg(long, default_value = "main")]
+    pub revision: String,
+    /// The hub that has the checkpoint, or a mirror of it.
+    #[arg(long, default_value = "https://huggingface.co")]
+    pub hub: String,
+    /// Folder of corpora.
+    #[arg(long, default_value = "data")]
+    pub into: PathBuf,
 }
 
 /// Which columns of a file are texts and labels. They are detected if absent.

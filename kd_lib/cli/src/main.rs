@@ -1,5 +1,5 @@
-//! `kd`: the library's commands on the command line. Each arm reads its arguments and calls the
-//! library. Signals, the allocator and standard output are handled here. The library formats
+//! `kd`: the library's commands on the command line. Each function reads its arguments and calls
+//! the library. Signals, the allocator and standard output are handled here. The library formats
 //! progress lines and opens no terminal.
 
 /// Prints a line to stderr. If nobody reads it any more, the work goes on: `eprintln!` would panic.
@@ -23,13 +23,16 @@ mod signals;
 mod threads;
 
 use anyhow::{Result, bail, ensure};
-use arguments::{Arguments, ColumnArguments, KdCommand, ResultsCommand, SplitName};
+use arguments::{
+    Arguments, ColumnArguments, DistillArguments, DownloadArguments, EvaluateArguments, KdCommand,
+    ResultsCommand, SplitName, TrainArguments,
+};
 use clap::Parser;
 use kd_lib::data::text_files::FileFormat;
 use kd_lib::data::{Corpus, import};
 use kd_lib::evaluation::Scores;
 use kd_lib::store::{Recipe, Run, RunStore, table};
-use kd_lib::threads::ThreadControl;
+use kd_lib::threads::{ThreadControl, ThreadPolicy};
 use kd_lib::training::Activity;
 use kd_lib::training::progress::{Progress, print_lines};
 use project::{find_run, open_store, recipes_folder};
@@ -37,7 +40,7 @@ use signals::{STOPPED, StopSignals};
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::ops::ControlFlow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -65,154 +68,33 @@ fn run() -> Result<()> {
     let policy = threads::policy(arguments.threads);
     let store = open_store(arguments.checkpoints).map(|store| store.with_threads(policy));
     match arguments.command {
-        KdCommand::Train {
-            recipe,
-            data,
-            columns,
-            profile,
-            mut set,
-            seed,
-            dry_run,
-        } => {
-            let stop = StopSignals::catch()?;
-            set.extend(seed.map(|seed| format!("seed={seed}")));
-            let recipe = Recipe::read(recipe, &profile, &set)?;
-            let corpus = read_corpus(&data, columns)?;
-            if dry_run {
-                return print(dry_run::describe(&store?, &recipe, &corpus)?);
-            }
-            let run = train(&store?, &recipe, &corpus, &stop)?;
-            note!(
-                "{}",
-                table::table(&table::rows(std::slice::from_ref(&run))).text()
-            );
-            print(run.folder()?.display())
-        }
-        KdCommand::Distill {
-            data,
-            columns,
-            profile: Some(profile),
-            set,
-            seed,
-            ..
-        } => {
-            let stop = StopSignals::catch()?;
-            let store = store?;
-            let corpus = read_corpus(&data, columns)?;
-            let folder = recipes_folder(&store)?;
-            let recipes = distill::recipes(&folder, &profile, &set, seed)?;
-            distill_recipes(&store, &recipes, &corpus, &stop)
-        }
-        KdCommand::Distill {
-            data,
-            columns,
-            budget,
-            max_size,
-            max_latency,
-            unlabelled,
-            folds,
-            refit,
-            dry_run,
-            plan,
-            export_texts,
-            teacher_logits,
-            set,
-            seed,
-            ..
-        } => {
-            let stop = StopSignals::catch()?;
-            let store = store?;
-            let request = distill_plan::Request {
-                corpus: import(&data, &columns.into())?,
-                teacher: distill_plan::teacher(&recipes_folder(&store)?, &set, seed)?,
-                budget,
-                max_megabytes: max_size,
-                max_latency,
-                unlabelled,
-                folds: folds.map(usize::from),
-                refit,
-                dry_run,
-                plan,
-                export_texts,
-                teacher_logits,
-                policy,
-            };
-            distill_plan::distill(store, request, &stop)
-        }
-        KdCommand::Evaluate {
-            run,
-            split,
-            data,
-            format,
-        } => {
-            let run = find_run(store, &run)?;
+        KdCommand::Train(arguments) => train_recipe(store, arguments),
+        KdCommand::Distill(mut arguments) => match arguments.profile.take() {
+            Some(profile) => distill_recipes(&store?, &profile, arguments),
+            None => distill_within_budget(store?, policy, arguments),
+        },
+        KdCommand::Evaluate(arguments) => {
+            let run = find_run(store, &arguments.run)?;
             ThreadControl::start(policy, None);
-            let scores = match data {
-                Some(file) => predict::score_file(&run, &file, format.map(FileFormat::from))?,
-                None => {
-                    for notice in &run.report.notices {
-                        note!("{notice}");
-                    }
-                    stored_scores(&run, split)?
-                }
-            };
-            print(table::per_class(&scores, &run.labels).text().trim_end())
+            evaluate(&run, arguments)
         }
-        KdCommand::Predict {
-            run,
-            texts,
-            text_pair,
-        } => {
-            let run = find_run(store, &run)?;
+        KdCommand::Predict(arguments) => {
+            let run = find_run(store, &arguments.run)?;
             ThreadControl::start(policy, None);
-            predict::predict(&run, &texts, text_pair.as_deref())
+            predict::predict(&run, &arguments.texts, arguments.text_pair.as_deref())
         }
-        KdCommand::TeacherLogits { run, texts, into } => {
+        KdCommand::TeacherLogits(arguments) => {
             let stop = StopSignals::catch()?;
-            let run = find_run(store, &run)?;
+            let run = find_run(store, &arguments.run)?;
             ThreadControl::start(policy, None);
-            distill_plan::write_teacher_logits(&run, &texts, &into, &stop)
+            distill_plan::write_teacher_logits(&run, &arguments.texts, &arguments.into, &stop)
         }
-        KdCommand::Table => {
-            let runs = readable_runs(&store?)?;
-            let without_test = runs.iter().filter(|run| run.report.test.is_empty()).count();
-            if without_test > 0 {
-                note!(
-                    "{without_test} runs skipped test (data.skip_test) and are not in the table: kd runs \
-                     lists them"
-                );
-            }
-            let rows = table::rows(&runs);
-            print(table::table(&rows).text().trim_end())
-        }
+        KdCommand::Table => print_table(&readable_runs(&store?)?),
         KdCommand::Runs => readable_runs(&store?)?.iter().try_for_each(print_run),
         KdCommand::Results {
             command: ResultsCommand::Add { runs, set },
-        } => {
-            let store = store?;
-            for run in runs {
-                print(
-                    store
-                        .add_to_results(&set, &find_run(Ok(store.clone()), &run)?)?
-                        .display(),
-                )?;
-            }
-            Ok(())
-        }
-        KdCommand::Download {
-            name,
-            revision,
-            hub,
-            into,
-        } => {
-            let folder = if name.contains('/') {
-                let store = store?;
-                download::download_checkpoint(&name, &revision, &hub, store.checkpoints())?
-            } else {
-                download::download_corpus(&name, &into)?
-            };
-            print(folder.display())
-        }
+        } => add_to_results(&store?, &runs, &set),
+        KdCommand::Download(arguments) => download(store, &arguments),
         KdCommand::Convert { paths } => {
             let checkpoints = store.ok().map(|store| store.checkpoints().to_path_buf());
             let checkpoints = checkpoints.unwrap_or_default();
@@ -223,20 +105,38 @@ fn run() -> Result<()> {
     }
 }
 
-fn distill_recipes(
-    store: &RunStore,
-    recipes: &distill::Recipes,
-    corpus: &Corpus,
-    stop: &StopSignals,
-) -> Result<()> {
+fn train_recipe(store: Result<RunStore>, arguments: TrainArguments) -> Result<()> {
+    let stop = StopSignals::catch()?;
+    let mut set = arguments.set;
+    set.extend(arguments.seed.map(|seed| format!("seed={seed}")));
+    let recipe = Recipe::read(arguments.recipe, &arguments.profile, &set)?;
+    let corpus = read_corpus(&arguments.data, arguments.columns)?;
+    let store = store?;
+    if arguments.dry_run {
+        return print(dry_run::describe(&store, &recipe, &corpus)?);
+    }
+    let run = train(&store, &recipe, &corpus, &stop)?;
+    note!(
+        "{}",
+        table::table(&table::rows(std::slice::from_ref(&run))).text()
+    );
+    print(run.folder()?.display())
+}
+
+/// `kd distill --profile`: the three recipes of the project.
+fn distill_recipes(store: &RunStore, profile: &str, arguments: DistillArguments) -> Result<()> {
+    let stop = StopSignals::catch()?;
+    let corpus = read_corpus(&arguments.data, arguments.columns)?;
+    let folder = recipes_folder(store)?;
+    let recipes = distill::recipes(&folder, profile, &arguments.set, arguments.seed)?;
     let in_order = [&recipes.teacher, &recipes.student, &recipes.distilled];
     // What cannot be done is reported before hours of training, not between them.
     for recipe in in_order {
-        store.plan(recipe, corpus)?;
+        store.plan(recipe, &corpus)?;
     }
     let mut runs = Vec::new();
     for recipe in in_order {
-        runs.push(train(store, recipe, corpus, stop)?);
+        runs.push(train(store, recipe, &corpus, &stop)?);
     }
     note!("{}", table::table(&table::rows(&runs)).text());
     let distilled = &runs[2];
@@ -246,6 +146,75 @@ fn distill_recipes(
             .trim_end(),
     )?;
     print(distilled.folder()?.display())
+}
+
+/// `kd distill --budget`: a plan of its own.
+fn distill_within_budget(
+    store: RunStore,
+    policy: ThreadPolicy,
+    arguments: DistillArguments,
+) -> Result<()> {
+    let stop = StopSignals::catch()?;
+    let recipes = recipes_folder(&store)?;
+    let request = distill_plan::Request {
+        corpus: import(&arguments.data, &arguments.columns.into())?,
+        teacher: distill_plan::teacher(&recipes, &arguments.set, arguments.seed)?,
+        budget: arguments.budget,
+        max_megabytes: arguments.max_size,
+        max_latency: arguments.max_latency,
+        unlabelled: arguments.unlabelled,
+        folds: arguments.folds.map(usize::from),
+        refit: arguments.refit,
+        dry_run: arguments.dry_run,
+        plan: arguments.plan,
+        export_texts: arguments.export_texts,
+        teacher_logits: arguments.teacher_logits,
+        policy,
+    };
+    distill_plan::distill(store, request, &stop)
+}
+
+fn evaluate(run: &Run, arguments: EvaluateArguments) -> Result<()> {
+    let scores = match arguments.data {
+        Some(file) => predict::score_file(run, &file, arguments.format.map(FileFormat::from))?,
+        None => {
+            for notice in &run.report.notices {
+                note!("{notice}");
+            }
+            stored_scores(run, arguments.split)?
+        }
+    };
+    print(table::per_class(&scores, &run.labels).text().trim_end())
+}
+
+fn print_table(runs: &[Run]) -> Result<()> {
+    let without_test = runs.iter().filter(|run| run.report.test.is_empty()).count();
+    if without_test > 0 {
+        note!(
+            "{without_test} runs skipped test (data.skip_test) and are not in the table: kd runs \
+             lists them"
+        );
+    }
+    print(table::table(&table::rows(runs)).text().trim_end())
+}
+
+fn add_to_results(store: &RunStore, runs: &[PathBuf], set: &str) -> Result<()> {
+    for run in runs {
+        let run = find_run(Ok(store.clone()), run)?;
+        print(store.add_to_results(set, &run)?.display())?;
+    }
+    Ok(())
+}
+
+fn download(store: Result<RunStore>, arguments: &DownloadArguments) -> Result<()> {
+    let name = &arguments.name;
+    let folder = if name.contains('/') {
+        let checkpoints = store?.checkpoints().to_path_buf();
+        download::download_checkpoint(name, &arguments.revision, &arguments.hub, &checkpoints)?
+    } else {
+        download::download_corpus(name, &arguments.into)?
+    };
+    print(folder.display())
 }
 
 /// Reads a corpus; what was detected or drawn goes to stderr.

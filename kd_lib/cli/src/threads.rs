@@ -24,7 +24,7 @@ pub fn policy(asked: Option<u16>) -> ThreadPolicy {
 /// process, because libgomp reads the variable only at the start. It does nothing if the caller set
 /// `GOMP_SPINCOUNT` or `OMP_WAIT_POLICY`.
 pub fn reexec_with_short_spin(command: &KdCommand) {
-    let trains = matches!(command, KdCommand::Train { .. } | KdCommand::Distill { .. });
+    let trains = matches!(command, KdCommand::Train(_) | KdCommand::Distill(_));
     let decided = [SPIN_COUNT, "OMP_WAIT_POLICY"]
         .iter()
         .any(|name| std::env::var_os(name).is_some());

@@ -1,10 +1,15 @@
 //! The network is mocked by a small HTTP server on this machine; everything else is the real code.
 
+use super::checkpoint::Origin;
+use super::client::redirect_target;
+use super::partial::part_of;
+use super::progress::Progress;
 use super::*;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::net::{TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use tempfile::TempDir;
+use ureq::http::Uri;
 
 const TEXT: &[u8] = b"hello kd\n";
 /// Of [`TEXT`], as `git hash-object` and `sha256sum` print them.
