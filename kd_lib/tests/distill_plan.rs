@@ -265,6 +265,16 @@ fn a_large_dev_split_leaves_the_teacher_time_to_train() {
 }
 
 #[test]
+fn a_plan_says_if_the_teacher_reads_a_part_of_the_texts() {
+    let plan = planned(600.0, 60_000, 1.0).unwrap();
+    let teacher = &plan.teacher.as_ref().unwrap().recipe;
+    let texts = teacher.data.max_train_samples.unwrap();
+    assert!(texts < 60_000);
+    let said = format!("1 epoch over {texts} of the training texts");
+    assert!(plan.describe().contains(&said), "{}", plan.describe());
+}
+
+#[test]
 fn the_teachers_seed_is_the_first_of_the_plan() {
     let settings = PlanSettings {
         teacher: settings("1h").teacher.with_seed(7),

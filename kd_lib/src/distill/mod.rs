@@ -13,6 +13,7 @@ pub mod document;
 mod evidence;
 pub mod execute;
 pub mod facts;
+pub mod findings;
 pub mod folds;
 pub mod forecast;
 pub mod measure;

@@ -284,8 +284,12 @@ impl DistillPlan {
                 texts.unlabelled, texts.augmentations
             );
         }
+        let sampled = match recipe.data.max_train_samples {
+            Some(texts) => format!(" over {texts} of the training texts"),
+            None => String::new(),
+        };
         format!(
-            "{:>8}  {}, seed {}: {}{augmented}{note}",
+            "{:>8}  {}, seed {}: {}{sampled}{augmented}{note}",
             duration(stage.seconds),
             recipe.name,
             recipe.seed,
