@@ -657,7 +657,7 @@ fn the_temperature_moves_linearly_to_its_final_value() {
             .metrics;
         let trainer = Trainer {
             evaluate_before_training: false,
-            run: "run",
+            run_id: "run",
             model: &model,
             data: &data,
             objective: recipe.objective.objective().unwrap(),

@@ -315,7 +315,7 @@ const RETIRED: [(&str, &str); 6] = [
 
 /// The replacement of a retired command or option among a command's arguments, as a sentence.
 /// Options count only where a command of this version stands, and commands only in first place.
-pub fn retired(arguments: &[String]) -> Option<String> {
+pub fn message_for_old_name(arguments: &[String]) -> Option<String> {
     let mut rest = arguments.iter().skip(1).peekable();
     while let Some(argument) = rest.next() {
         if argument == "--checkpoints" {

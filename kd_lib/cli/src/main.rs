@@ -12,8 +12,8 @@ macro_rules! note {
 
 mod arguments;
 mod convert;
-mod distill;
-mod distill_plan;
+mod distill_budget;
+mod distill_profile;
 mod download;
 mod dry_run;
 mod memory;
@@ -32,7 +32,7 @@ use kd_lib::data::text_files::FileFormat;
 use kd_lib::data::{Corpus, import};
 use kd_lib::evaluation::Scores;
 use kd_lib::store::{Recipe, Run, RunStore, table};
-use kd_lib::threads::{ThreadControl, ThreadPolicy};
+use kd_lib::threads::ThreadPolicy;
 use kd_lib::training::Activity;
 use kd_lib::training::progress::{Progress, print_lines};
 use project::{find_run, open_store, recipes_folder};
@@ -60,34 +60,35 @@ fn main() -> ExitCode {
 
 fn run() -> Result<()> {
     let words = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
-    if let Some(replacement) = arguments::retired(&words.collect::<Vec<_>>()) {
-        bail!(replacement);
+    if let Some(message) = arguments::message_for_old_name(&words.collect::<Vec<_>>()) {
+        bail!(message);
     }
     let arguments = Arguments::parse();
     threads::reexec_with_short_spin(&arguments.command);
     let policy = threads::policy(arguments.threads);
+    // Not an error yet: a run's folder needs no store.
     let store = open_store(arguments.checkpoints).map(|store| store.with_threads(policy));
     match arguments.command {
-        KdCommand::Train(arguments) => train_recipe(store, arguments),
+        KdCommand::Train(arguments) => train_command(store, arguments),
         KdCommand::Distill(mut arguments) => match arguments.profile.take() {
             Some(profile) => distill_recipes(&store?, &profile, arguments),
             None => distill_within_budget(store?, policy, arguments),
         },
         KdCommand::Evaluate(arguments) => {
             let run = find_run(store, &arguments.run)?;
-            ThreadControl::start(policy, None);
-            evaluate(&run, arguments)
+            threads::set_once(policy);
+            print_scores(&run, arguments)
         }
         KdCommand::Predict(arguments) => {
             let run = find_run(store, &arguments.run)?;
-            ThreadControl::start(policy, None);
+            threads::set_once(policy);
             predict::predict(&run, &arguments.texts, arguments.text_pair.as_deref())
         }
         KdCommand::TeacherLogits(arguments) => {
             let stop = StopSignals::catch()?;
             let run = find_run(store, &arguments.run)?;
-            ThreadControl::start(policy, None);
-            distill_plan::write_teacher_logits(&run, &arguments.texts, &arguments.into, &stop)
+            threads::set_once(policy);
+            distill_budget::write_teacher_logits(&run, &arguments.texts, &arguments.into, &stop)
         }
         KdCommand::Table => print_table(&readable_runs(&store?)?),
         KdCommand::Runs => readable_runs(&store?)?.iter().try_for_each(print_run),
@@ -105,7 +106,7 @@ fn run() -> Result<()> {
     }
 }
 
-fn train_recipe(store: Result<RunStore>, arguments: TrainArguments) -> Result<()> {
+fn train_command(store: Result<RunStore>, arguments: TrainArguments) -> Result<()> {
     let stop = StopSignals::catch()?;
     let mut set = arguments.set;
     set.extend(arguments.seed.map(|seed| format!("seed={seed}")));
@@ -123,12 +124,12 @@ fn train_recipe(store: Result<RunStore>, arguments: TrainArguments) -> Result<()
     print(run.folder()?.display())
 }
 
-/// `kd distill --profile`: the three recipes of the project.
+/// `kd distill --profile`: trains teacher.toml, student.toml and distilled.toml of the project.
 fn distill_recipes(store: &RunStore, profile: &str, arguments: DistillArguments) -> Result<()> {
     let stop = StopSignals::catch()?;
     let corpus = read_corpus(&arguments.data, arguments.columns)?;
     let folder = recipes_folder(store)?;
-    let recipes = distill::recipes(&folder, profile, &arguments.set, arguments.seed)?;
+    let recipes = distill_profile::recipes(&folder, profile, &arguments.set, arguments.seed)?;
     let in_order = [&recipes.teacher, &recipes.student, &recipes.distilled];
     // What cannot be done is reported before hours of training, not between them.
     for recipe in in_order {
@@ -148,17 +149,17 @@ fn distill_recipes(store: &RunStore, profile: &str, arguments: DistillArguments)
     print(distilled.folder()?.display())
 }
 
-/// `kd distill --budget`: a plan of its own.
+/// `kd distill --budget`: plans the recipes from the corpus, the machine's speed and the budget.
 fn distill_within_budget(
     store: RunStore,
     policy: ThreadPolicy,
     arguments: DistillArguments,
 ) -> Result<()> {
     let stop = StopSignals::catch()?;
-    let recipes = recipes_folder(&store)?;
-    let request = distill_plan::Request {
-        corpus: import(&arguments.data, &arguments.columns.into())?,
-        teacher: distill_plan::teacher(&recipes, &arguments.set, arguments.seed)?,
+    let recipes_folder = recipes_folder(&store)?;
+    let request = distill_budget::Request {
+        imported: import(&arguments.data, &arguments.columns.into())?,
+        teacher: distill_budget::teacher(&recipes_folder, &arguments.set, arguments.seed)?,
         budget: arguments.budget,
         max_megabytes: arguments.max_size,
         max_latency: arguments.max_latency,
@@ -171,10 +172,11 @@ fn distill_within_budget(
         teacher_logits: arguments.teacher_logits,
         policy,
     };
-    distill_plan::distill(store, request, &stop)
+    distill_budget::distill(store, request, &stop)
 }
 
-fn evaluate(run: &Run, arguments: EvaluateArguments) -> Result<()> {
+/// Prints the scores of the report, or those on a file of labelled texts.
+fn print_scores(run: &Run, arguments: EvaluateArguments) -> Result<()> {
     let scores = match arguments.data {
         Some(file) => predict::score_file(run, &file, arguments.format.map(FileFormat::from))?,
         None => {
@@ -191,7 +193,7 @@ fn print_table(runs: &[Run]) -> Result<()> {
     let without_test = runs.iter().filter(|run| run.report.test.is_empty()).count();
     if without_test > 0 {
         note!(
-            "{without_test} runs skipped test (data.skip_test) and are not in the table: kd runs \
+            "runs that skipped test (data.skip_test) and are not in the table: {without_test}; kd runs \
              lists them"
         );
     }
@@ -277,20 +279,22 @@ fn print(line: impl Display) -> Result<()> {
     }
 }
 
+/// Trains a recipe, or finds its finished run. Notices about its texts and its teachers' go to
+/// stderr.
 fn train(store: &RunStore, recipe: &Recipe, corpus: &Corpus, stop: &StopSignals) -> Result<Run> {
-    let mut progress = report_progress(stop);
-    Progress::begin(&recipe.name, Activity::Preparing).report(&mut progress)?;
-    // Its own plan first: it refuses a recipe whose teachers make no sense.
-    for recipe in [recipe].into_iter().chain(&recipe.teachers()) {
-        for notice in store.plan(recipe, corpus)?.notices {
-            note!("{}: {notice}", recipe.name);
+    let mut callback = progress_callback(stop);
+    Progress::begin(&recipe.name, Activity::Preparing).send(&mut callback)?;
+    // The recipe before its teachers: planning it refuses teachers that do not fit.
+    for planned in [recipe].into_iter().chain(&recipe.teachers()) {
+        for notice in store.plan(planned, corpus)?.notices {
+            note!("{}: {notice}", planned.name);
         }
     }
-    Ok(store.run(recipe, corpus, &mut progress)?)
+    Ok(store.run(recipe, corpus, &mut callback)?)
 }
 
-/// Prints progress to stderr, and asks the run to stop after a signal.
-fn report_progress(stop: &StopSignals) -> impl FnMut(&Progress) -> ControlFlow<()> {
+/// A callback that prints progress to stderr, and asks the run to stop after a signal.
+fn progress_callback(stop: &StopSignals) -> impl FnMut(&Progress) -> ControlFlow<()> {
     let mut print_progress = print_lines(std::io::stderr(), Duration::from_secs(5));
     move |progress: &Progress| {
         if stop.requested_at(progress.activity) {

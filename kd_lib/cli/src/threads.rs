@@ -1,7 +1,7 @@
 //! Threads of the program: how many, and how long they wait for one another by spinning.
 
 use crate::arguments::KdCommand;
-use kd_lib::threads::ThreadPolicy;
+use kd_lib::threads::{ThreadControl, ThreadPolicy};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -18,6 +18,11 @@ pub fn policy(asked: Option<u16>) -> ThreadPolicy {
         Some(threads) if threads > 0 => ThreadPolicy::Fixed(usize::from(threads)),
         _ => ThreadPolicy::FreeCores,
     }
+}
+
+/// Sets the number of threads for the whole process.
+pub fn set_once(policy: ThreadPolicy) {
+    ThreadControl::start(policy, None);
 }
 
 /// For `train` and `distill`: sets `GOMP_SPINCOUNT` and executes this program again in the same

@@ -204,12 +204,13 @@ impl TransferConfig {
         corpus: &Corpus,
         unlabelled_train: &[Example],
     ) -> Result<TransferSet> {
-        let mut seen: HashSet<TextKey> = corpus.examples().map(|e| e.input().key()).collect();
+        let mut existing: HashSet<TextKey> = corpus.examples().map(|e| e.input().key()).collect();
         let mut notices = Vec::new();
-        let mut set = self.unlabelled_texts(corpus, unlabelled_train, &mut seen, &mut notices)?;
+        let mut set =
+            self.unlabelled_texts(corpus, unlabelled_train, &mut existing, &mut notices)?;
         match self.augmentation_unit {
-            AugmentationUnit::Character => self.add_augmented::<char>(corpus, seen, &mut set),
-            AugmentationUnit::Word => self.add_augmented::<String>(corpus, seen, &mut set),
+            AugmentationUnit::Character => self.add_augmented::<char>(corpus, existing, &mut set),
+            AugmentationUnit::Word => self.add_augmented::<String>(corpus, existing, &mut set),
         }
         Ok(TransferSet {
             texts: set,
@@ -217,12 +218,12 @@ impl TransferConfig {
         })
     }
 
-    /// Adds augmented texts, of the training texts and of those of the set. None of them is among
-    /// the texts that were seen.
+    /// Adds augmented texts, of the training texts and of those of the set. None of them is
+    /// among the `existing` texts.
     fn add_augmented<U: Unit>(
         &self,
         corpus: &Corpus,
-        mut seen: HashSet<TextKey>,
+        mut existing: HashSet<TextKey>,
         set: &mut Vec<TransferText>,
     ) {
         let mut sources: Vec<Source<U>> = Vec::new();
@@ -237,7 +238,7 @@ impl TransferConfig {
         // before it is compared with them: whitespace at an end must not hide a dev or test text.
         // Augmented texts are compared with one another as they are: trimming them here as well
         // could change the texts of stored runs, whose ids would stay the same.
-        let originals = seen.clone();
+        let originals = existing.clone();
         let mut random = ChaCha8Rng::seed_from_u64(0);
         for _ in 0..self.augmentations_per_text {
             for source in &sources {
@@ -249,7 +250,9 @@ impl TransferConfig {
                         text: augmented.text.trim(),
                         text_pair: augmented.text_pair.as_deref().map(str::trim),
                     };
-                    if originals.contains(&trimmed.key()) || !seen.insert(augmented.input().key()) {
+                    if originals.contains(&trimmed.key())
+                        || !existing.insert(augmented.input().key())
+                    {
                         continue;
                     }
                     set.push(augmented);

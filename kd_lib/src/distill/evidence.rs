@@ -157,7 +157,7 @@ fn test_fold(
     let texts: Vec<TextInput> = fold.corpus.test.iter().map(Example::input).collect();
     let mut seconds_alone = Vec::new();
     for text in texts.iter().take(timed_texts) {
-        Progress::begin(&run.report.id, Activity::Reporting).report(callback)?;
+        Progress::begin(&run.report.id, Activity::Reporting).send(callback)?;
         let started = Instant::now();
         let _ = predictor.logits(&[*text])?;
         seconds_alone.push(started.elapsed().as_secs_f64());
@@ -166,7 +166,7 @@ fn test_fold(
     let mut first_computed = None;
     let mut check_stop = |done| {
         first_computed.get_or_insert(done);
-        clock.at(done).report(callback)
+        clock.at(done).send(callback)
     };
     let started = Instant::now();
     let output = predictor.compute(&texts, &[], |pass| {

@@ -1,7 +1,7 @@
 //! Carries a plan out on one corpus: trains the teacher and the candidates, chooses on dev, and
 //! trains further seeds of the chosen students. Optional training runs are skipped if the time is
-//! short. Test is not scored here; its texts only keep leaks and repeats out. A plan's folder holds
-//! `plan.json`, the recipes, and `elapsed.json`: the seconds of all invocations, so that a
+//! short. Test is not scored here; its texts serve only to leave out training and augmented texts
+//! that equal them. A plan's folder holds `plan.json`, the recipes, and `elapsed.json`: the seconds of all invocations, so that a
 //! continued distillation keeps its budget.
 
 use super::budget::duration;
@@ -84,10 +84,10 @@ pub fn seconds_spent(folder: &Path) -> Result<f64> {
 }
 
 /// Adds seconds that were spent on a plan's folder outside its trainings.
-pub fn count_seconds(folder: &Path, seconds: f64) -> Result<()> {
+pub fn add_seconds(folder: &Path, seconds: f64) -> Result<()> {
     let mut clock = PlanClock::open(folder)?;
     clock.elapsed.seconds += seconds;
-    clock.write()
+    clock.add_and_write()
 }
 
 fn read_elapsed(folder: &Path) -> Result<Elapsed> {
@@ -99,25 +99,25 @@ fn read_elapsed(folder: &Path) -> Result<Elapsed> {
     }
 }
 
-/// The plan that a folder holds, if it holds one.
-pub fn read_plan(folder: &Path) -> Result<Option<DistillPlan>> {
-    let path = if folder.is_file() {
-        folder.to_path_buf()
+/// The plan in a file, or in a folder if it holds one.
+pub fn read_plan(folder_or_file: &Path) -> Result<Option<DistillPlan>> {
+    let path = if folder_or_file.is_file() {
+        folder_or_file.to_path_buf()
     } else {
-        folder.join(PLAN)
+        folder_or_file.join(PLAN)
     };
     if !path.exists() {
         return Ok(None);
     }
-    let version: PlanVersion = files::read_json(&path)?;
-    if version.format != super::plan::FORMAT {
-        let problem = format!("a plan of format {}", version.format);
+    let written: PlanFormat = files::read_json(&path)?;
+    if written.format != super::plan::FORMAT {
+        let problem = format!("a plan of format {}", written.format);
         let fix = "remove it and plan anew with this program; finished runs are found again";
         return Err(Error::file(&path, problem, fix));
     }
     let plan: DistillPlan = files::read_json(&path)?;
     if plan.candidates.is_empty() {
-        let fix = "take the plan as it was written";
+        let fix = "restore the plan.json that kd distill wrote";
         return Err(Error::file(&path, "a plan without students", fix));
     }
     Ok(Some(plan))
@@ -125,7 +125,7 @@ pub fn read_plan(folder: &Path) -> Result<Option<DistillPlan>> {
 
 /// The format of a plan's file; the other keys depend on it.
 #[derive(Deserialize)]
-struct PlanVersion {
+struct PlanFormat {
     format: u32,
 }
 
@@ -137,10 +137,11 @@ pub fn check_stages(
     callback: ProgressCallback,
 ) -> Result<()> {
     for stage in plan.stages() {
-        Progress::begin(&stage.recipe.name, Activity::Preparing).report(callback)?;
-        let resolved = store.plan(&stage.recipe, corpus)?;
+        Progress::begin(&stage.recipe.name, Activity::Preparing).send(callback)?;
+        let planned = store.plan(&stage.recipe, corpus)?;
         if let Some(file) = &stage.recipe.teacher_logits {
-            let _ = labelled_texts::read_logits(file, &resolved.texts_to_label(), &corpus.labels)?;
+            // Read to check it; training reads it again.
+            let _ = labelled_texts::read_logits(file, &planned.texts_to_label(), &corpus.labels)?;
         }
     }
     Ok(())
@@ -164,20 +165,20 @@ pub fn execute(
         done: 0,
         total: plan.stages().count() + 2 * plan.further_seeds.len(),
     };
-    let budget = plan.settings.budget.seconds - plan.report_seconds();
+    let seconds_for_training = plan.settings.budget.seconds - plan.report_seconds();
     let teacher = match &plan.teacher {
         Some(stage) => Some(runner.train(&stage.recipe)?),
         None => None,
     };
     let mut candidates = Vec::new();
     for pair in &plan.candidates {
-        candidates.extend(runner.train_pair(pair, budget)?);
+        candidates.extend(runner.train_pair(pair, seconds_for_training)?);
     }
     let mut baseline = vec![choose(&mut candidates, Side::Baseline, folder)?];
     let mut distilled = vec![choose(&mut candidates, Side::Distilled, folder)?];
     for further in &plan.further_seeds {
         let chosen = [&baseline[0], &distilled[0]];
-        if let Some(runs) = runner.train_further_seed(further, chosen, budget)? {
+        if let Some(runs) = runner.train_further_seed(further, chosen, seconds_for_training)? {
             let [without_teacher, with_teacher] = runs;
             baseline.push(without_teacher);
             distilled.push(with_teacher);
@@ -222,13 +223,17 @@ impl PlanRunner<'_, '_> {
             })
         };
         let run = self.store.run(recipe, self.corpus, &mut timed)?;
-        self.clock.write()?;
+        self.clock.add_and_write()?;
         Ok(run)
     }
 
-    /// The students of a pair that fit into the budget, the baseline first.
-    fn train_pair(&mut self, pair: &StudentPair, budget: f64) -> Result<Vec<Candidate>> {
-        let remaining = budget - self.clock.elapsed.seconds;
+    /// Trains the students of a pair that still fit into the time, the baseline first.
+    fn train_pair(
+        &mut self,
+        pair: &StudentPair,
+        seconds_for_training: f64,
+    ) -> Result<Vec<Candidate>> {
+        let remaining = seconds_for_training - self.clock.elapsed.seconds;
         let skipped = sides_to_skip(pair, remaining, |recipe| self.is_begun(recipe))?;
         let sides = [
             (Side::Baseline, &pair.baseline, skipped.baseline),
@@ -250,22 +255,23 @@ impl PlanRunner<'_, '_> {
         Ok(trained)
     }
 
-    /// The two chosen students with another seed; none if the time is too short for both. They are
-    /// expected to take as long as the chosen runs took.
+    /// Trains the two chosen students with another seed, or neither if the time is too short for
+    /// both. They are expected to take as long as the chosen runs took. If the baseline is begun
+    /// already, both are trained.
     fn train_further_seed(
         &mut self,
         further: &FurtherSeed,
         chosen: [&Run; 2],
-        budget: f64,
+        seconds_for_training: f64,
     ) -> Result<Option<[Run; 2]>> {
         let [baseline, distilled] =
             chosen.map(|run| run.report.recipe.clone().with_seed(further.seed));
         let seconds: f64 = chosen.iter().map(|run| run.report.seconds).sum();
-        let fits = self.clock.elapsed.seconds + seconds <= budget;
+        let fits = self.clock.elapsed.seconds + seconds <= seconds_for_training;
         if fits || self.is_begun(&baseline)? {
             return Ok(Some([self.train(&baseline)?, self.train(&distilled)?]));
         }
-        // A spare seed was not promised.
+        // A spare seed lies beyond what the plan has time for, so that nothing was left out.
         if !further.spare {
             let what = format!("the chosen students with seed {}", further.seed);
             self.skip(2, &what, seconds)?;
@@ -276,11 +282,11 @@ impl PlanRunner<'_, '_> {
     /// Whether a run is finished or interrupted. Such a run is never skipped: its work would be
     /// lost.
     fn is_begun(&mut self, recipe: &Recipe) -> Result<bool> {
-        Progress::begin(&recipe.name, Activity::Preparing).report(self.callback)?;
-        let plan = self.store.plan(recipe, self.corpus)?;
-        let folder = self.store.run_folder(&plan.id);
+        Progress::begin(&recipe.name, Activity::Preparing).send(self.callback)?;
+        let planned = self.store.plan(recipe, self.corpus)?;
+        let folder = self.store.run_folder(&planned.id);
         let saved = files::content_addressed(&folder, state::PREFIX);
-        Ok(self.store.is_finished(&plan) || !saved.is_empty())
+        Ok(self.store.is_finished(&planned) || !saved.is_empty())
     }
 
     /// Skips training runs for which no time is left, and writes that down.
@@ -292,7 +298,7 @@ impl PlanRunner<'_, '_> {
         if !left_out.contains(&sentence) {
             left_out.push(sentence);
         }
-        self.clock.write()
+        self.clock.add_and_write()
     }
 }
 
@@ -304,8 +310,8 @@ struct SkippedSides {
 }
 
 /// The students of a pair that do not fit into the remaining seconds. A baseline is trained if it
-/// fits alone: the gain must not come from a baseline that was not tried. A started run always
-/// continues.
+/// fits alone: distillation must not look better because its strongest rival was skipped. A started
+/// run always continues.
 fn sides_to_skip(
     pair: &StudentPair,
     remaining: f64,
@@ -370,11 +376,12 @@ impl PlanClock {
         if self.last.elapsed() < WRITE_INTERVAL {
             Ok(())
         } else {
-            self.write()
+            self.add_and_write()
         }
     }
 
-    pub fn write(&mut self) -> Result<()> {
+    /// Adds the time since the last call, and writes the sum.
+    pub fn add_and_write(&mut self) -> Result<()> {
         self.elapsed.seconds += self.last.elapsed().as_secs_f64();
         self.last = Instant::now();
         files::write_json(&self.path, &self.elapsed)
@@ -386,7 +393,7 @@ mod tests {
     use super::super::plan::Stage;
     use super::*;
 
-    fn late(optional: bool, left: f64, begun: bool) -> SkippedSides {
+    fn when_time_is_short(optional: bool, left: f64, begun: bool) -> SkippedSides {
         let recipes = Path::new(env!("CARGO_MANIFEST_DIR")).join("../notebooks/recipes");
         let recipe = Recipe::read(recipes.join("student.toml"), "full", &[]).unwrap();
         let stage_with = |seconds| Stage {
@@ -402,19 +409,23 @@ mod tests {
     }
 
     #[test]
-    fn a_late_run_still_trains_a_baseline_that_it_has_time_for() {
+    fn a_baseline_that_fits_alone_is_trained_when_time_is_short() {
         let sides = |baseline, distilled| SkippedSides {
             baseline,
             distilled,
         };
-        assert_eq!(late(true, 300.0, false), sides(false, false));
-        assert_eq!(late(true, 299.0, false), sides(false, true));
-        assert_eq!(late(true, 99.0, false), sides(true, true));
+        assert_eq!(when_time_is_short(true, 300.0, false), sides(false, false));
+        assert_eq!(when_time_is_short(true, 299.0, false), sides(false, true));
+        assert_eq!(when_time_is_short(true, 99.0, false), sides(true, true));
         assert_eq!(
-            late(true, 99.0, true),
+            when_time_is_short(true, 99.0, true),
             sides(false, false),
             "a started run continues"
         );
-        assert_eq!(late(false, 0.0, false), sides(false, false), "mandatory");
+        assert_eq!(
+            when_time_is_short(false, 0.0, false),
+            sides(false, false),
+            "mandatory"
+        );
     }
 }

@@ -53,7 +53,7 @@ impl References {
             majority: mean_over_folds(round, |fold| Ok(majority_scores(&fold.corpus)))?,
             linear: mean_over_folds(round, |fold| {
                 // A linear model is trained in one piece: a signal need not wait for it.
-                Progress::begin(&fold.corpus.name, Activity::Preparing).report(callback)?;
+                Progress::begin(&fold.corpus.name, Activity::Preparing).send(callback)?;
                 linear_scores(&fold.corpus, plan.facts.has_words)
             })?,
             linear_probe: mean_over_folds(round, |fold| {
@@ -132,7 +132,7 @@ fn probe_scores(
         classes,
     };
     let probing = probing(&corpus.name, train.len());
-    let probe = labelled.probe(&mut || probing.report(callback))?;
+    let probe = labelled.probe(&mut || probing.send(callback))?;
     forget_pretrained_states(folder)?;
     let accuracy = |examples: &[&Example], first: i64| {
         let split_states = states.narrow(0, first, examples.len() as i64);

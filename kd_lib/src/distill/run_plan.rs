@@ -126,7 +126,7 @@ pub fn run_plan(
             callback(progress)
         };
         let run = store.run(&recipe, &all_labelled(corpus), &mut timed)?;
-        clock.write()?;
+        clock.add_and_write()?;
         result.seconds += clock.seconds() - before;
         result.refit = Some(run);
     }

@@ -123,7 +123,7 @@ fn search(
         classes: corpus.labels.len() as i64,
     };
     let probing = probing(&corpus.name, searched.len());
-    let held_out = labelled.held_out(&mut || probing.report(callback))?;
+    let held_out = labelled.held_out(&mut || probing.send(callback))?;
     forget_pretrained_states(folder)?;
     let probabilities = held_out.probabilities();
     let mut texts_of_class = vec![0; corpus.labels.len()];

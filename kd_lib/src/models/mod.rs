@@ -75,7 +75,8 @@ pub trait Classifier: Debug + Send {
     /// [`Precision::round_inputs`] has rounded. `inputs` is `[batch, seq, width]`. In the
     /// adversarial passes under bf16 or fp16 it is `[batch, seq, 2 · width]`, see [`Parts::Two`].
     /// [`layers::Linear`] takes both. Another first layer repeats its weights
-    /// ([`layers::repeat_for_parts`]) or adds the two parts ([`crate::precision::combine_parts`]).
+    /// ([`layers::repeat_for_parts`]) or adds the
+    /// rounded values and their rounded remainders ([`crate::precision::combine_parts`]).
     fn forward(&self, inputs: &Tensor, batch: &Batch, pass: &ForwardPass) -> ModelOutput;
 
     /// Width of a layer's pooled state; none if there is no such layer.
@@ -180,7 +181,7 @@ pub trait Architecture: Debug + Send + Sync {
         None
     }
 
-    /// Other files that decide the result.
+    /// Other files whose bytes are part of the run's id.
     fn files(&self) -> Vec<PathBuf> {
         let vocab_file = self.student_embedding().and_then(|e| e.vocab_file);
         vocab_file.map(Path::to_path_buf).into_iter().collect()
@@ -227,7 +228,7 @@ pub trait Architecture: Debug + Send + Sync {
     }
 }
 
-/// A head that is linear in the pooled states of a layer.
+/// A linear head on the pooled states of a layer, which can be initialised from a linear probe.
 #[derive(Debug, Clone, Copy)]
 pub struct ProbedHead {
     /// The layer.

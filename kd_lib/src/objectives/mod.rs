@@ -112,7 +112,7 @@ pub trait Objective: Debug + Send + Sync {
         None
     }
 
-    /// The same loss at another temperature, if it has one: `train.final_temperature` moves it.
+    /// The same loss at another temperature, if it has one: `train.final_temperature` anneals it.
     fn with_temperature(&self, _temperature: f64) -> Option<Box<dyn Objective>> {
         None
     }

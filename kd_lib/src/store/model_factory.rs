@@ -134,7 +134,7 @@ pub(crate) fn probe_head(
         classes: plan.corpus.labels.len() as i64,
     };
     let probing = probing(&plan.id, split.labels.len());
-    let probed = states.probe(&mut || probing.report(callback))?.head();
+    let probed = states.probe(&mut || probing.send(callback))?.head();
     remove_kept(folder, HEAD)?;
     for (name, values) in [(head.weight, probed.weight), (head.bias, probed.bias)] {
         let params = built.model.params();
@@ -174,7 +174,7 @@ impl StatePass<'_> {
             },
         };
         let mut clock = TextClock::new(&self.plan.id, Activity::Probing, self.split.ids.len());
-        let mut check_stop = |done| clock.at(done).report(callback);
+        let mut check_stop = |done| clock.at(done).send(callback);
         let mut output = pass.kept_outputs(folder, name, &mut check_stop)?;
         Ok(output.hidden.remove(0))
     }
@@ -185,7 +185,7 @@ pub(crate) fn build_data(
     plan: &PlannedRun,
     tokenizer: &Tokenizer,
     teachers: &[Run],
-    progress: ProgressCallback,
+    callback: ProgressCallback,
 ) -> Result<TrainData> {
     let mut train = tokenizer.encode_split(&plan.corpus.train)?;
     let transfer: Vec<TextInput> = plan.transfer_set.iter().map(TransferText::input).collect();
@@ -216,11 +216,11 @@ pub(crate) fn build_data(
         // The states first: the pass that computes them caches the logits too.
         let layers = plan.recipe.objective.objective()?.hidden_layers().teacher;
         data.teacher_hidden =
-            teacher_logits::pooled_states(&teachers[0], &layers, &texts, plan.threads, progress)?;
+            teacher_logits::pooled_states(&teachers[0], &layers, &texts, plan.threads, callback)?;
         let ensemble = plan.recipe.ensemble.as_ref();
         let threads = plan.threads;
         let logits =
-            teacher_logits::logits_to_learn(ensemble, teachers, &texts, threads, progress)?;
+            teacher_logits::logits_to_learn(ensemble, teachers, &texts, threads, callback)?;
         data.teacher_logits = Some(logits);
     }
     Ok(data)
@@ -266,7 +266,7 @@ pub(crate) fn build_trainer<'a>(
 ) -> Result<Trainer<'a>> {
     let recipe = &plan.recipe;
     Ok(Trainer {
-        run: &plan.id,
+        run_id: &plan.id,
         model,
         data,
         objective: recipe.objective.objective()?,

@@ -2,8 +2,8 @@
 //! validates the recipe first), no model built yet.
 //! The run's id is the recipe's name and a hash of the experiment's definition: settings, seed,
 //! resolved precision, corpus, files, teachers. Processor, kd_lib version and number of threads
-//! change the rounding alone, and a GPU draws other dropout masks; they are not part of the id, and
-//! the report records them.
+//! change the rounding alone, and a GPU also draws other dropout masks. None of them is part of the
+//! id; the report records them.
 
 use super::recipe::Recipe;
 use crate::data::{Corpus, Example, TextInput, TransferText};
@@ -35,7 +35,7 @@ pub struct PlannedRun {
     pub precision: Precision,
     /// The checkpoint that the model is initialised from, if there is one.
     pub checkpoint: Option<Checkpoint>,
-    /// The corpus as it is trained on: leaks dropped, examples drawn.
+    /// The corpus as it is trained on: leaks dropped, training examples subsampled.
     pub corpus: Corpus,
     /// The unfiltered corpus; `model.prune_vocab` keeps every token that occurs in it.
     pub full_corpus: Corpus,
@@ -131,7 +131,7 @@ pub struct IdKey<'a> {
     pub recipe: &'a Recipe,
     /// The resolved dtype.
     pub precision: Precision,
-    /// Hash of the corpus's files.
+    /// Hash of the corpus's files and of how they were read.
     pub corpus_fingerprint: &'a str,
     /// Hashes of other files by what they are for (see [`file_hashes`]).
     pub files: &'a BTreeMap<String, String>,
@@ -141,7 +141,7 @@ pub struct IdKey<'a> {
 
 /// The id of a run, `NAME-HASH`. The hash covers the settings, the contents of files, and the name
 /// of a custom model or objective. It does not cover the recipe's name, the device and the paths of
-/// files: a run on another GPU, or with another spelling of a path, is the same run. A renamed
+/// files: a run on another GPU, or with another path to the same file, is the same run. A renamed
 /// recipe has another NAME, so it is another run.
 pub fn run_id(key: &IdKey) -> Result<String> {
     let bug = |e: serde_json::Error| Error::recipe("recipe", e.to_string(), crate::error::BUG);
@@ -168,7 +168,7 @@ pub fn run_id(key: &IdKey) -> Result<String> {
         remove(&mut recipe, path);
     }
     let teachers: Vec<&str> = key.teachers.iter().map(|id| hash_of(id)).collect();
-    let decisive = json!({
+    let hashed = json!({
         "format": ID_FORMAT,
         "recipe": recipe,
         "precision": key.precision,
@@ -176,7 +176,7 @@ pub fn run_id(key: &IdKey) -> Result<String> {
         "files": key.files,
         "teachers": teachers,
     });
-    let hash = blake3::hash(decisive.to_string().as_bytes()).to_hex();
+    let hash = blake3::hash(hashed.to_string().as_bytes()).to_hex();
     Ok(format!("{}-{}", key.recipe.name, &hash[..HASH_DIGITS]))
 }
 
@@ -197,7 +197,7 @@ fn remove(value: &mut Value, dotted: &str) {
     }
 }
 
-/// Hashes of the files, other than the corpus, that decide the result: the checkpoint's, the
+/// Hashes of the files, other than the corpus, whose bytes are part of the id: the checkpoint's, the
 /// model's own (`model.vocab_file`, `model.vocab_texts`), the file of teacher logits, and the file
 /// of unlabelled texts.
 pub fn file_hashes(

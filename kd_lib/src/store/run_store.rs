@@ -150,7 +150,7 @@ impl RunStore {
                 teachers.push(self.run(&teacher, corpus, callback)?);
             }
             let waiting = Progress::begin(&plan.id, Activity::Waiting);
-            let _lock = files::lock_folder(&folder, &mut || waiting.report(callback))?;
+            let _lock = files::lock_folder(&folder, &mut || waiting.send(callback))?;
             // Another process may have finished the run while this one waited for the lock.
             if !self.is_finished(&plan) {
                 self.train(&plan, &folder, &teachers, callback)?;
@@ -211,7 +211,7 @@ impl RunStore {
         folder: &Path,
         callback: ProgressCallback,
     ) -> Result<Tensor> {
-        Progress::begin(&recipe.name, Activity::Preparing).report(callback)?;
+        Progress::begin(&recipe.name, Activity::Preparing).send(callback)?;
         let plan = self.plan(recipe, corpus)?;
         let Some(checkpoint) = &plan.checkpoint else {
             let fix = "name a recipe of a BERT";
@@ -316,10 +316,10 @@ impl RunStore {
         };
 
         let preparing = Progress::begin(&plan.id, Activity::Preparing);
-        preparing.report(&mut callback)?;
+        preparing.send(&mut callback)?;
         let tokenizer = model_factory::build_tokenizer(plan)?;
         let data = model_factory::build_data(plan, &tokenizer, teachers, &mut callback)?;
-        preparing.report(&mut callback)?;
+        preparing.send(&mut callback)?;
         let mut built = model_factory::build_model(plan, &tokenizer, teachers)?;
         if files::content_addressed(folder, state::PREFIX).is_empty() {
             model_factory::probe_head(plan, &built, &data, folder, &mut callback)?;
@@ -421,7 +421,7 @@ fn score_splits(
     folder: &Path,
     tokenizer: &Tokenizer,
     model: &dyn Classifier,
-    progress: ProgressCallback,
+    callback: ProgressCallback,
 ) -> Result<SplitScores> {
     let splits = if plan.recipe.data.skip_test {
         vec![Split::Dev]
@@ -436,7 +436,7 @@ fn score_splits(
         pass: ForwardPass::evaluation(plan.precision),
     };
     let mut clock = TextClock::new(&plan.id, Activity::Scoring, all.texts.ids.len());
-    let mut check_stop = |done| clock.at(done).report(progress);
+    let mut check_stop = |done| clock.at(done).send(callback);
     let mut logits = pass
         .resumable_outputs(folder, "scoring", &mut check_stop)?
         .logits;

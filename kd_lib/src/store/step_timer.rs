@@ -7,7 +7,7 @@ use crate::Result;
 use crate::data::Batch;
 use crate::models::layers::Mode;
 use crate::models::{Classifier, Params};
-use crate::training::trainer::EpochOrder;
+use crate::training::trainer::EpochBatches;
 use crate::training::{AdamW, GradScaler, TrainData, Trainer};
 use std::time::Instant;
 use tch::Device;
@@ -77,7 +77,7 @@ impl StepTimer {
             &self.data,
             &self.objective_params,
         )?;
-        let mut order = EpochOrder::default();
+        let mut order = EpochBatches::default();
         let step = self.step % self.plan.schedule.steps_per_epoch;
         let group = trainer.accumulation_group(&mut order, step).to_vec();
         let start = Instant::now();
@@ -94,7 +94,7 @@ impl StepTimer {
     /// few timed updates tell the epoch's.
     pub fn epoch_size(&self) -> Result<StepSize> {
         let trainer = self.trainer()?;
-        let mut order = EpochOrder::default();
+        let mut order = EpochBatches::default();
         let mut epoch = StepSize::default();
         for step in 0..self.plan.schedule.steps_per_epoch {
             let size = self.size(trainer.accumulation_group(&mut order, step));

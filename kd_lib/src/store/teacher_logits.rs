@@ -35,15 +35,15 @@ pub fn logits_to_learn(
     teachers: &[Run],
     texts: &[TextInput],
     threads: ThreadPolicy,
-    progress: ProgressCallback,
+    callback: ProgressCallback,
 ) -> Result<Tensor> {
     if let Some(Ensemble::OutOfFold(folds)) = ensemble {
-        return out_of_fold_logits(*folds, teachers, texts, threads, progress);
+        return out_of_fold_logits(*folds, teachers, texts, threads, callback);
     }
     let mut logits = Vec::new();
     for teacher in teachers {
         logits.push(cached_or_computed_logits(
-            teacher, texts, threads, progress,
+            teacher, texts, threads, callback,
         )?);
     }
     Ok(logits.iter().sum::<Tensor>() / logits.len() as f64)
@@ -55,7 +55,7 @@ fn out_of_fold_logits(
     teachers: &[Run],
     texts: &[TextInput],
     threads: ThreadPolicy,
-    progress: ProgressCallback,
+    callback: ProgressCallback,
 ) -> Result<Tensor> {
     let (mut rows, mut fold_logits) = (Vec::new(), Vec::new());
     for (fold, teacher) in teachers.iter().enumerate() {
@@ -68,7 +68,7 @@ fn out_of_fold_logits(
         }
         if !held_out.is_empty() {
             fold_logits.push(cached_or_computed_logits(
-                teacher, &held_out, threads, progress,
+                teacher, &held_out, threads, callback,
             )?);
         }
     }
@@ -84,9 +84,9 @@ fn out_of_fold_logits(
 pub fn teacher_logits(
     teacher: &Run,
     texts: &[TextInput],
-    progress: ProgressCallback,
+    callback: ProgressCallback,
 ) -> Result<Tensor> {
-    cached_or_computed_logits(teacher, texts, ThreadPolicy::Unchanged, progress)
+    cached_or_computed_logits(teacher, texts, ThreadPolicy::Unchanged, callback)
 }
 
 /// The same; this policy decides the number of threads.
@@ -94,7 +94,7 @@ fn cached_or_computed_logits(
     teacher: &Run,
     texts: &[TextInput],
     threads: ThreadPolicy,
-    progress: ProgressCallback,
+    callback: ProgressCallback,
 ) -> Result<Tensor> {
     if texts.is_empty() {
         let size = [0, teacher.labels.len() as i64];
@@ -110,7 +110,7 @@ fn cached_or_computed_logits(
     let mut cache = Cache::read(&folder, &prefix)?;
     let mut _lock = None;
     if !cache.has_all(&wanted) {
-        _lock = Some(lock(teacher, &folder, progress)?);
+        _lock = Some(lock(teacher, &folder, callback)?);
         files::remove_temporary_files(&folder)?;
         cache = Cache::read(&folder, &prefix)?;
     }
@@ -131,7 +131,7 @@ fn cached_or_computed_logits(
             missing: &missing,
             threads,
         };
-        work.compute(progress, &mut |keys, output| {
+        work.compute(callback, &mut |keys, output| {
             cache.write_file(&folder, &prefix, keys, &output.logits)
         })?;
     }
@@ -146,7 +146,7 @@ pub fn pooled_states(
     layers: &[usize],
     texts: &[TextInput],
     threads: ThreadPolicy,
-    progress: ProgressCallback,
+    callback: ProgressCallback,
 ) -> Result<Vec<PooledStates>> {
     if layers.is_empty() {
         return Ok(Vec::new());
@@ -168,7 +168,7 @@ pub fn pooled_states(
     let mut caches = read()?;
     let mut _lock = None;
     if wanted.keys().any(|key| is_missing(&caches, key)) {
-        _lock = Some(lock(teacher, &folder, progress)?);
+        _lock = Some(lock(teacher, &folder, callback)?);
         files::remove_temporary_files(&folder)?;
         caches = read()?;
     }
@@ -193,7 +193,7 @@ pub fn pooled_states(
             missing: &missing,
             threads,
         };
-        work.compute(progress, &mut |keys, output| {
+        work.compute(callback, &mut |keys, output| {
             let missing = logits.missing(keys)?;
             if !missing.is_empty() {
                 let rows = Tensor::from_slice(&missing);
@@ -231,9 +231,9 @@ fn weights_of(teacher: &Run) -> Result<String> {
 }
 
 /// Waits until no other process computes for this teacher.
-fn lock(teacher: &Run, folder: &Path, progress: ProgressCallback) -> Result<File> {
+fn lock(teacher: &Run, folder: &Path, callback: ProgressCallback) -> Result<File> {
     let waiting = Progress::begin(&teacher.report.id, Activity::Waiting);
-    files::lock_folder(folder, &mut || waiting.report(progress))
+    files::lock_folder(folder, &mut || waiting.send(callback))
 }
 
 /// What a teacher has not yet computed.
@@ -252,7 +252,7 @@ impl Work<'_> {
     /// change between two files, and within such a file; the teacher's log names each number.
     fn compute(
         &self,
-        progress: ProgressCallback,
+        callback: ProgressCallback,
         store: &mut dyn FnMut(&Tensor, &ModelOutput) -> Result<()>,
     ) -> Result<()> {
         let predictor = Predictor::open(self.teacher)?;
@@ -272,7 +272,7 @@ impl Work<'_> {
             }
             let texts: Vec<TextInput> = file_texts.iter().map(|(_, text)| *text).collect();
             let keys: Vec<i64> = file_texts.iter().flat_map(|(key, _)| *key).collect();
-            let mut check_stop = |done| clock.at(computed + done).report(progress);
+            let mut check_stop = |done| clock.at(computed + done).send(callback);
             let name = pass_name(self.weights, self.layers, &keys);
             let output = predictor.compute(&texts, self.layers, |pass| {
                 pass.resumable_outputs(&folder, &name, &mut check_stop)

@@ -79,11 +79,11 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// Calls the callback.
+    /// Gives this to the callback.
     ///
     /// # Errors
     /// [`Error::Stopped`] if it asks the run to stop.
-    pub fn report(&self, callback: ProgressCallback) -> Result<()> {
+    pub fn send(&self, callback: ProgressCallback) -> Result<()> {
         if callback(self).is_continue() {
             return Ok(());
         }

@@ -45,7 +45,7 @@ pub(crate) struct TrainState {
     saves: usize,
     pub examples: usize,
     pub seconds: f64,
-    /// Threads of the updates to come; 0 in states that do not say.
+    /// Threads of the updates to come; 0 in files that were written before this field existed.
     #[serde(default)]
     pub threads: usize,
     /// The numbers of threads that the run had, by update.
@@ -102,16 +102,19 @@ impl TrainState {
         };
         let mut file = TensorFile::read(path)?;
         let text = file.metadata.get("state").cloned().unwrap_or_default();
-        let stated: serde_json::Value = serde_json::from_str(&text)
+        let metadata: serde_json::Value = serde_json::from_str(&text)
             .map_err(|e| Error::file(path, format!("no training state in it ({e})"), fix))?;
-        if !READABLE.iter().any(|version| stated["version"] == *version) {
+        if !READABLE
+            .iter()
+            .any(|version| metadata["version"] == *version)
+        {
             let problem = format!(
                 "state version {}, this program reads {READABLE:?}",
-                stated["version"]
+                metadata["version"]
             );
             return Err(Error::file(path, problem, fix));
         }
-        let mut state: TrainState = serde_json::from_value(stated)
+        let mut state: TrainState = serde_json::from_value(metadata)
             .map_err(|e| Error::file(path, format!("no training state in it ({e})"), fix))?;
         params.assign(path, &mut file, "weight.")?;
         for (param, moments) in params.iter().zip(&mut optimizer.moments) {
@@ -132,12 +135,17 @@ impl TrainState {
         Ok(state)
     }
 
-    /// Counts an update. `rows` is the number of its examples. An evaluation is due if the run has
+    /// Counts an update of this many `examples`. An evaluation is due if the run has
     /// passed a multiple of `eval_every_samples`.
-    pub fn record_step(&mut self, rows: usize, metrics: StepMetrics, eval_every_samples: usize) {
+    pub fn record_step(
+        &mut self,
+        examples: usize,
+        metrics: StepMetrics,
+        eval_every_samples: usize,
+    ) {
         let evaluations_before = self.examples / eval_every_samples;
         self.step += 1;
-        self.examples += rows;
+        self.examples += examples;
         // An update under fp16 whose loss overflowed would spoil the mean.
         if metrics.is_finite() {
             self.sums.add_update(metrics);

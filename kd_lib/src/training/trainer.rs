@@ -1,8 +1,8 @@
 //! The training loop. Its order is fixed: the gradients of an accumulation group
 //! ([`super::gradients`]); then unscale → finite? → clip → step; then evaluate on dev if that is
-//! due, keep the best weights, save the state; then change the number of threads if the load asks
-//! for it; then ask the progress callback whether to stop. The callback is also asked between the
-//! passes of an update and the batches of an evaluation.
+//! due, keep the best weights, save the state; then change the number of threads if other processes
+//! have freed or taken cores; then ask the progress callback whether to stop. The callback is also
+//! asked between the passes of an update and the batches of an evaluation.
 
 use super::adversarial::Adversarial;
 use super::curve::CurvePoint;
@@ -27,7 +27,7 @@ use tch::Tensor;
 /// Points of a curve over a whole run, in addition to those of the evaluations.
 const CURVE_POINTS: usize = 200;
 
-/// Numbers of updates. [`optimizer::learning_rate`] computes the learning rate of each.
+/// How many updates are made. [`optimizer::learning_rate`] computes the learning rate of each.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Schedule {
     /// Updates of one epoch; the last group of an epoch may be smaller.
@@ -42,7 +42,7 @@ pub struct Schedule {
 #[derive(Debug)]
 pub struct Trainer<'a> {
     /// Id of the run, for progress and errors.
-    pub run: &'a str,
+    pub run_id: &'a str,
     /// The model to train.
     pub model: &'a dyn Classifier,
     /// What it learns from.
@@ -71,7 +71,7 @@ pub struct Trainer<'a> {
     pub evaluate_before_training: bool,
     /// Evaluations in a row without a better score after which training ends, if it may end early.
     pub early_stopping_patience: Option<usize>,
-    /// Numbers of updates.
+    /// How many updates are made.
     pub schedule: Schedule,
     /// The optimizer's settings.
     pub optimizer: OptimizerConfig,
@@ -84,7 +84,7 @@ pub struct Trainer<'a> {
 pub struct TrainingOutcome {
     /// Updates made.
     pub steps: usize,
-    /// The update whose weights were kept.
+    /// The update whose weights were kept; 0 if the initial weights were.
     pub best_step: usize,
     /// The training curve.
     pub curve: Vec<CurvePoint>,
@@ -94,9 +94,10 @@ pub struct TrainingOutcome {
     pub thread_changes: Vec<ThreadChange>,
 }
 
-/// The micro-batches of one epoch, in their order.
+/// The micro-batches of one epoch, in their order, kept until another epoch is asked for.
 #[derive(Debug, Default)]
-pub(crate) struct EpochOrder {
+pub(crate) struct EpochBatches {
+    /// The epoch that is kept; none yet at the beginning.
     epoch: Option<usize>,
     batches: Vec<Vec<usize>>,
 }
@@ -107,7 +108,7 @@ struct ActiveRun<'a> {
     params: Params,
     optimizer: AdamW,
     state: TrainState,
-    order: EpochOrder,
+    order: EpochBatches,
     clock: Clock,
     threads: ThreadControl,
 }
@@ -117,7 +118,7 @@ impl ActiveRun<'_> {
         self.state.save(&self.params, &self.optimizer, self.folder)
     }
 
-    /// Changes the number of threads if the load asks for it. The number changes rounding, so it
+    /// Changes the number of threads if other processes have freed or taken cores. The number changes rounding, so it
     /// changes at a saved state only.
     fn reconsider_threads(&mut self) -> Result<()> {
         if self.threads.reconsider() {
@@ -132,26 +133,26 @@ impl ActiveRun<'_> {
 impl Trainer<'_> {
     /// Trains the model, continuing from the state that `folder` holds. The best weights by dev
     /// macro-F1 are left in the model.
-    pub fn train(&self, folder: &Path, progress: ProgressCallback) -> Result<TrainingOutcome> {
+    pub fn train(&self, folder: &Path, callback: ProgressCallback) -> Result<TrainingOutcome> {
         let mut run = self.resume(folder)?;
         while self.has_work_left(&run.state) {
             let (mut loss, mut dev) = (None, None);
             // A run that was stopped in an evaluation begins with it.
             if !run.state.evaluation_due {
-                loss = Some(self.train_group(&mut run, progress)?);
+                loss = Some(self.train_group(&mut run, callback)?);
             }
             if run.state.evaluation_due {
-                dev = Some(self.evaluate(&mut run, progress)?);
+                dev = Some(self.make_due_evaluation(&mut run, callback)?);
             }
-            self.log_point(&mut run.state, dev);
+            self.log_point_if_due(&mut run.state, dev);
             run.state.seconds = run.clock.total_seconds();
             if let Some(dev) = dev {
                 run.state.keep_best(dev.macro_f1, &run.params);
                 run.save()?;
             }
             run.reconsider_threads()?;
-            let report = run.clock.progress(self, &run.state, loss, dev);
-            save_if_stopped(report.report(progress), || run.save())?;
+            let progress = run.clock.progress(self, &run.state, loss, dev);
+            save_if_stopped(progress.send(callback), || run.save())?;
         }
         let ActiveRun { params, state, .. } = run;
         state.restore_best(&params);
@@ -180,20 +181,20 @@ impl Trainer<'_> {
             folder,
             params,
             optimizer,
-            order: EpochOrder::default(),
+            order: EpochBatches::default(),
             clock: Clock::start(&state),
             state,
             threads,
         })
     }
 
-    /// One update from the next accumulation group. Returns its loss.
-    fn train_group(&self, run: &mut ActiveRun, progress: ProgressCallback) -> Result<f64> {
+    /// Makes one update from the next accumulation group. Returns its loss.
+    fn train_group(&self, run: &mut ActiveRun, callback: ProgressCallback) -> Result<f64> {
         let step = run.state.step;
         let group = self.accumulation_group(&mut run.order, step);
         let examples: usize = group.iter().map(Vec::len).sum();
-        let before = run.clock.progress(self, &run.state, None, None);
-        let mut check_stop = || before.report(progress);
+        let progress = run.clock.progress(self, &run.state, None, None);
+        let mut check_stop = || progress.send(callback);
         let (optimizer, scaler) = (&mut run.optimizer, &mut run.state.scaler);
         let updated = self.update(optimizer, scaler, group, step, &mut check_stop);
         let metrics = save_if_stopped(updated, || run.save())?;
@@ -203,10 +204,14 @@ impl Trainer<'_> {
         Ok(metrics.loss)
     }
 
-    /// The evaluation on dev that is due.
-    fn evaluate(&self, run: &mut ActiveRun, progress: ProgressCallback) -> Result<DevScores> {
+    /// Makes the evaluation on dev that is due.
+    fn make_due_evaluation(
+        &self,
+        run: &mut ActiveRun,
+        callback: ProgressCallback,
+    ) -> Result<DevScores> {
         run.state.seconds = run.clock.total_seconds();
-        let evaluated = self.evaluate_dev(run.folder, run.state.step, progress);
+        let evaluated = self.evaluate_dev(run.folder, run.state.step, callback);
         let dev = save_if_stopped(evaluated, || run.save())?;
         run.state.evaluation_due = false;
         Ok(dev)
@@ -214,7 +219,7 @@ impl Trainer<'_> {
 
     /// Adds a point to the curve after each evaluation, and at regular updates. Before the first
     /// update there is no loss to log.
-    fn log_point(&self, state: &mut TrainState, dev: Option<DevScores>) {
+    fn log_point_if_due(&self, state: &mut TrainState, dev: Option<DevScores>) {
         let point_due = dev.is_some() || self.curve_point_due(state.step);
         if point_due && state.step > 0 {
             state.log_point(self.learning_rate(state.step - 1), dev);
@@ -254,13 +259,15 @@ impl Trainer<'_> {
         step: usize,
         check_stop: &mut dyn FnMut() -> Result<()>,
     ) -> Result<StepMetrics> {
-        let annealed = self.objective_at(step);
-        let objective_params = self.objective_params.iter();
-        let objective_parameters: Vec<Tensor> =
-            objective_params.map(|p| p.tensor.shallow_clone()).collect();
+        let annealed = self.annealed_objective(step);
+        let objective_tensors: Vec<Tensor> = self
+            .objective_params
+            .iter()
+            .map(|param| param.tensor.shallow_clone())
+            .collect();
         let config = StepConfig {
             objective: annealed.as_deref().unwrap_or(self.objective),
-            objective_parameters: &objective_parameters,
+            objective_parameters: &objective_tensors,
             precision: self.precision,
             adversarial: self.adversarial,
             seed: self.seed,
@@ -275,7 +282,7 @@ impl Trainer<'_> {
         let finite = metrics.loss.is_finite() && norm.double_value(&[]).is_finite();
         scaler.update(finite);
         if !finite && (!scaler.dynamic || scaler.scale < 1.0) {
-            return Err(self.not_finite(metrics, group, step));
+            return Err(self.not_finite_error(metrics, group, step));
         }
         if finite {
             let limit = self.optimizer.max_grad_norm;
@@ -292,7 +299,7 @@ impl Trainer<'_> {
         &self,
         folder: &Path,
         step: usize,
-        progress: ProgressCallback,
+        callback: ProgressCallback,
     ) -> Result<DevScores> {
         let dev = &self.data.dev;
         let pass = SplitPass {
@@ -306,8 +313,8 @@ impl Trainer<'_> {
             ),
             pass: ForwardPass::evaluation(self.precision),
         };
-        let mut clock = TextClock::new(self.run, Activity::Evaluating, dev.ids.len());
-        let mut check_stop = |done| clock.at(done).report(progress);
+        let mut clock = TextClock::new(self.run_id, Activity::Evaluating, dev.ids.len());
+        let mut check_stop = |done| clock.at(done).send(callback);
         let name = format!("dev-{step:08}");
         let output = pass.resumable_outputs(folder, &name, &mut check_stop)?;
         let scores = evaluation::score(&output.logits, &dev.labels)?;
@@ -318,7 +325,7 @@ impl Trainer<'_> {
     }
 
     /// The objective of an update if its temperature is annealed: linearly, to the final one.
-    fn objective_at(&self, step: usize) -> Option<Box<dyn Objective>> {
+    fn annealed_objective(&self, step: usize) -> Option<Box<dyn Objective>> {
         let (first, last) = (self.objective.temperature()?, self.final_temperature?);
         let done = step as f64 / self.schedule.total_steps.max(1) as f64;
         self.objective
@@ -343,7 +350,7 @@ impl Trainer<'_> {
     /// of each may be smaller.
     pub(crate) fn accumulation_group<'o>(
         &self,
-        order: &'o mut EpochOrder,
+        order: &'o mut EpochBatches,
         step: usize,
     ) -> &'o [Vec<usize>] {
         let epoch = step / self.schedule.steps_per_epoch;
@@ -363,8 +370,9 @@ impl Trainer<'_> {
     }
 
     /// Copies the fp32 master weights, rounded to the run's precision, into the 16-bit copies that
-    /// the forward pass reads. Skipped with adversarial training: there each weight gets two
-    /// gradients ([`crate::precision::Parts::Two`]), and they must be summed in fp32.
+    /// the forward pass reads. Skipped with adversarial training: there the first layer
+    /// multiplies two parts of its inputs ([`crate::precision::Parts::Two`]) by the same weights, and
+    /// the gradients of both must be summed in fp32.
     pub(crate) fn refresh_rounded_weights(&self) {
         if self.adversarial.is_none() {
             self.model.params().round(self.precision);
@@ -375,7 +383,7 @@ impl Trainer<'_> {
         step.is_multiple_of(self.schedule.total_steps.div_ceil(CURVE_POINTS))
     }
 
-    fn not_finite(&self, metrics: StepMetrics, group: &[Vec<usize>], step: usize) -> Error {
+    fn not_finite_error(&self, metrics: StepMetrics, group: &[Vec<usize>], step: usize) -> Error {
         let labelled = self.data.lines.len();
         let describe = |&row: &usize| match self.data.lines.get(row) {
             Some(line) => format!("line {line}"),
@@ -413,7 +421,7 @@ impl Clock {
         }
     }
 
-    fn total_seconds(&mut self) -> f64 {
+    fn total_seconds(&self) -> f64 {
         self.seconds_before + self.started.elapsed().as_secs_f64()
     }
 
@@ -437,7 +445,7 @@ impl Clock {
             // Not known yet (NaN or infinite): zero.
             time_left: Duration::try_from_secs_f64(seconds_left).unwrap_or_default(),
             dev,
-            ..Progress::begin(trainer.run, Activity::Training)
+            ..Progress::begin(trainer.run_id, Activity::Training)
         }
     }
 }

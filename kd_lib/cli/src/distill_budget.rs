@@ -1,13 +1,14 @@
 //! `kd distill` with a budget: measures, plans, trains, reports. The plan's folder is
 //! `checkpoints/distilled/CORPUS-HASH`; the same command continues what is there.
 
-use crate::distill;
+use crate::distill_profile;
 use crate::signals::StopSignals;
-use crate::{print, report_progress};
+use crate::threads;
+use crate::{print, progress_callback};
 use anyhow::{Context, Result, bail};
 use kd_lib::data::import::Imported;
 use kd_lib::data::{Corpus, TextInput};
-use kd_lib::distill::execute::{check_stages, count_seconds, read_plan, write_plan};
+use kd_lib::distill::execute::{add_seconds, check_stages, read_plan, write_plan};
 use kd_lib::distill::folds::{reason_against_folds, suggested_folds};
 use kd_lib::distill::report::report_files;
 use kd_lib::distill::suspicious_labels;
@@ -19,7 +20,7 @@ use kd_lib::files::{self, hash_file};
 use kd_lib::store::labelled_texts::ExportedText;
 use kd_lib::store::teacher_logits::teacher_logits;
 use kd_lib::store::{Recipe, Run, RunStore, labelled_texts, overrides};
-use kd_lib::threads::{ThreadControl, ThreadPolicy};
+use kd_lib::threads::ThreadPolicy;
 use kd_lib::training::{Activity, Progress, ProgressCallback};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -44,7 +45,7 @@ const HASH_DIGITS: usize = 12;
 
 /// What the command line asks for.
 pub struct Request {
-    pub corpus: Imported,
+    pub imported: Imported,
     pub teacher: Recipe,
     pub budget: Budget,
     pub max_megabytes: f64,
@@ -61,7 +62,7 @@ pub struct Request {
 
 /// The teacher's recipe with the settings that begin with `teacher.`, and its seed, the first of
 /// the plan.
-pub fn teacher(recipes: &Path, set: &[String], seed: Option<u64>) -> Result<Recipe> {
+pub fn teacher(recipes_folder: &Path, set: &[String], seed: Option<u64>) -> Result<Recipe> {
     for setting in set {
         for key in overrides::keys(setting)? {
             if !key.starts_with("teacher.") {
@@ -78,35 +79,35 @@ pub fn teacher(recipes: &Path, set: &[String], seed: Option<u64>) -> Result<Reci
     }
     let mut set = set.to_vec();
     set.extend(seed.map(|seed| format!("teacher.seed={seed}")));
-    Ok(distill::recipes(recipes, "full", &set, None)?.teacher)
+    Ok(distill_profile::recipes(recipes_folder, "full", &set, None)?.teacher)
 }
 
 /// Plans, or continues the plan that is there, and prints the student's folder.
 pub fn distill(store: RunStore, request: Request, stop: &StopSignals) -> Result<()> {
     let started = Instant::now();
-    let mut progress = report_progress(stop);
-    for notice in &request.corpus.notices {
+    let mut callback = progress_callback(stop);
+    for notice in &request.imported.notices {
         note!("{notice}");
     }
     let mut found = PlanInFolder::find(&store, &request)?;
-    let corpus = &request.corpus.corpus;
+    let corpus = &request.imported.corpus;
     found.plan.refuse_other_corpus(corpus, &found.folder)?;
     if request.dry_run {
         let store = with_threads_of(&found.plan, store);
-        return describe(&store, corpus, &found.plan, &mut progress);
+        return describe(&store, corpus, &found.plan, &mut callback);
     }
     let preparation = started.elapsed().as_secs_f64();
     let folder_name = found.folder.file_name().unwrap_or_default();
     let folder_name = folder_name.to_string_lossy().into_owned();
     let waiting = Progress::begin(&folder_name, Activity::Waiting);
-    let _lock = files::lock_folder(&found.folder, &mut || waiting.report(&mut progress))?;
+    let _lock = files::lock_folder(&found.folder, &mut || waiting.send(&mut callback))?;
     found.read_or_write(&request, preparation)?;
     if let Some(file) = &request.export_texts {
         return export_texts(&store, corpus, &found.plan, file, &found.folder);
     }
     note!("{}", found.plan.describe());
     let store = with_threads_of(&found.plan, store);
-    found.train_and_report(&store, &request, &mut progress)
+    found.train_and_report(&store, &request, &mut callback)
 }
 
 /// A plan and its folder.
@@ -120,13 +121,13 @@ struct PlanInFolder {
 impl PlanInFolder {
     /// The plan that an earlier invocation or `--plan` left, or a new one. Nothing is written.
     fn find(store: &RunStore, request: &Request) -> Result<PlanInFolder> {
-        let corpus = &request.corpus.corpus;
+        let corpus = &request.imported.corpus;
         let uses_external_teacher =
             request.export_texts.is_some() || request.teacher_logits.is_some();
         let default_folds = if uses_external_teacher {
             0
         } else {
-            suggested_folds(corpus, request.corpus.test_is_drawn)
+            suggested_folds(corpus, request.imported.test_is_drawn)
         };
         let settings = PlanSettings {
             budget: request.budget,
@@ -150,11 +151,11 @@ impl PlanInFolder {
             Some(file) => with_hash_of_logits(&base, file)?,
             None => base.clone(),
         };
-        let mut notices = request.corpus.notices.clone();
+        let mut notices = request.imported.notices.clone();
         let plan = match read_plan(&folder)?.or(read_plan(&base)?).or(given) {
             Some(plan) => plan,
             None => {
-                ThreadControl::start(request.policy, None);
+                threads::set_once(request.policy);
                 let folds_are_default = request.folds.is_none();
                 new_plan(store, corpus, settings, folds_are_default, &mut notices)?
             }
@@ -171,7 +172,7 @@ impl PlanInFolder {
     fn read_or_write(&mut self, request: &Request, preparation: f64) -> Result<()> {
         match read_plan(&self.folder)? {
             Some(plan) => {
-                count_seconds(&self.folder, preparation)?;
+                add_seconds(&self.folder, preparation)?;
                 // The file of logits may be elsewhere by now.
                 self.plan = with_logits_of(plan, request)?;
             }
@@ -185,22 +186,22 @@ impl PlanInFolder {
         &self,
         store: &RunStore,
         request: &Request,
-        progress: ProgressCallback,
+        callback: ProgressCallback,
     ) -> Result<()> {
-        let (corpus, plan, folder) = (&request.corpus.corpus, &self.plan, &self.folder);
+        let (corpus, plan, folder) = (&request.imported.corpus, &self.plan, &self.folder);
         let clock = Instant::now();
-        check_stages(store, corpus, plan, progress)?;
+        check_stages(store, corpus, plan, callback)?;
         let mut data = DataReport::of(corpus, plan.facts.has_words)?;
-        let found = SuspiciousLabels::find(store, plan, corpus, folder, progress);
+        let found = SuspiciousLabels::find(store, plan, corpus, folder, callback);
         // What a signal ended has taken its time too.
-        count_seconds(folder, clock.elapsed().as_secs_f64())?;
+        add_seconds(folder, clock.elapsed().as_secs_f64())?;
         data.suspicious = Some(found?);
         print_data_report(&data, corpus, plan);
         let labels = folder.join(suspicious_labels::FILE);
         note!("All of them: {}", labels.display());
         let forecast = Forecast::find(&data, folder)?;
         print_forecast(forecast);
-        let result = run_plan(store, corpus, plan, folder, progress)?;
+        let result = run_plan(store, corpus, plan, folder, callback)?;
         let command = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
         let command: Vec<String> = command.collect();
         let report = Report {
@@ -213,8 +214,8 @@ impl PlanInFolder {
             command: &command.join(" "),
         };
         let clock = Instant::now();
-        let findings = report.write(store, folder, progress);
-        count_seconds(folder, clock.elapsed().as_secs_f64())?;
+        let findings = report.write(store, folder, callback);
+        add_seconds(folder, clock.elapsed().as_secs_f64())?;
         note!("{}", findings?.verdict());
         for file in report_files(folder) {
             note!("{}", file.display());
@@ -257,7 +258,7 @@ fn with_hash_of_logits(folder: &Path, logits: &Path) -> Result<PathBuf> {
 /// From now on the number of threads that the plan was measured with.
 fn with_threads_of(plan: &DistillPlan, store: RunStore) -> RunStore {
     let policy = ThreadPolicy::Fixed(plan.speed.threads);
-    ThreadControl::start(policy, None);
+    threads::set_once(policy);
     store.with_threads(policy)
 }
 
@@ -266,13 +267,13 @@ fn describe(
     store: &RunStore,
     corpus: &Corpus,
     plan: &DistillPlan,
-    progress: ProgressCallback,
+    callback: ProgressCallback,
 ) -> Result<()> {
     note!("{}", plan.describe());
-    check_stages(store, corpus, plan, progress)?;
+    check_stages(store, corpus, plan, callback)?;
     let nowhere = tempfile::tempdir()?;
     let mut data = DataReport::of(corpus, plan.facts.has_words)?;
-    let found = SuspiciousLabels::find(store, plan, corpus, nowhere.path(), progress)?;
+    let found = SuspiciousLabels::find(store, plan, corpus, nowhere.path(), callback)?;
     data.suspicious = Some(found);
     print_data_report(&data, corpus, plan);
     print_forecast(Forecast::of(&data));
@@ -320,8 +321,8 @@ fn export_texts(
     let recipe = plan
         .distilled_recipe()
         .context("the plan has no distilled student")?;
-    let resolved = store.plan(recipe, corpus)?;
-    let number = labelled_texts::write_texts(file, &resolved.texts_to_label())?;
+    let planned = store.plan(recipe, corpus)?;
+    let number = labelled_texts::write_texts(file, &planned.texts_to_label())?;
     note!(
         "{number} texts for the teacher. Give each line \"logits\", one number per class in this \
          order, or \"label\": {}",
@@ -343,7 +344,7 @@ pub fn write_teacher_logits(
 ) -> Result<()> {
     let texts = labelled_texts::read_texts(texts)?;
     let inputs: Vec<TextInput> = texts.iter().map(ExportedText::input).collect();
-    let logits = teacher_logits(run, &inputs, &mut report_progress(stop))?;
+    let logits = teacher_logits(run, &inputs, &mut progress_callback(stop))?;
     labelled_texts::write_logits(into, &inputs, &logits)?;
     print(into.display())
 }

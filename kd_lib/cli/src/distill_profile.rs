@@ -1,4 +1,4 @@
-//! `kd distill`: the recipes of the teacher, the student without distillation and the distilled
+//! `kd distill --profile`: the recipes of the teacher, the student without distillation and the distilled
 //! student, from one list of settings.
 
 use kd_lib::Result;
