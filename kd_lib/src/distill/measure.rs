@@ -12,9 +12,14 @@ use crate::models::ModelConfig;
 use crate::store::{Recipe, RunStore};
 use crate::{Error, Result};
 use std::collections::HashSet;
+use std::time::Instant;
 
-/// Updates that are timed, after one that warms up.
-const UPDATES: usize = 3;
+/// Updates that are timed at least, after one that warms up.
+const MIN_UPDATES: usize = 3;
+/// Updates that are timed at most.
+const MAX_UPDATES: usize = 15;
+/// The share of the budget for the timed updates of one recipe, beyond the least number.
+const TIMED_SHARE: f64 = 0.005;
 /// Training texts whose lengths are measured.
 const MEASURED_TEXTS: usize = 2000;
 /// Lengths are rounded up to a multiple of this.
@@ -45,9 +50,11 @@ pub fn measure(
         facts.too_slow_networks = too_slow_networks(store, corpus, settings, &facts, milliseconds)?;
     }
     let teacher_recipe = teacher(settings, &facts, 1.0, None);
-    let teacher_update = seconds_per_text(store, corpus, &teacher_recipe)?;
+    let seconds = TIMED_SHARE * settings.budget.seconds;
+    let teacher_update = seconds_per_text(store, corpus, &teacher_recipe, seconds)?;
     let student_seconds = |kind| -> Result<f64> {
-        seconds_per_text(store, corpus, &student(settings, &facts, kind, 1.0)?)
+        let recipe = student(settings, &facts, kind, 1.0)?;
+        seconds_per_text(store, corpus, &recipe, seconds)
     };
     let student_update = student_seconds(StudentKind::Bilstm)?;
     let speed = SecondsPerText {
@@ -65,19 +72,29 @@ pub fn measure(
     Ok((facts, speed))
 }
 
-/// The median of a few updates, since another program may hold the processor during one. Texts of
-/// an update have other lengths than those of the next: seconds are counted per padded token.
-fn seconds_per_text(store: &RunStore, corpus: &Corpus, recipe: &Recipe) -> Result<f64> {
+/// The median over the updates that fit into `seconds`, since another program may hold the
+/// processor during one. Texts of an update have other lengths than those of the next, so seconds
+/// are counted per padded token.
+fn seconds_per_text(
+    store: &RunStore,
+    corpus: &Corpus,
+    recipe: &Recipe,
+    seconds: f64,
+) -> Result<f64> {
     let mut timer = store.step_timer(recipe, corpus)?;
     timer.time_step()?;
-    let mut seconds = Vec::new();
-    for _ in 0..UPDATES {
+    let started = Instant::now();
+    let mut per_token = Vec::new();
+    while per_token.len() < MIN_UPDATES
+        || (per_token.len() < MAX_UPDATES && started.elapsed().as_secs_f64() < seconds)
+    {
         let step = timer.time_step()?;
-        seconds.push(step.seconds / step.size.padded_tokens.max(1) as f64);
+        per_token.push(step.seconds / step.size.padded_tokens.max(1) as f64);
     }
-    seconds.sort_unstable_by(f64::total_cmp);
+    per_token.sort_unstable_by(f64::total_cmp);
+    let median = per_token[per_token.len() / 2];
     let epoch = timer.epoch_size()?;
-    Ok(seconds[UPDATES / 2] * epoch.padded_tokens as f64 / epoch.texts.max(1) as f64)
+    Ok(median * epoch.padded_tokens as f64 / epoch.texts.max(1) as f64)
 }
 
 /// Number of network widths, widest first, that take longer than `milliseconds` for the longest
