@@ -140,9 +140,9 @@ pub struct IdKey<'a> {
 }
 
 /// The id of a run, `NAME-HASH`. The hash covers the settings, the contents of files, and the name
-/// of a custom model or objective. It does not cover the recipe's name, the device and the paths of
-/// files: a run on another GPU, or with another path to the same file, is the same run. A renamed
-/// recipe has another NAME, so it is another run.
+/// and version of a custom model or objective. It does not cover the recipe's name, the device and
+/// the paths of files: a run on another GPU, or with another path to the same file, is the same
+/// run. A renamed recipe has another NAME, so it is another run.
 pub fn run_id(key: &IdKey) -> Result<String> {
     let bug = |e: serde_json::Error| Error::recipe("recipe", e.to_string(), crate::error::BUG);
     let mut recipe = serde_json::to_value(key.recipe).map_err(bug)?;
