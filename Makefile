@@ -132,10 +132,10 @@ $(KERNEL): | doctor
 	cargo install --quiet --locked evcxr_jupyter --version $(EVCXR) --root .evcxr/tools --config profile.release.opt-level=1
 	touch $@
 
-# Tools of single rules above, each built once at its pinned version.
+# Tools of single rules above, each built once at its pinned version, and not optimised: compiling takes longer than running.
 $(DENY) $(FUZZ) $(COVER): | doctor
 	name=$(patsubst .%,%,$(firstword $(subst -, ,$(@F)))); \
-	cargo install --quiet --locked cargo-$$name --version $(lastword $(subst -, ,$(@F))) --root .evcxr/tools --config profile.release.opt-level=1
+	cargo install --quiet --locked cargo-$$name --version $(lastword $(subst -, ,$(@F))) --root .evcxr/tools --config profile.release.opt-level=0
 	touch $@
 
 checkpoints/e5-small/model.safetensors: | .venv/.installed $(KD)
