@@ -28,7 +28,7 @@ from nbconvert.preprocessors import CoalesceStreamsPreprocessor
 
 NOTEBOOKS = Path(__file__).resolve().parents[1]
 ROOT = NOTEBOOKS.parent
-SECONDS = {"smoke": 300, "quick": 6 * 3600, "full": 96 * 3600}
+SECONDS = {"smoke": 600, "quick": 6 * 3600, "full": 96 * 3600}
 SIDE_BY_SIDE = {"smoke": 2}
 END = "end of the notebook"
 
