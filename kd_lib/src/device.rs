@@ -5,11 +5,8 @@
 use crate::{Error, Result};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use serde::{Deserialize, Serialize};
-#[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-#[cfg(target_arch = "x86_64")]
 use std::sync::LazyLock;
 use tch::{Cuda, Device, Kind};
 
@@ -78,35 +75,34 @@ pub fn choose(name: &str) -> Result<Device> {
 /// twice as long as those of fp32 matrices.
 pub fn multiplies(device: Device, kind: Kind) -> bool {
     match kind {
-        Kind::BFloat16 => device.is_cuda() || processor_multiplies_bf16(),
-        Kind::Half => device.is_cuda() || processor_multiplies_fp16(),
+        Kind::BFloat16 => device.is_cuda() || PROCESSOR.bf16,
+        Kind::Half => device.is_cuda() || PROCESSOR.fp16,
         _ => true,
     }
 }
 
-#[cfg(target_arch = "x86_64")]
-fn processor_multiplies_bf16() -> bool {
-    static ANSWER: LazyLock<bool> = LazyLock::new(|| {
-        let is_intel = __cpuid(0).ebx == u32::from_le_bytes(*b"Genu");
-        let has_amx_bf16 = __cpuid_count(7, 0).edx & (1 << 22) != 0;
-        is_x86_feature_detected!("avx512bf16") && (has_amx_bf16 || !is_intel)
-    });
-    *ANSWER
+/// The 16-bit formats that a processor multiplies no slower than fp32.
+#[derive(Debug, PartialEq)]
+struct FastFormats {
+    bf16: bool,
+    fp16: bool,
 }
 
-#[cfg(target_arch = "x86_64")]
-fn processor_multiplies_fp16() -> bool {
-    is_x86_feature_detected!("avx512fp16")
+/// Those of this processor. They are read once, because every cast asks for them.
+static PROCESSOR: LazyLock<FastFormats> =
+    LazyLock::new(|| fast_formats(&processor_field("vendor_id"), &processor_field("flags")));
+
+/// Those of a processor with this vendor and these flags, as `/proc/cpuinfo` names them.
+fn fast_formats(vendor: &str, flags: &str) -> FastFormats {
+    let is_fast = has_flag(flags, "amx_bf16") || vendor != "GenuineIntel";
+    FastFormats {
+        bf16: has_flag(flags, "avx512_bf16") && is_fast,
+        fp16: has_flag(flags, "avx512_fp16"),
+    }
 }
 
-#[cfg(not(target_arch = "x86_64"))]
-fn processor_multiplies_bf16() -> bool {
-    false
-}
-
-#[cfg(not(target_arch = "x86_64"))]
-fn processor_multiplies_fp16() -> bool {
-    false
+fn has_flag(flags: &str, wanted: &str) -> bool {
+    flags.split(' ').any(|flag| flag == wanted)
 }
 
 const EXTENSIONS: [&str; 4] = ["avx2", "avx512f", "avx512_bf16", "amx_bf16"];
@@ -136,7 +132,7 @@ impl Environment {
     /// The environment of this process.
     pub fn of(device: Device) -> Environment {
         let flags = processor_field("flags");
-        let has = |wanted: &&str| flags.split(' ').any(|flag| flag == *wanted);
+        let has = |wanted: &&str| has_flag(&flags, wanted);
         let processor = match device {
             Device::Cuda(n) => output_of(
                 Command::new("nvidia-smi")
@@ -222,11 +218,20 @@ mod tests {
 
     #[test]
     fn bf16_is_multiplied_by_processors_on_which_it_is_fast() {
-        let flags = processor_field("flags");
-        let has = |wanted: &str| flags.split(' ').any(|flag| flag == wanted);
-        let is_intel = processor_field("vendor_id") == "GenuineIntel";
-        let expected = has("avx512_bf16") && (has("amx_bf16") || !is_intel);
-        assert_eq!(multiplies(Device::Cpu, Kind::BFloat16), expected);
-        assert_eq!(multiplies(Device::Cpu, Kind::Half), has("avx512_fp16"));
+        let cases = [
+            (
+                "GenuineIntel",
+                "avx2 avx512_bf16 avx512_fp16 amx_bf16",
+                true,
+                true,
+            ),
+            ("GenuineIntel", "avx2 avx512_bf16 avx512_fp16", false, true),
+            ("AuthenticAMD", "avx2 avx512_bf16", true, false),
+            ("AuthenticAMD", "avx2 avx512f", false, false),
+        ];
+        for (vendor, flags, bf16, fp16) in cases {
+            let expected = FastFormats { bf16, fp16 };
+            assert_eq!(fast_formats(vendor, flags), expected, "{vendor}: {flags}");
+        }
     }
 }

@@ -1,10 +1,10 @@
-//! The dtype of the encoder's matrix products: mixed-precision training
-//! (Micikevicius et al. 2018). Master weights, optimizer state, layer norms, the classification
-//! head, logits and losses stay in fp32 under every precision; matmuls read a rounded copy of the
-//! weights. Where a processor does not multiply the format in hardware, matmuls are emulated: the
-//! operands are rounded to the format and multiplied in fp32, and the result is rounded to the
-//! format. Emulation gives nearly the same accuracy (the state inside an LSTM stays fp32) and no
-//! speed. See [`crate::training::GradScaler`] for loss scaling.
+//! The dtype of the encoder's matrix products: mixed-precision training (Micikevicius et al. 2018).
+//! Master weights, optimizer state, layer norms, the classification head, logits and losses stay in
+//! fp32 under every precision; matmuls read a rounded copy of the weights. Where a processor does
+//! not multiply the format in hardware, or only slowly ([`crate::device::multiplies`]), matmuls are
+//! emulated: the operands are rounded to the format and multiplied in fp32, and the result is
+//! rounded to the format. Emulation gives nearly the same accuracy (the state inside an LSTM stays
+//! fp32) and no speed. See [`crate::training::GradScaler`] for loss scaling.
 
 use crate::device;
 use serde::{Deserialize, Serialize};
@@ -26,7 +26,7 @@ pub enum Precision {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PrecisionSetting {
-    /// bf16 if the device multiplies it in hardware, else fp32.
+    /// bf16 if the device multiplies it no slower than fp32, else fp32.
     #[default]
     Auto,
     /// 32-bit floats.
@@ -62,7 +62,7 @@ pub enum Parts {
 }
 
 impl Precision {
-    /// The fastest precision that a device computes in hardware.
+    /// The fastest precision of a device.
     pub fn native(device: Device) -> Precision {
         if device::multiplies(device, Kind::BFloat16) {
             Precision::Bf16

@@ -1,8 +1,8 @@
 //! Carries a plan out on one corpus: trains the teacher and the candidates, chooses on dev, and
 //! trains further seeds of the chosen students. Optional training runs are skipped if the time is
 //! short. Test is not scored here; its texts serve only to leave out training and augmented texts
-//! that equal them. A plan's folder holds `plan.json`, the recipes, and `elapsed.json`: the seconds of all invocations, so that a
-//! continued distillation keeps its budget.
+//! that equal them. A plan's folder holds `plan.json`, the recipes, and `elapsed.json`: the seconds
+//! of all invocations, so that a continued distillation keeps its budget.
 
 use super::budget::duration;
 use super::plan::{DistillPlan, FurtherSeed, Side, StudentPair};

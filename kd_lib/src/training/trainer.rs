@@ -118,8 +118,8 @@ impl ActiveRun<'_> {
         self.state.save(&self.params, &self.optimizer, self.folder)
     }
 
-    /// Changes the number of threads if other processes have freed or taken cores. The number changes rounding, so it
-    /// changes at a saved state only.
+    /// Changes the number of threads if other processes have freed or taken cores. The number
+    /// changes rounding, so it changes at a saved state only.
     fn reconsider_threads(&mut self) -> Result<()> {
         if self.threads.reconsider() {
             self.state.record_threads(self.threads.threads());
