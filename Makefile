@@ -50,7 +50,7 @@ unexport MAKEFLAGS MFLAGS
 # Two at a time: the kernel compiles while Python packages are installed.
 MAKEFLAGS += --jobs=2
 
-.PHONY: tools reproduce test test-browser bench pack soak fuzz coverage check lab setup doctor corpus clean
+.PHONY: tools reproduce test test-rust test-tools test-notebooks test-browser bench pack soak fuzz coverage check lab setup doctor corpus clean
 
 reproduce: setup corpus
 	$(if $(SEEDS),KD_SEEDS=$(SEEDS)) $(BIN)/python notebooks/tools/run.py --profile $(PROFILE) --data data/default $(NOTEBOOKS)
@@ -58,9 +58,16 @@ reproduce: setup corpus
 	@$(KD) table
 	$(MORE)
 
-test: setup
+# The tests of the crates have both processors; those of the tools leave one to the notebooks.
+test: test-rust test-tools test-notebooks
+
+test-rust: setup
 	OMP_NUM_THREADS=1 cargo test --locked # tests run in parallel already
+
+test-tools: test-rust
 	$(BIN)/python notebooks/tools/test_tools.py
+
+test-notebooks: test-rust
 	$(BIN)/python notebooks/tools/run.py --profile smoke --data data/sample
 
 # NUMBERS="00 07" opens these alone.
@@ -127,9 +134,12 @@ corpus: .venv/.installed $(KD)
 .libtorch: | .venv/.installed
 	ln -sfn $$(realpath --relative-to=. $(SITE))/torch .libtorch
 
-# Lightly optimised: the kernel compiles cells, it does not compute in them, and this halves its build.
+# Lightly optimised: the kernel compiles cells, it does not compute in them, and this halves its build. Not at all: the
+# parts of rust-analyzer that an editor uses and a kernel does not.
+UNUSED := ra_ap_ide_assists ra_ap_ide_diagnostics ra_ap_ide_ssr
 $(KERNEL): | doctor
-	cargo install --quiet --locked evcxr_jupyter --version $(EVCXR) --root .evcxr/tools --config profile.release.opt-level=1
+	cargo install --quiet --locked evcxr_jupyter --version $(EVCXR) --root .evcxr/tools --config profile.release.opt-level=1 \
+	  $(UNUSED:%=--config profile.release.package.%.opt-level=0)
 	touch $@
 
 # Tools of single rules above, each built once at its pinned version, and not optimised: compiling takes longer than running.

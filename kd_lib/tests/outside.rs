@@ -54,7 +54,12 @@ fn a_crate_outside_brings_a_model_and_an_objective() {
         assert!(!built, "a dependent of kd_lib builds {package}:\n{tree}");
     }
 
-    cargo(&folder, &["build", "--offline", "--quiet"]);
+    // The library is compiled again here, and quickly: it reads a few hundred texts.
+    let unoptimised = "profile.dev.package.kd_lib.opt-level=0";
+    cargo(
+        &folder,
+        &["build", "--offline", "--quiet", "--config", unoptimised],
+    );
     let runs = tempfile::tempdir().unwrap();
     let output = Command::new(root().join("target/debug/outside"))
         .args([root(), runs.path()])
