@@ -353,45 +353,52 @@ fn tensor_writer<'a>(
     tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
     metadata: HashMap<String, String>,
 ) -> Result<impl FnOnce(&Path) -> Result<()>> {
-    let bytes: Vec<_> = tensors
+    let stored: Vec<(String, StoredTensor)> = tensors
         .into_iter()
-        .map(|(name, tensor)| Ok((name, bytes_of(tensor)?)))
+        .map(|(name, tensor)| Ok((name, StoredTensor::new(tensor)?)))
         .collect::<Result<_>>()?;
     let bad = move |e: SafeTensorError| {
         Error::file(path, e.to_string(), "check that the disk is not full")
     };
     Ok(move |temporary: &Path| {
         let mut views = Vec::new();
-        for (name, (dtype, shape, data)) in &bytes {
-            views.push((
-                name,
-                TensorView::new(*dtype, shape.clone(), data).map_err(bad)?,
-            ));
+        for (name, tensor) in &stored {
+            let view = TensorView::new(tensor.dtype, tensor.shape.clone(), &tensor.data);
+            views.push((name, view.map_err(bad)?));
         }
         safetensors::serialize_to_file(views, (!metadata.is_empty()).then_some(metadata), temporary)
             .map_err(bad)
     })
 }
 
-/// A tensor's type, shape and bytes as safetensors stores them.
-fn bytes_of(tensor: &Tensor) -> Result<(Dtype, Vec<usize>, Vec<u8>)> {
-    let tensor = tensor.detach().to_device(tch::Device::Cpu).contiguous();
-    let dtype = match tensor.kind() {
-        Kind::BFloat16 => Dtype::BF16,
-        Kind::Double => Dtype::F64,
-        Kind::Half => Dtype::F16,
-        Kind::Uint8 => Dtype::U8,
-        Kind::Int64 => Dtype::I64,
-        _ => Dtype::F32,
-    };
-    let tensor = tensor.to_kind(kind_of(dtype).unwrap_or(Kind::Float));
-    let mut data = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
-    tensor.f_copy_data_u8(&mut data, tensor.numel())?;
-    Ok((
-        dtype,
-        tensor.size().iter().map(|&n| n as usize).collect(),
-        data,
-    ))
+/// A tensor as safetensors stores it.
+struct StoredTensor {
+    dtype: Dtype,
+    shape: Vec<usize>,
+    data: Vec<u8>,
+}
+
+impl StoredTensor {
+    /// Kinds that no file of this project holds, such as booleans, become fp32.
+    fn new(tensor: &Tensor) -> Result<StoredTensor> {
+        let tensor = tensor.detach().to_device(tch::Device::Cpu).contiguous();
+        let dtype = match tensor.kind() {
+            Kind::BFloat16 => Dtype::BF16,
+            Kind::Double => Dtype::F64,
+            Kind::Half => Dtype::F16,
+            Kind::Uint8 => Dtype::U8,
+            Kind::Int64 => Dtype::I64,
+            _ => Dtype::F32,
+        };
+        let tensor = tensor.to_kind(kind_of(dtype).unwrap_or(Kind::Float));
+        let mut data = vec![0; tensor.numel() * tensor.kind().elt_size_in_bytes()];
+        tensor.f_copy_data_u8(&mut data, tensor.numel())?;
+        Ok(StoredTensor {
+            dtype,
+            shape: tensor.size().iter().map(|&n| n as usize).collect(),
+            data,
+        })
+    }
 }
 
 /// Writes tensors under a name that contains the hash of the file's bytes, so that damage is

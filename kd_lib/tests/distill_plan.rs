@@ -151,6 +151,29 @@ fn a_budget_that_is_too_short_names_one_that_is_enough() {
     assert_eq!(too_short.seconds, 30.0, "{error}");
 }
 
+/// What a data report says of a teacher's linear probe that has this accuracy.
+fn probed(accuracy: f64) -> SuspiciousLabels {
+    SuspiciousLabels {
+        searched: 150,
+        held_out_accuracy: Some(accuracy),
+        labels: Vec::new(),
+    }
+}
+
+#[test]
+fn a_gain_is_expected_if_the_probe_is_good_and_the_student_has_time() {
+    let mut data = DataReport::of(&Corpus::open(sample()).unwrap(), false).unwrap();
+    let [short, long] = [30.0, 3600.0].map(|seconds| planned(seconds, 2000, 0.3).unwrap());
+    assert!(short.distilled_updates() < 300 && long.distilled_updates() >= 300);
+    let linear = data.linear_dev;
+    let mut gain = |lead: f64, plan: &DistillPlan| {
+        data.suspicious = Some(probed(linear + lead));
+        Forecast::of(&data, plan).unwrap().gain
+    };
+    assert!(gain(0.2, &long) > gain(0.1, &long) && gain(0.1, &long) > 0.0);
+    assert_eq!(gain(0.2, &short), 0.0);
+}
+
 /// A plan for 1,200 training texts on a slow machine.
 fn planned_in_folds(folds: usize, budget: &str) -> kd_lib::Result<DistillPlan> {
     let settings = PlanSettings {
@@ -627,20 +650,13 @@ fn folds_test_all_texts_and_a_refit_trains_on_all_of_them() {
     let epochs = epochs.sum::<f64>() / 2.0;
     assert!((student.report.recipe.train.epochs - epochs).abs() < 1e-3);
     let mut data = DataReport::of(&corpus, false).unwrap();
-    assert_eq!(Forecast::of(&data), None, "nothing is known of the teacher");
-    data.suspicious = Some(SuspiciousLabels {
-        searched: 150,
-        held_out_accuracy: Some(data.linear_dev + 0.1),
-        labels: Vec::new(),
-    });
-    let forecast = Forecast::find(&data, &place).unwrap();
-    assert!(forecast.unwrap().gain > 0.0, "the probe is better");
-    data.linear_dev = 0.0;
-    assert_eq!(
-        Forecast::find(&data, &place).unwrap(),
-        forecast,
-        "kept in the folder"
-    );
+    assert_eq!(Forecast::of(&data, &plan), None, "no probe of the teacher");
+    data.suspicious = Some(probed(data.linear_dev + 0.1));
+    let forecast = Forecast::find(&data, &plan, &place).unwrap();
+    assert!(forecast.is_some());
+    data.suspicious = Some(probed(0.0));
+    let found = Forecast::find(&data, &plan, &place).unwrap();
+    assert_eq!(found, forecast, "kept in the folder");
     let report = Report {
         corpus: &corpus,
         plan: &plan,

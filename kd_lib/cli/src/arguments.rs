@@ -59,8 +59,8 @@ pub enum KdCommand {
     },
     /// Download a public corpus (thucnews-title), or a BERT checkpoint of a hub (OWNER/NAME).
     Download(DownloadArguments),
-    /// Convert recipes (.toml) and run folders of version 0.1 in place; the old files are kept
-    /// next to the new ones with the ending .0.1.
+    /// Convert recipes (.toml) and run folders of version 0.1. A recipe keeps its name, and the old
+    /// file gets the ending .0.1; a run gets a new folder beside the old one.
     Convert {
         /// Recipes, and run folders.
         #[arg(required = true)]
@@ -313,23 +313,27 @@ const RETIRED: [(&str, &str); 6] = [
     ("--dev", "--split dev"),
 ];
 
-/// The replacement of a retired command or option among a command's arguments, as a sentence.
-/// Options count only where a command of this version stands, and commands only in first place.
+/// Options that may stand before the command, with their values.
+const GLOBAL_OPTIONS: [&str; 2] = ["--checkpoints", "--threads"];
+
+/// The replacement of a retired command, or of `kd evaluate --dev`, as a sentence.
 pub fn message_for_old_name(arguments: &[String]) -> Option<String> {
-    let mut rest = arguments.iter().skip(1).peekable();
+    let command = command_among(arguments)?;
+    let asks_for_dev = command == "evaluate" && arguments.iter().any(|word| word == "--dev");
+    let name = if asks_for_dev { "--dev" } else { command };
+    let (old, new) = RETIRED.iter().find(|(old, _)| *old == name)?;
+    Some(format!("`{old}` is a name of version 0.1: write `{new}`"))
+}
+
+/// The first argument that is neither an option nor the value of a global one.
+fn command_among(arguments: &[String]) -> Option<&str> {
+    let mut rest = arguments.iter().skip(1);
     while let Some(argument) = rest.next() {
-        if argument == "--checkpoints" {
+        if GLOBAL_OPTIONS.contains(&argument.as_str()) {
             rest.next();
-            continue;
+        } else if !argument.starts_with('-') {
+            return Some(argument);
         }
-        if argument.starts_with("--checkpoints=") {
-            continue;
-        }
-        let is_option = |name: &str| name == "--dev" && argument == "evaluate";
-        let found = RETIRED.iter().find(|(old, _)| {
-            old == argument || (is_option(old) && arguments.iter().any(|a| a == old))
-        });
-        return found.map(|(old, new)| format!("`{old}` is a name of version 0.1: write `{new}`"));
     }
     None
 }

@@ -199,7 +199,7 @@ impl PlanInFolder {
         print_data_report(&data, corpus, plan);
         let labels = folder.join(suspicious_labels::FILE);
         note!("All of them: {}", labels.display());
-        let forecast = Forecast::find(&data, folder)?;
+        let forecast = Forecast::find(&data, plan, folder)?;
         print_forecast(forecast);
         let result = run_plan(store, corpus, plan, folder, callback)?;
         let command = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
@@ -276,7 +276,7 @@ fn describe(
     let found = SuspiciousLabels::find(store, plan, corpus, nowhere.path(), callback)?;
     data.suspicious = Some(found);
     print_data_report(&data, corpus, plan);
-    print_forecast(Forecast::of(&data));
+    print_forecast(Forecast::of(&data, plan));
     Ok(())
 }
 

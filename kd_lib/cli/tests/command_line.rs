@@ -379,7 +379,11 @@ fn a_damaged_run_is_left_out_of_lists_and_named() {
 #[test]
 fn retired_verbs_and_options_are_refused_with_their_replacement() {
     let store = tempfile::tempdir().unwrap();
-    let cases: [(&[&str], &str); 6] = [
+    let cases: [(&[&str], &str); 7] = [
+        (
+            &["--threads", "1", "run", "student"],
+            "`run` is a name of version 0.1: write `kd train RECIPE`",
+        ),
         (
             &["run", "notebooks/recipes/student.toml"],
             "`run` is a name of version 0.1: write `kd train RECIPE`",

@@ -6,9 +6,9 @@
 use super::columns::{ColumnOptions, Columns};
 use super::corpus::{Corpus, Split, has_label_file, name_of};
 use super::splits::held_out;
-use super::text_files::{Example, TableRow, normalize};
+use super::text_files::{Example, TableRow, index_of, normalize};
 use super::text_table::TextTable;
-use crate::{Error, Result, files};
+use crate::{Error, Result, error::BUG, files};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use tokenizers::normalizers::NFKD;
@@ -78,28 +78,33 @@ pub fn import(path: &Path, options: &ColumnOptions) -> Result<Imported> {
     hasher.update(format!("{options:?}").as_bytes());
     let labels = class_names(path, &rows)?;
     note_similar_classes(&labels, &mut notices);
-    let mut corpus = Corpus {
-        name: name_of(path)?,
-        labels,
-        train: Vec::new(),
-        dev: Vec::new(),
-        test: Vec::new(),
-        fingerprint: hasher.finalize().to_hex().to_string(),
-    };
+    let index = index_of(&labels);
+    let (mut train, mut dev, mut test) = (Vec::new(), Vec::new(), Vec::new());
     for row in rows {
-        let known = corpus.labels.iter().position(|label| *label == row.label);
+        let label = index.get(row.label.as_str()).copied().ok_or_else(|| {
+            let problem = format!("{:?} is not among the classes", row.label);
+            Error::line(path, row.line, problem, BUG)
+        })?;
         let example = Example {
             text: row.text,
             text_pair: row.text_pair,
-            label: known.unwrap_or_default(),
+            label,
             line: row.line,
         };
         match row.split {
-            None | Some(Split::Train) => corpus.train.push(example),
-            Some(Split::Dev) => corpus.dev.push(example),
-            Some(Split::Test) => corpus.test.push(example),
+            None | Some(Split::Train) => train.push(example),
+            Some(Split::Dev) => dev.push(example),
+            Some(Split::Test) => test.push(example),
         }
     }
+    let mut corpus = Corpus {
+        name: name_of(path)?,
+        labels,
+        train,
+        dev,
+        test,
+        fingerprint: hasher.finalize().to_hex().to_string(),
+    };
     let test_is_drawn = corpus.test.is_empty();
     hold_out(path, &mut corpus, &mut notices)?;
     corpus.check(path)?;

@@ -267,7 +267,7 @@ pub fn read_examples(path: &Path, format: FileFormat, labels: &[String]) -> Resu
 }
 
 /// Index of each class name.
-fn index_of(labels: &[String]) -> HashMap<&str, usize> {
+pub(crate) fn index_of(labels: &[String]) -> HashMap<&str, usize> {
     let numbered = labels.iter().enumerate();
     numbered.map(|(at, label)| (label.as_str(), at)).collect()
 }
@@ -279,28 +279,22 @@ fn parse_line(
     format: FileFormat,
     index: &HashMap<&str, usize>,
 ) -> Result<Example> {
-    let layout = if format == FileFormat::LabelText {
-        "label<TAB>text"
-    } else {
-        "text<TAB>class index"
-    };
-    let fields = if format == FileFormat::LabelText {
-        text.split_once('\t')
-    } else {
-        text.rsplit_once('\t')
-    };
-    let (left, right) = fields.ok_or_else(|| {
+    let without_tab = |layout: &str| {
         let fix = if text.trim().is_empty() {
             "remove the empty line".into()
         } else {
             format!("write it as {layout}")
         };
         Error::line(path, line, format!("no tab in {:?}", excerpt(text)), fix)
-    })?;
+    };
     let (text, label) = if format == FileFormat::LabelText {
-        (right, find(path, line, left, index)?)
+        let fields = text.split_once('\t');
+        let (label, text) = fields.ok_or_else(|| without_tab("label<TAB>text"))?;
+        (text, find(path, line, label, index)?)
     } else {
-        (left, parse_index(path, line, right, index.len())?)
+        let fields = text.rsplit_once('\t');
+        let (text, class) = fields.ok_or_else(|| without_tab("text<TAB>class index"))?;
+        (text, parse_index(path, line, class, index.len())?)
     };
     Ok(Example {
         text: normalize(text),

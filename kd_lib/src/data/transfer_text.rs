@@ -24,6 +24,7 @@ impl TransferText {
             text_pair: self.text_pair.as_deref(),
         }
     }
+
     /// A real text without a class.
     pub(crate) fn unlabelled(text: String, text_pair: Option<String>) -> TransferText {
         TransferText {

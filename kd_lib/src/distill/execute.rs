@@ -157,13 +157,18 @@ pub fn execute(
 ) -> Result<Outcome> {
     plan.refuse_other_corpus(corpus, folder)?;
     check_stages(store, corpus, &plan, callback)?;
+    let planned_seeds = plan
+        .further_seeds
+        .iter()
+        .filter(|further| !further.spare)
+        .count();
     let mut runner = PlanRunner {
         store,
         corpus,
         clock: PlanClock::open(folder)?,
         callback,
         done: 0,
-        total: plan.stages().count() + 2 * plan.further_seeds.len(),
+        total: plan.stages().count() + 2 * planned_seeds,
     };
     let seconds_for_training = plan.settings.budget.seconds - plan.report_seconds();
     let teacher = match &plan.teacher {
@@ -204,7 +209,7 @@ struct PlanRunner<'a, 'c> {
     callback: ProgressCallback<'c>,
     /// Training runs that are done or skipped.
     done: usize,
-    /// Training runs of the plan.
+    /// Training runs of the plan; those of a spare seed once they begin.
     total: usize,
 }
 
@@ -269,6 +274,9 @@ impl PlanRunner<'_, '_> {
         let seconds: f64 = chosen.iter().map(|run| run.report.seconds).sum();
         let fits = self.clock.elapsed.seconds + seconds <= seconds_for_training;
         if fits || self.is_begun(&baseline)? {
+            if further.spare {
+                self.total += 2;
+            }
             return Ok(Some([self.train(&baseline)?, self.train(&distilled)?]));
         }
         // A spare seed lies beyond what the plan has time for, so that nothing was left out.

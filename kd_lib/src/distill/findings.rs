@@ -55,64 +55,60 @@ impl Findings {
         }
     }
 
-    /// Whether distillation helped, in a sentence.
+    /// Whether distillation helped, in a few sentences.
     pub fn verdict(&self) -> String {
         let Some(gain) = &self.gain else {
             return "There is no test text, so nothing can be said.".into();
         };
-        let teacher_is_no_better = self
-            .teacher
-            .is_some_and(|teacher| teacher <= self.baseline.mean);
-        let teacher = if teacher_is_no_better {
-            " The teacher is no better than the baseline, so what the distilled student gains or \
-                 loses does not come from the teacher. Allow a longer budget."
+        let sentences = [
+            Some(what_distillation_brought(gain)),
+            self.weak_teacher(),
+            self.single_seed(gain),
+            Some(self.delivered_student(gain)),
+            self.cheaper_model(),
+        ];
+        let said: Vec<String> = sentences.into_iter().flatten().collect();
+        said.join(" ")
+    }
+
+    fn weak_teacher(&self) -> Option<String> {
+        let is_weak = self.teacher? <= self.baseline.mean;
+        is_weak.then(|| {
+            "The teacher is no better than the baseline, so what the distilled student gains or \
+             loses does not come from the teacher. Allow a longer budget."
+                .into()
+        })
+    }
+
+    fn single_seed(&self, gain: &Difference) -> Option<String> {
+        if gain.seeds > 1 {
+            return None;
+        }
+        let sentence = if self.folds == 0 {
+            "Each side was trained once: the interval covers the choice of test texts, but another \
+             seed may give another difference."
         } else {
-            ""
+            "Each side was trained once on each fold: the interval covers the choice of texts, but \
+             other seeds may give another difference."
         };
-        let points = format!(
-            "{:+.1} points of accuracy, 95 % interval {:+.1} to {:+.1}",
-            100.0 * gain.mean,
-            100.0 * gain.interval.low,
-            100.0 * gain.interval.high
-        );
-        let verdict = if gain.interval.low > 0.0 {
-            format!("Distillation helped: {points}.")
-        } else if gain.interval.high < 0.0 {
-            format!("Distillation reduced accuracy: {points}.")
-        } else {
-            format!(
-                "The difference between the distilled student and the baseline may be chance: {points}. \
-                 Texts without labels (--unlabelled) or a longer budget can bring more."
-            )
-        };
-        let trained_once = match (gain.seeds, self.folds) {
-            (1, 0) => {
-                " Each side was trained once: the interval covers the choice of test texts, but another \
-                 seed may give another difference."
-            }
-            (1, _) => {
-                " Each side was trained once on each fold: the interval covers the choice of texts, but \
-                 other seeds may give another difference."
-            }
-            _ => "",
-        };
-        let (delivered, on_test) = match self.delivered {
+        Some(sentence.into())
+    }
+
+    fn delivered_student(&self, gain: &Difference) -> String {
+        let (name, lead_on_test) = match self.delivered {
             Side::Distilled => ("distilled one", gain.mean),
             _ => ("baseline", -gain.mean),
         };
-        let on_test = if on_test < 0.0 {
+        let contrast = if lead_on_test < 0.0 {
             ", although its accuracy on test is the lower one"
         } else {
             ""
         };
-        let delivered =
-            format!(" The student that is delivered is the {delivered}: dev prefers it{on_test}.");
-        let cheaper = self.cheaper_model();
-        format!("{verdict}{teacher}{trained_once}{delivered}{cheaper}")
+        format!("The student that is delivered is the {name}: dev prefers it{contrast}.")
     }
 
-    /// Names the cheapest model that is as good as the delivered student on dev, in a sentence.
-    fn cheaper_model(&self) -> String {
+    /// The cheapest model that is as good as the delivered student on dev.
+    fn cheaper_model(&self) -> Option<String> {
         let References {
             majority,
             linear,
@@ -127,19 +123,36 @@ impl Findings {
                 ", though it is as slow as the teacher",
             ),
         ];
-        let as_good = references
+        let (scores, name, though) = references
             .into_iter()
-            .find(|(scores, ..)| scores.dev >= self.delivered_dev);
-        as_good.map_or(String::new(), |(scores, name, though)| {
-            let compared = if scores.dev > self.delivered_dev {
-                "better"
-            } else {
-                "as good"
-            };
-            format!(
-                " {name} is {compared} on dev (accuracy {:.4}, the student's {:.4}){though}.",
-                scores.dev, self.delivered_dev
-            )
-        })
+            .find(|(scores, ..)| scores.dev >= self.delivered_dev)?;
+        let compared = if scores.dev > self.delivered_dev {
+            "better"
+        } else {
+            "as good"
+        };
+        Some(format!(
+            "{name} is {compared} on dev (accuracy {:.4}, the student's {:.4}){though}.",
+            scores.dev, self.delivered_dev
+        ))
+    }
+}
+
+fn what_distillation_brought(gain: &Difference) -> String {
+    let points = format!(
+        "{:+.1} points of accuracy, 95 % interval {:+.1} to {:+.1}",
+        100.0 * gain.mean,
+        100.0 * gain.interval.low,
+        100.0 * gain.interval.high
+    );
+    if gain.interval.low > 0.0 {
+        format!("Distillation helped: {points}.")
+    } else if gain.interval.high < 0.0 {
+        format!("Distillation reduced accuracy: {points}.")
+    } else {
+        format!(
+            "The difference between the distilled student and the baseline may be chance: {points}. \
+             Texts without labels (--unlabelled) or a longer budget can bring more."
+        )
     }
 }

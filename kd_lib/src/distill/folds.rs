@@ -1,7 +1,7 @@
 //! When `kd distill` cross-validates a small corpus without being asked.
 //! [`super::run_plan`](mod@super::run_plan) carries the folds out.
 
-use super::plan::DistillPlan;
+use super::plan::{DistillPlan, MIN_DISTILLED_UPDATES};
 use crate::Result;
 use crate::data::Corpus;
 
@@ -9,9 +9,6 @@ use crate::data::Corpus;
 pub const FOLDS: usize = 5;
 /// With fewer labelled texts a test split says little; cross-validation tests all of them.
 const MAX_CROSS_VALIDATED_TEXTS: usize = 3000;
-/// With fewer updates a fold's students are weak, and the student that is delivered gains more from
-/// the whole budget (docs/distill-runs.md). Few runs are behind the number.
-const MIN_FOLD_UPDATES: usize = 300;
 /// A test split with fewer texts says so little that weak students of folds say more.
 const MIN_TEST_TEXTS: usize = 100;
 
@@ -33,7 +30,7 @@ pub fn reason_against_folds(planned: &Result<DistillPlan>, test_texts: usize) ->
         Err(error) => return Some(error.to_string()),
     };
     let updates = plan.distilled_updates();
-    let is_worse = updates < MIN_FOLD_UPDATES && test_texts >= MIN_TEST_TEXTS;
+    let is_worse = updates < MIN_DISTILLED_UPDATES && test_texts >= MIN_TEST_TEXTS;
     is_worse.then(|| {
         format!(
             "the distilled student of each fold would have {updates} updates. Allow more time, or \

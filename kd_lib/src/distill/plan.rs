@@ -20,6 +20,10 @@ pub(super) const RESERVE: f64 = 0.1;
 /// Seconds that no stage gets: loading, tokenizing and the report of a small corpus.
 pub(super) const FIXED_SECONDS: f64 = 10.0;
 
+/// In the four recorded runs with fewer updates, the distilled student was not significantly better
+/// than its baseline (docs/distill-runs.md).
+pub(super) const MIN_DISTILLED_UPDATES: usize = 300;
+
 /// What a stage's model is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -13,7 +13,7 @@ use crate::evaluation::TemperatureScaling;
 use crate::store::planned_run::schedule;
 use crate::store::{Recipe, Run, RunStore};
 use crate::training::{Progress, ProgressCallback};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Seed of the first round's folds; each further round takes the next number.
 pub(super) const FOLD_SEED: u64 = 0;
@@ -27,7 +27,8 @@ const ONLY_AT_THE_END: usize = 1_000_000_000;
 pub struct FoldResult {
     /// The fold's splits; without folds, the corpus.
     pub corpus: Corpus,
-    /// The row of each test text among the texts that all folds of a round test.
+    /// Of each test text, its number: among all labelled texts if there are folds, else among the
+    /// test texts.
     pub test_rows: Vec<usize>,
     /// What was trained.
     pub outcome: Outcome,
@@ -133,7 +134,7 @@ pub fn run_plan(
     Ok(result)
 }
 
-/// Rounds of cross-validation. A fold gets its part of the time that is left.
+/// Rounds of cross-validation, as many as the time allows.
 fn cross_validate(
     store: &RunStore,
     corpus: &Corpus,
@@ -142,47 +143,19 @@ fn cross_validate(
     callback: ProgressCallback,
 ) -> Result<DistillResult> {
     let budget = plan.seconds_for_folds();
+    let seconds_for_report = plan.settings.folds as f64 * plan.report_seconds();
     let mut seconds = seconds_spent(folder)?;
     let mut rounds: Vec<Vec<FoldResult>> = Vec::new();
-    for round in 0..MAX_ROUNDS {
-        let fold_folder =
-            |fold: usize| folder.join(format!("round-{}-fold-{}", round + 1, fold + 1));
+    for round in 1..=MAX_ROUNDS {
         let seconds_per_round = seconds / rounds.len().max(1) as f64;
-        let is_begun = round == 0 || fold_folder(0).exists();
-        let for_report = plan.settings.folds as f64 * plan.report_seconds();
-        if !is_begun && seconds + seconds_per_round + for_report > budget {
+        let has_time = seconds + seconds_per_round + seconds_for_report <= budget;
+        let is_begun = fold_folder(folder, round, 1).exists();
+        if round > 1 && !has_time && !is_begun {
             break;
         }
-        let mut results = Vec::new();
-        let folds = folds(corpus, plan.settings.folds, FOLD_SEED + round)?;
-        let number = folds.len();
-        for (at, fold) in folds.into_iter().enumerate() {
-            let place = fold_folder(at);
-            let fold_plan = match read_plan(&place)? {
-                Some(begun) => begun,
-                None => {
-                    let left = (budget - seconds).max(0.0) / (number - at) as f64;
-                    let fold_plan = plan.for_fold(&fold.corpus.fingerprint, left);
-                    write_plan(&fold_plan, &place, 0.0)?;
-                    fold_plan
-                }
-            };
-            let mut with_fold = |progress: &Progress| {
-                let label = format!("round {}, fold {} of {number}", round + 1, at + 1);
-                let run = format!("{label}, {}", progress.run);
-                callback(&Progress {
-                    run: &run,
-                    ..*progress
-                })
-            };
-            let outcome = execute(store, &fold.corpus, fold_plan, &place, &mut with_fold)?;
-            seconds += outcome.seconds;
-            results.push(FoldResult {
-                corpus: fold.corpus,
-                test_rows: fold.test_rows,
-                outcome,
-            });
-        }
+        let left = budget - seconds;
+        let results = run_round(store, corpus, plan, folder, round, left, callback)?;
+        seconds += results.iter().map(|fold| fold.outcome.seconds).sum::<f64>();
         rounds.push(results);
     }
     Ok(DistillResult {
@@ -190,6 +163,57 @@ fn cross_validate(
         refit: None,
         seconds,
     })
+}
+
+/// One round, numbered from 1. Each fold gets an equal part of the seconds that are left.
+fn run_round(
+    store: &RunStore,
+    corpus: &Corpus,
+    plan: &DistillPlan,
+    folder: &Path,
+    round: u64,
+    mut seconds_left: f64,
+    callback: ProgressCallback,
+) -> Result<Vec<FoldResult>> {
+    let folds = folds(corpus, plan.settings.folds, FOLD_SEED + round - 1)?;
+    let number_of_folds = folds.len();
+    let mut results = Vec::new();
+    for (done, fold) in folds.into_iter().enumerate() {
+        let place = fold_folder(folder, round, done + 1);
+        let seconds = seconds_left.max(0.0) / (number_of_folds - done) as f64;
+        let fold_plan = match read_plan(&place)? {
+            Some(begun) => begun,
+            None => {
+                let fold_plan = plan.for_fold(&fold.corpus.fingerprint, seconds);
+                write_plan(&fold_plan, &place, 0.0)?;
+                fold_plan
+            }
+        };
+        let mut with_fold = |progress: &Progress| {
+            let run = format!(
+                "round {round}, fold {} of {number_of_folds}, {}",
+                done + 1,
+                progress.run
+            );
+            callback(&Progress {
+                run: &run,
+                ..*progress
+            })
+        };
+        let outcome = execute(store, &fold.corpus, fold_plan, &place, &mut with_fold)?;
+        seconds_left -= outcome.seconds;
+        results.push(FoldResult {
+            corpus: fold.corpus,
+            test_rows: fold.test_rows,
+            outcome,
+        });
+    }
+    Ok(results)
+}
+
+/// The folder of a fold; rounds and folds are numbered from 1.
+fn fold_folder(folder: &Path, round: u64, fold: usize) -> PathBuf {
+    folder.join(format!("round-{round}-fold-{fold}"))
 }
 
 /// The candidate with the highest mean macro-F1 on dev over all folds (of equal ones, the first),

@@ -105,23 +105,16 @@ fn cached_or_computed_logits(
     let weights = weights_of(teacher)?;
     // A teacher that was trained again may have other weights under the same id.
     let prefix = format!("part-{weights}-");
-    let wanted: HashMap<TextKey, TextInput> =
-        texts.iter().map(|text| (text.key(), *text)).collect();
+    let missing_from = |cache: &Cache| missing_texts(texts, |key| !cache.rows.contains_key(key));
     let mut cache = Cache::read(&folder, &prefix)?;
+    let mut missing = missing_from(&cache);
     let mut _lock = None;
-    if !cache.has_all(&wanted) {
+    if !missing.is_empty() {
         _lock = Some(lock(teacher, &folder, callback)?);
         files::remove_temporary_files(&folder)?;
         cache = Cache::read(&folder, &prefix)?;
+        missing = missing_from(&cache);
     }
-    let mut missing: Vec<(TextKey, TextInput)> = Vec::new();
-    for (key, text) in wanted {
-        if !cache.rows.contains_key(&key) {
-            missing.push((key, text));
-        }
-    }
-    // Texts of similar length together, in an order that does not depend on the request's.
-    missing.sort_by_key(|(key, text)| (text.len(), *key));
     log_request(teacher, "logits", missing.len(), texts.len())?;
     if !missing.is_empty() {
         let work = Work {
@@ -160,32 +153,26 @@ pub fn pooled_states(
             .map(|layer| StateCache::read(&folder, *layer, &weights))
             .collect()
     };
-    let wanted: HashMap<TextKey, TextInput> =
-        texts.iter().map(|text| (text.key(), *text)).collect();
-    let is_missing = |caches: &[StateCache], key: &TextKey| {
-        caches.iter().any(|cache| !cache.places.contains_key(key))
+    let missing_from = |caches: &[StateCache]| {
+        missing_texts(texts, |key| {
+            caches.iter().any(|cache| !cache.places.contains_key(key))
+        })
     };
     let mut caches = read()?;
+    let mut missing = missing_from(&caches);
     let mut _lock = None;
-    if wanted.keys().any(|key| is_missing(&caches, key)) {
+    if !missing.is_empty() {
         _lock = Some(lock(teacher, &folder, callback)?);
         files::remove_temporary_files(&folder)?;
         caches = read()?;
+        missing = missing_from(&caches);
     }
-    let mut missing: Vec<(TextKey, TextInput)> = wanted
-        .into_iter()
-        .filter(|(key, _)| is_missing(&caches, key))
-        .collect();
-    missing.sort_by_key(|(key, text)| (text.len(), *key));
     log_request(teacher, "hidden states", missing.len(), texts.len())?;
     if !missing.is_empty() {
         let prefix = format!("part-{weights}-");
         let mut logits = Cache::read(&folder, &prefix)?;
-        let mut number = caches
-            .iter()
-            .map(|cache| cache.files.len())
-            .max()
-            .unwrap_or(0);
+        let numbers_of_files = caches.iter().map(|cache| cache.files.len());
+        let mut next_file = numbers_of_files.max().unwrap_or(0);
         let work = Work {
             teacher,
             weights: &weights,
@@ -194,17 +181,17 @@ pub fn pooled_states(
             threads,
         };
         work.compute(callback, &mut |keys, output| {
-            let missing = logits.missing(keys)?;
-            if !missing.is_empty() {
-                let rows = Tensor::from_slice(&missing);
+            let without_logits = logits.missing(keys)?;
+            if !without_logits.is_empty() {
+                let rows = Tensor::from_slice(&without_logits);
                 let keys = keys.index_select(0, &rows);
                 let missing_logits = output.logits.index_select(0, &rows);
                 logits.write_file(&folder, &prefix, &keys, &missing_logits)?;
             }
             for (layer, states) in layers.iter().zip(&output.hidden) {
-                StateCache::write_file(&folder, *layer, &weights, number, keys, states)?;
+                StateCache::write_file(&folder, *layer, &weights, next_file, keys, states)?;
             }
-            number += 1;
+            next_file += 1;
             Ok(())
         })?;
         caches = read()?;
@@ -215,6 +202,22 @@ pub fn pooled_states(
         files: cache.files,
     };
     Ok(caches.into_iter().map(states).collect())
+}
+
+/// The texts whose keys `is_missing` names, each once. Texts of similar length stand together, in an
+/// order that does not depend on the request's.
+fn missing_texts<'a>(
+    texts: &[TextInput<'a>],
+    is_missing: impl Fn(&TextKey) -> bool,
+) -> Vec<(TextKey, TextInput<'a>)> {
+    let distinct: HashMap<TextKey, TextInput> =
+        texts.iter().map(|text| (text.key(), *text)).collect();
+    let mut missing: Vec<(TextKey, TextInput)> = distinct
+        .into_iter()
+        .filter(|(key, _)| is_missing(key))
+        .collect();
+    missing.sort_by_key(|(key, text)| (text.len(), *key));
+    missing
 }
 
 /// First digits of the hash of a teacher's weights.
@@ -352,10 +355,6 @@ impl Cache {
         let tensors = [("keys".to_owned(), keys), ("logits".to_owned(), logits)];
         files::write_content_addressed(&path, tensors, HashMap::new())?;
         self.add_file(keys, logits.shallow_clone())
-    }
-
-    fn has_all(&self, wanted: &HashMap<TextKey, TextInput>) -> bool {
-        wanted.keys().all(|key| self.rows.contains_key(key))
     }
 
     fn add_file(&mut self, keys: &Tensor, logits: Tensor) -> Result<()> {

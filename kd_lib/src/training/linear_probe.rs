@@ -68,15 +68,28 @@ impl HeldOut {
     }
 }
 
+/// Some of the texts of [`LabelledStates`].
+struct SelectedTexts {
+    /// `[text]`.
+    rows: Tensor,
+    /// `[text, width]`.
+    states: Tensor,
+    /// `[text]`.
+    labels: Tensor,
+}
+
 impl LabelledStates<'_> {
-    fn select(&self, keep: impl Fn(usize) -> bool) -> (Vec<i64>, Tensor, Tensor) {
+    fn select(&self, keep: impl Fn(usize) -> bool) -> SelectedTexts {
         let rows: Vec<i64> = (0..self.labels.len())
             .filter(|&row| keep(self.folds[row]))
             .map(|row| row as i64)
             .collect();
-        let index = Tensor::from_slice(&rows);
-        let labels = Tensor::from_slice(self.labels).index_select(0, &index);
-        (rows, self.states.index_select(0, &index), labels)
+        let rows = Tensor::from_slice(&rows);
+        SelectedTexts {
+            states: self.states.index_select(0, &rows),
+            labels: Tensor::from_slice(self.labels).index_select(0, &rows),
+            rows,
+        }
     }
 
     /// The probe of all texts, with the selected weight decay. Its logits are divided by a
@@ -102,20 +115,19 @@ impl LabelledStates<'_> {
             let size = [self.labels.len() as i64, self.classes];
             let mut logits = Tensor::zeros(size, (Kind::Float, Device::Cpu));
             for fold in 0..FOLDS {
-                let (rows, states, _) = self.select(|other| other == fold);
-                let (known, known_states, labels) = self.select(|other| other != fold);
-                if rows.is_empty() || known.is_empty() {
+                let held_out = self.select(|other| other == fold);
+                let known = self.select(|other| other != fold);
+                if held_out.rows.numel() == 0 || known.rows.numel() == 0 {
                     continue;
                 }
                 let probe = LinearProbe::fit(
-                    &known_states,
-                    &labels,
+                    &known.states,
+                    &known.labels,
                     self.classes,
                     weight_decay,
                     check_stop,
                 )?;
-                let rows = Tensor::from_slice(&rows);
-                logits = logits.index_copy(0, &rows, &probe.logits(&states));
+                logits = logits.index_copy(0, &held_out.rows, &probe.logits(&held_out.states));
             }
             let right = logits.argmax(1, false).eq_tensor(&labels);
             let accuracy = right.mean(Kind::Float).double_value(&[]);
