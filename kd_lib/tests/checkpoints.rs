@@ -353,3 +353,38 @@ fn weights_of_other_dtypes_and_names_and_a_vocabulary_with_other_line_ends_load(
     std::fs::write(&vocabulary, lines.replace('\n', "\r\n")).unwrap();
     assert_eq!(open().encode(&["球队赢得冠军"]).unwrap().ids, expected);
 }
+
+#[test]
+fn a_tokenizer_that_is_not_the_vocabularys_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    tiny_checkpoint(folder.path());
+    let config = folder.path().join("tokenizer_config.json");
+    for (settings, part) in [
+        (
+            r#"{"tokenizer_class": "BertJapaneseTokenizer"}"#,
+            "BertJapaneseTokenizer",
+        ),
+        (r#"{"do_basic_tokenize": false}"#, "do_basic_tokenize"),
+    ] {
+        std::fs::write(&config, settings).unwrap();
+        let error = SubwordTokenizer::open(folder.path())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.contains("tokenizer_config.json") && error.contains(part),
+            "{error}"
+        );
+    }
+    std::fs::write(&config, r#"{"tokenizer_class": "BertTokenizer"}"#).unwrap();
+    let whole = SubwordTokenizer::open(folder.path()).unwrap();
+    let checkpoint = Checkpoint::open(folder.path(), ".").unwrap();
+    checkpoint.refuse_ids_without_rows(&whole).unwrap();
+
+    // A token that was added without a row of the embedding.
+    let vocabulary = folder.path().join("vocab.txt");
+    let lines = std::fs::read_to_string(&vocabulary).unwrap();
+    std::fs::write(&vocabulary, format!("{}\nadded\n", lines.trim_end())).unwrap();
+    let larger = SubwordTokenizer::open(folder.path()).unwrap();
+    let error = checkpoint.refuse_ids_without_rows(&larger).unwrap_err();
+    assert!(error.to_string().contains("the embedding has"), "{error}");
+}

@@ -2,7 +2,7 @@
 
 use crate::common::{lock_generator, root, sample};
 use kd_lib::data::Corpus;
-use kd_lib::distill::execute::{read_plan, write_plan};
+use kd_lib::distill::execute::{check_stages, read_plan, write_plan};
 use kd_lib::distill::folds::{FOLDS, reason_against_folds, suggested_folds};
 use kd_lib::distill::{
     Budget, CorpusFacts, DataReport, DistillPlan, DistillResult, Forecast, FurtherSeed,
@@ -579,6 +579,24 @@ fn a_stopped_distillation_continues_its_plan_and_a_copy_of_the_plan_gives_the_sa
     let skipped = |seed: &str| late.left_out.iter().any(|sentence| sentence.contains(seed));
     assert!(skipped("the chosen students with seed 900: skipped"));
     assert!(!skipped("901"), "a spare seed was not promised");
+}
+
+#[test]
+fn what_stages_leave_out_of_the_texts_is_said_once_before_training() {
+    let mut corpus = Corpus::open(sample()).unwrap();
+    corpus.train.retain(|example| example.label != 0);
+    let of_class = corpus.test.iter().find(|example| example.label == 0);
+    corpus.train.push(of_class.unwrap().clone());
+    let folder = tempfile::tempdir().unwrap();
+    let store = RunStore::new(folder.path()).with_pretrained(root().join("checkpoints"));
+    let (name, fingerprint) = (&corpus.name, &corpus.fingerprint);
+    let settings = settings_to_train("10m");
+    let plan = make_plan(name, fingerprint, settings, facts(271, 10), speed(1.0)).unwrap();
+    let notices = check_stages(&store, &corpus, &plan, &mut silent).unwrap();
+    let about_class = notices
+        .iter()
+        .filter(|notice| notice.contains(&corpus.labels[0]));
+    assert_eq!(about_class.count(), 1, "{notices:?}");
 }
 
 #[test]

@@ -569,6 +569,11 @@ fn what_would_be_read_wrongly_is_refused_with_its_place() {
     let utf16 = "text,label\none,a\n".encode_utf16();
     let utf16: Vec<u8> = utf16.flat_map(u16::to_le_bytes).collect();
     std::fs::write(folder.join("utf16.csv"), utf16).unwrap();
+    let with_header = format!("text,label\n{}", lines(40, |_, t, l| format!("{t},{l}")));
+    let joined = with_header.repeat(2);
+    let latin =
+        b"{\"text\": \"one\", \"label\": \"a\"}\n{\"text\": \"caf\xe9\", \"label\": \"b\"}\n";
+    std::fs::write(folder.join("latin.jsonl"), latin).unwrap();
     let cases = [
         (swallowed, "mark.csv:6: a quotation mark joins this row"),
         (blank, "blank.csv:6: no label"),
@@ -613,6 +618,11 @@ fn what_would_be_read_wrongly_is_refused_with_its_place() {
             "',' and ';' both divide each row",
         ),
         (folder.join("utf16.csv"), "as in UTF-16"),
+        (
+            write(folder, "joined.csv", &joined),
+            "joined.csv:42: the header once more",
+        ),
+        (folder.join("latin.jsonl"), "latin.jsonl:2: not UTF-8"),
     ];
     for (path, part) in cases {
         let error = detected(&path).unwrap_err().to_string();
@@ -690,6 +700,17 @@ fn each_file_of_a_folder_is_read_or_named() {
         let error = with(name).unwrap_err().to_string();
         assert!(error.contains("a split that is not read"), "{error}");
     }
+    for second in ["train (1).csv", "train_old.csv"] {
+        let error = with(second).unwrap_err().to_string();
+        assert!(error.contains("a second file of its split"), "{error}");
+    }
+    let parts = tempfile::tempdir().unwrap();
+    write(parts.path(), "train-00000-of-00002.csv", &rows());
+    let more = lines(60, |_, t, l| format!("{t},{l}"));
+    let more: Vec<&str> = more.lines().skip(40).collect();
+    write(parts.path(), "train-00001-of-00002.csv", &more.join("\n"));
+    let corpus = detected(parts.path()).unwrap().corpus;
+    assert_eq!(corpus.examples().count(), 60);
     let error = with("train-test.csv").unwrap_err().to_string();
     assert!(error.contains("[Train, Test]"), "{error}");
     let notices = with("README.md").unwrap().notices;
@@ -741,6 +762,19 @@ fn empty_texts_texts_of_several_lines_and_classes_alike_but_for_accents_are_name
     ] {
         assert!(notices.contains(part), "{part}: {notices}");
     }
+}
+
+#[test]
+fn pairs_without_a_second_text_are_counted() {
+    let folder = tempfile::tempdir().unwrap();
+    let rows = lines(40, |n, t, l| match n % 4 {
+        0 => format!("{{\"text\": \"{t}\", \"label\": \"{l}\"}}"),
+        _ => format!("{{\"text\": \"{t}\", \"text_pair\": \"why {n}\", \"label\": \"{l}\"}}"),
+    });
+    let path = write(folder.path(), "pairs.jsonl", &rows);
+    let notices = detected(&path).unwrap().notices.join("\n");
+    let expected = "10 pairs without a second text, the first in line 1";
+    assert!(notices.contains(expected), "{notices}");
 }
 
 /// Sixty texts of three classes, the last of which has a single text; the first two are

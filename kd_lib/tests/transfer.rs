@@ -257,6 +257,11 @@ fn a_file_that_holds_more_than_texts_is_refused_as_unlabelled() {
             format!("新的一条\t{class}\n另一条\t{class}\n第三条\n"),
             "most lines end with the name of a class",
         ),
+        (
+            "indices.txt",
+            "新的一条\t0\n另一条\t3\n".to_owned(),
+            "most lines have further columns",
+        ),
     ];
     for (name, content, part) in cases {
         let file = folder.path().join(name);
@@ -379,6 +384,20 @@ fn a_teachers_logits_of_a_text_are_computed_once_for_all_runs() {
         .expect("it waits")
         .unwrap();
     assert_eq!(meanwhile, after);
+
+    drop(lock);
+    // A teacher whose log cannot be written gives what it has computed, and nothing else.
+    let teacher = store.run(teacher_recipe, &corpus, &mut silent).unwrap();
+    let log = teacher.folder().unwrap().join("log.txt");
+    std::fs::remove_file(&log).unwrap();
+    std::fs::create_dir(&log).unwrap();
+    assert_eq!(
+        teacher_logits(&teacher, &texts, &mut silent).unwrap(),
+        after
+    );
+    let unseen = TextInput::from("没有算过的文本");
+    let error = teacher_logits(&teacher, &[unseen], &mut silent).unwrap_err();
+    assert!(error.to_string().contains("log.txt"), "{error}");
 }
 
 #[test]

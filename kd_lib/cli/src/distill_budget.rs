@@ -5,7 +5,7 @@ use crate::distill_profile;
 use crate::signals::StopSignals;
 use crate::threads;
 use crate::{print, progress_callback};
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use kd_lib::data::import::Imported;
 use kd_lib::data::{Corpus, TextInput};
 use kd_lib::distill::execute::{add_seconds, check_stages, read_plan, write_plan};
@@ -134,7 +134,7 @@ impl PlanInFolder {
             max_megabytes: request.max_megabytes,
             max_latency: request.max_latency,
             teacher: request.teacher.clone(),
-            unlabelled: request.unlabelled.clone(),
+            unlabelled: request.unlabelled.as_deref().map(absolute).transpose()?,
             folds: request.folds.unwrap_or(default_folds),
             refit: request.refit,
         };
@@ -190,7 +190,11 @@ impl PlanInFolder {
     ) -> Result<()> {
         let (corpus, plan, folder) = (&request.imported.corpus, &self.plan, &self.folder);
         let clock = Instant::now();
-        check_stages(store, corpus, plan, callback)?;
+        let mut notices = self.notices.clone();
+        for notice in check_stages(store, corpus, plan, callback)? {
+            note!("{notice}");
+            notices.push(notice);
+        }
         let mut data = DataReport::of(corpus, plan.facts.has_words)?;
         let found = SuspiciousLabels::find(store, plan, corpus, folder, callback);
         // What a signal ended has taken its time too.
@@ -210,7 +214,7 @@ impl PlanInFolder {
             result: &result,
             data: &data,
             forecast,
-            notices: &self.notices,
+            notices: &notices,
             command: &command.join(" "),
         };
         let clock = Instant::now();
@@ -232,6 +236,12 @@ fn with_logits_of(plan: DistillPlan, request: &Request) -> Result<DistillPlan> {
     })
 }
 
+/// The path as the plan keeps it: the plan may be carried out from another folder.
+fn absolute(file: &Path) -> Result<PathBuf> {
+    file.canonicalize()
+        .with_context(|| file.display().to_string())
+}
+
 /// The name of a plan's folder: the corpus, and a hash of all that changes the plan.
 fn folder_name(
     corpus: &Corpus,
@@ -243,6 +253,11 @@ fn folder_name(
         return Ok(format!("{}-plan-{}", corpus.name, &hash[..HASH_DIGITS]));
     }
     let unlabelled = settings.unlabelled.as_deref().map(hash_file).transpose()?;
+    // The file's content counts, not how its path is written.
+    let settings = PlanSettings {
+        unlabelled: None,
+        ..settings.clone()
+    };
     let key = serde_json::to_string(&(settings, &corpus.fingerprint, unlabelled))?;
     let hash = blake3::hash(key.as_bytes()).to_hex();
     Ok(format!("{}-{}", corpus.name, &hash[..HASH_DIGITS]))
@@ -270,7 +285,9 @@ fn describe(
     callback: ProgressCallback,
 ) -> Result<()> {
     note!("{}", plan.describe());
-    check_stages(store, corpus, plan, callback)?;
+    for notice in check_stages(store, corpus, plan, callback)? {
+        note!("{notice}");
+    }
     let nowhere = tempfile::tempdir()?;
     let mut data = DataReport::of(corpus, plan.facts.has_words)?;
     let found = SuspiciousLabels::find(store, plan, corpus, nowhere.path(), callback)?;
@@ -342,7 +359,9 @@ pub fn write_teacher_logits(
     into: &Path,
     stop: &StopSignals,
 ) -> Result<()> {
-    let texts = labelled_texts::read_texts(texts)?;
+    let file = texts;
+    let texts = labelled_texts::read_texts(file)?;
+    ensure!(!texts.is_empty(), "{}: no text", file.display());
     let inputs: Vec<TextInput> = texts.iter().map(ExportedText::input).collect();
     let logits = teacher_logits(run, &inputs, &mut progress_callback(stop))?;
     labelled_texts::write_logits(into, &inputs, &logits)?;

@@ -20,6 +20,10 @@ const LINES_AT_ONCE: usize = 4096;
 const JSON_NOTICE: &str = "a JSON object is classified as a text, with its braces and keys; to classify \
                            a value, give the value alone";
 
+/// What is said once of lines with tabs, for a model of single texts.
+const TAB_NOTICE: &str = "a line with a tab is classified as one text; if a label stands before or \
+                          behind the tab, remove it";
+
 fn is_json(line: &[u8]) -> bool {
     serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(line).is_ok()
 }
@@ -73,9 +77,14 @@ fn predict_lines(predictor: &Predictor) -> Result<()> {
         for_each_line(std::io::stdin().lock(), |line| sender.send(line).is_ok());
     });
     let (mut number, mut failed) = (1, 0);
+    let has_tab =
+        |line: &std::io::Result<Vec<u8>>| line.as_ref().is_ok_and(|line| line.contains(&b'\t'));
     while let Ok(first) = lines.recv() {
         if number == 1 && first.as_ref().is_ok_and(|line| is_json(line)) {
             note!("{JSON_NOTICE}");
+        }
+        if number == 1 && has_tab(&first) && !predictor.reads_pairs() {
+            note!("{TAB_NOTICE}");
         }
         let mut batch = Vec::new();
         for line in std::iter::once(first).chain(lines.try_iter().take(LINES_AT_ONCE - 1)) {

@@ -10,10 +10,11 @@ const SPIN_COUNT: &str = "GOMP_SPINCOUNT";
 /// Short waits cost a quiet machine nothing, and a busy one much less than the default.
 const SHORT: &str = "3000";
 
-/// The number that was asked for, by the option or by `OMP_NUM_THREADS`, else the free cores.
+/// The number that was asked for, by the option or by `OMP_NUM_THREADS` (of a list, as OpenMP allows
+/// it, the first), else the free cores.
 pub fn policy(asked: Option<u16>) -> ThreadPolicy {
     let variable = std::env::var("OMP_NUM_THREADS").ok();
-    let number = asked.or_else(|| variable?.trim().parse().ok());
+    let number = asked.or_else(|| variable?.split(',').next()?.trim().parse().ok());
     match number {
         Some(threads) if threads > 0 => ThreadPolicy::Fixed(usize::from(threads)),
         _ => ThreadPolicy::FreeCores,

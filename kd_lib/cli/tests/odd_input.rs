@@ -79,6 +79,18 @@ fn a_mark_or_another_line_end_changes_no_prediction_and_a_bad_line_costs_one_lin
     assert_same(&answers[3..], &expected[1..]);
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stderr).contains("1 of 4 lines have no prediction"));
+
+    // UTF-16 without a mark, and a labelled file.
+    let output = predict_bytes(folder.path(), run, b"h\0e\0\n\0");
+    let answers = json_lines(&output.stdout);
+    assert!(
+        answers[0]["error"]
+            .as_str()
+            .unwrap()
+            .contains("as in UTF-16")
+    );
+    let output = predict_bytes(folder.path(), run, "球队\t1\n基金\t0\n".as_bytes());
+    assert!(text(&output.stderr).contains("a line with a tab is classified as one text"));
 }
 
 #[test]
@@ -234,9 +246,30 @@ fn the_layout_of_a_file_is_detected_from_all_its_lines() {
         .filter_map(|line| line.split_whitespace().last().map(str::to_owned))
         .collect();
     assert_eq!(supports[1..3], ["2", "1"], "{}", text(&output.stdout));
+    let error = text(&evaluate("7\t球队\t0\n8\t基金\t1\n", &[]).stderr);
+    assert!(error.contains("three columns or more"), "{error}");
+    let error = text(&evaluate("\n", &[]).stderr);
+    assert!(error.contains("an empty file"), "{error}");
     // The first text is the name of a class, and the others are not.
     let output = evaluate("0\t0\n球队赢了\t0\n基金\t1\n", &[]);
     assert!(output.status.success(), "{}", text(&output.stderr));
+
+    // Names of classes that are other classes' indices.
+    let stars = folder.path().join("stars");
+    corpus(&stars, &["1", "2"]);
+    let of_stars = finish(&mut train(&checkpoints, &stars, &[]));
+    std::fs::write(&file, "球队赢了\t1\n基金\t1\n").unwrap();
+    let arguments = [
+        "evaluate",
+        of_stars.to_str().unwrap(),
+        "--data",
+        file.to_str().unwrap(),
+    ];
+    let error = text(&kd_output(&checkpoints, &arguments, "").stderr);
+    assert!(
+        error.contains("a.txt:1: \"1\" is the name of a class"),
+        "{error}"
+    );
 
     let by_label = folder.path().join("labels");
     corpus(&by_label, &["sports", "finance"]);
@@ -268,6 +301,14 @@ fn a_run_answers_by_its_path_from_any_folder() {
         .output()
         .unwrap();
     assert!(output.status.success(), "{}", text(&output.stderr));
+    let inside = Command::new(env!("CARGO_BIN_EXE_kd"))
+        .args(["predict", ".", "足球"])
+        .env("OMP_NUM_THREADS", "1")
+        .env("KD_CHECKPOINTS", folder.path())
+        .current_dir(&run)
+        .output()
+        .unwrap();
+    assert_same(&json_lines(&inside.stdout), &json_lines(&output.stdout));
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! their names tell, or their content does. If two readings fit, the table is refused, and the
 //! error names the option that decides. [`super::text_table`] reads the table.
 
+use super::text_files::TableRow;
 use super::text_table::TextTable;
 use crate::{Error, Result};
 use std::collections::HashMap;
@@ -101,6 +102,7 @@ impl ColumnOptions {
         };
         if is_header {
             table.take_header();
+            refuse_second_header(path, table)?;
         }
         if table.rows.is_empty() {
             return Err(Error::file(path, "no rows below the header", "add texts"));
@@ -123,7 +125,11 @@ impl ColumnOptions {
                 return Ok(true);
             }
             let known = TEXT_NAMES.contains(&name.as_str()) || LABEL_NAMES.contains(&name.as_str());
-            let recurs = table.column(number).skip(1).any(|other| other == field);
+            // In files that were joined with their headers, the whole line recurs.
+            let others = table.rows.iter().skip(1);
+            let recurs = others
+                .filter(|row| row.fields != first.fields)
+                .any(|row| row.fields[number] == *field);
             if known && !recurs {
                 return Ok(true);
             }
@@ -225,6 +231,24 @@ impl ColumnOptions {
             }
         }
         Ok(())
+    }
+}
+
+/// Refuses a row that equals the header: files that were joined have one each.
+fn refuse_second_header(path: &Path, table: &TextTable) -> Result<()> {
+    let Some(header) = &table.header else {
+        return Ok(());
+    };
+    let is_header = |row: &&TableRow| {
+        let fields = row.fields.iter().map(|field| field.trim());
+        fields.eq(header.iter().map(String::as_str))
+    };
+    match table.rows.iter().find(is_header) {
+        None => Ok(()),
+        Some(row) => {
+            let fix = "remove this line: files that are joined keep one header";
+            Err(Error::line(path, row.line, "the header once more", fix))
+        }
     }
 }
 

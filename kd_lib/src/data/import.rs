@@ -155,12 +155,34 @@ fn split_files(path: &Path, notices: &mut Vec<String>) -> Result<Vec<(PathBuf, O
         let fix = "keep the files of one layout in the folder, or name a single file";
         return Err(Error::file(path, problem, fix));
     }
+    refuse_second_files(&found)?;
     if !found.iter().any(|(_, split)| *split == Some(Split::Train)) {
         let fix = "name a file with texts and labels, or a folder with train.csv (or .tsv, .jsonl, \
                    .txt) and, if you have them, dev and test";
         return Err(Error::file(path, "no training texts", fix));
     }
     Ok(found)
+}
+
+/// Refuses two files of one split, unless they are its numbered parts: their names differ in digits
+/// alone, as `train-00000-of-00002.csv` does.
+fn refuse_second_files(found: &[(PathBuf, Option<Split>)]) -> Result<()> {
+    let without_digits = |file: &Path| {
+        let name = files::file_name(file).to_lowercase();
+        name.replace(|c: char| c.is_ascii_digit(), "")
+    };
+    for (at, (file, split)) in found.iter().enumerate() {
+        let before = &found[..at];
+        let other = before.iter().find(|(other, other_split)| {
+            other_split == split && without_digits(other) != without_digits(file)
+        });
+        if let Some((other, _)) = other {
+            let problem = format!("a second file of its split, beside {}", other.display());
+            let fix = "move one of them out of the folder, or join them";
+            return Err(Error::file(file, problem, fix));
+        }
+    }
+    Ok(())
 }
 
 fn has_ending(file: &Path, ending: &str) -> bool {
@@ -230,6 +252,17 @@ fn read_rows(
             "{}: {} empty texts, the first in line {}",
             file.display(),
             rows.iter().filter(is_empty).count(),
+            first.line
+        ));
+    }
+    let lacks_second = |row: &&NamedExample| {
+        !row.text.is_empty() && row.text_pair.as_deref().is_some_and(str::is_empty)
+    };
+    if let Some(first) = rows.iter().find(lacks_second) {
+        notices.push(format!(
+            "{}: {} pairs without a second text, the first in line {}",
+            file.display(),
+            rows.iter().filter(lacks_second).count(),
             first.line
         ));
     }

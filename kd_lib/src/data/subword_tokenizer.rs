@@ -304,6 +304,11 @@ impl SubwordTokenizer {
         self.kept_ids().map(|kept| kept.len() as i64)
     }
 
+    /// The highest id of the whole tokenizer; none if it is empty.
+    pub fn highest_id(&self) -> Option<u32> {
+        self.tokenizer.get_vocab(true).values().copied().max()
+    }
+
     /// The pieces of a pruned tokenizer, by id.
     pub fn pieces(&self) -> Vec<String> {
         let size = self.tokenizer.get_vocab_size(true) as u32;
@@ -416,6 +421,8 @@ fn word_piece(folder: &Path) -> Result<Tokenizer> {
         do_lower_case: Option<bool>,
         strip_accents: Option<bool>,
         tokenize_chinese_chars: Option<bool>,
+        do_basic_tokenize: Option<bool>,
+        tokenizer_class: Option<String>,
     }
     let path = folder.join("vocab.txt");
     if !path.exists() {
@@ -432,6 +439,16 @@ fn word_piece(folder: &Path) -> Result<Tokenizer> {
     } else {
         Config::default()
     };
+    let class = config.tokenizer_class.as_deref().unwrap_or("BertTokenizer");
+    let fix = "save its fast tokenizer as tokenizer.json beside the weights";
+    if !["BertTokenizer", "BertTokenizerFast"].contains(&class) {
+        let problem = format!("tokenizer_class {class:?} is not read from vocab.txt");
+        return Err(Error::file(&config_path, problem, fix));
+    }
+    if config.do_basic_tokenize == Some(false) {
+        let problem = "do_basic_tokenize = false is not read from vocab.txt";
+        return Err(Error::file(&config_path, problem, fix));
+    }
     let fix = "a WordPiece vocabulary has one subword a line, [UNK], [CLS] and [SEP] among them";
     let bad = |e: &dyn std::fmt::Display| Error::file(&path, e.to_string(), fix);
     let model = WordPiece::from_file(&path.to_string_lossy())

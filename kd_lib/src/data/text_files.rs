@@ -48,7 +48,8 @@ impl FileFormat {
     /// fit neither, the one that more lines fit.
     ///
     /// # Errors
-    /// If all lines fit both formats.
+    /// If all lines fit both formats, or a number at their ends can be a class's name and another
+    /// class's index, or if they have more columns than a format.
     pub fn detect(path: &Path, labels: &[String]) -> Result<FileFormat> {
         let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
         if ending == "csv" {
@@ -62,6 +63,16 @@ impl FileFormat {
             return Err(Error::file(path, "a layout that is not read here", fix));
         }
         let (lines, index) = (read_lines(path)?, index_of(labels));
+        if lines.is_empty() {
+            let fix = "name a file with texts and labels";
+            return Err(Error::file(path, "an empty file", fix));
+        }
+        if lines.iter().all(|line| line.matches('\t').count() > 1) {
+            let problem = "each line has three columns or more";
+            let fix = "keep text and label, or name the format: --format label-text or \
+                       --format text-index, which read further tabs as part of the text";
+            return Err(Error::file(path, problem, fix));
+        }
         let fitting = |format| {
             let numbered = (1..).zip(&lines);
             numbered
@@ -75,11 +86,22 @@ impl FileFormat {
             let fix = "name the format: --format label-text or --format text-index";
             return Err(Error::file(path, problem, fix));
         }
-        Ok(if label_text > text_index {
-            FileFormat::LabelText
-        } else {
-            FileFormat::TextIndex
-        })
+        if label_text > text_index {
+            return Ok(FileFormat::LabelText);
+        }
+        for (number, line) in (1..).zip(&lines) {
+            let last = line.rsplit('\t').next().unwrap_or_default().trim();
+            if index
+                .get(last)
+                .is_some_and(|named| last != named.to_string())
+            {
+                let problem = format!("{last:?} is the name of a class, and may be an index");
+                let fix = "write names of classes as CSV with the columns text and label; for \
+                           indices say --format text-index";
+                return Err(Error::line(path, number, problem, fix));
+            }
+        }
+        Ok(FileFormat::TextIndex)
     }
 }
 

@@ -20,7 +20,7 @@ impl StreamedText {
     /// mark at its beginning is dropped. `origin` and `number` say where it stands.
     ///
     /// # Errors
-    /// If the line is not UTF-8, or no pair where one is expected.
+    /// If the line is not UTF-8 or looks like UTF-16, or if it is no pair where one is expected.
     ///
     /// ```
     /// use kd_lib::data::text_stream::StreamedText;
@@ -43,6 +43,11 @@ impl StreamedText {
                 "convert it, for example with iconv",
             )
         })?;
+        if line.matches('\0').count() * 3 > line.len() {
+            let problem = "mostly zero bytes, as in UTF-16";
+            let fix = "convert it to UTF-8, for example with iconv -f UTF-16";
+            return Err(Error::line(origin, number, problem, fix));
+        }
         let line = without_mark(line);
         if !reads_pairs {
             return Ok(StreamedText {

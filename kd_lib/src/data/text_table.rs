@@ -284,11 +284,12 @@ const JSON_FIX: &str = "write one JSON object per line, or one array of objects"
 /// The objects of a file that is one array, however long its lines are.
 fn json_array(path: &Path) -> Result<Option<Vec<(usize, JsonObject)>>> {
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    let text = std::str::from_utf8(&bytes).map_err(Error::in_file(path, utf8_fix(&bytes)))?;
-    let text = without_mark(text);
-    if !text.trim_start().starts_with('[') {
+    let content = bytes.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(&bytes);
+    if !content.trim_ascii_start().starts_with(b"[") {
         return Ok(None);
     }
+    let text = std::str::from_utf8(&bytes).map_err(Error::in_file(path, utf8_fix(&bytes)))?;
+    let text = without_mark(text);
     let list: Vec<JsonObject> = serde_json::from_str(text)
         .map_err(|e| Error::line(path, e.line(), e.to_string(), JSON_FIX))?;
     Ok(Some((1..).zip(list).collect()))

@@ -26,10 +26,11 @@ pub(crate) struct UnlabelledFile {
 impl UnlabelledFile {
     /// Opens the file for a corpus.
     pub fn open(path: &Path, corpus: &Corpus) -> Result<UnlabelledFile> {
+        let pairs = corpus.has_pairs();
         Ok(UnlabelledFile {
             path: path.to_path_buf(),
-            lines: read_lines_alone(path, &corpus.labels)?,
-            pairs: corpus.has_pairs(),
+            lines: read_lines_alone(path, &corpus.labels, pairs)?,
+            pairs,
         })
     }
 
@@ -64,9 +65,9 @@ impl UnlabelledFile {
 /// The lines of a file of texts without labels.
 ///
 /// # Errors
-/// If there is none, if they are JSON objects or another layout's, or if most end with a class: a
-/// label would be read as part of the text.
-fn read_lines_alone(path: &Path, classes: &[String]) -> Result<TextLines> {
+/// If there is none, if they are JSON objects or another layout's, if most have more tabs than a
+/// text or pair has, or if most end with a class: a label would be read as part of the text.
+fn read_lines_alone(path: &Path, classes: &[String], pairs: bool) -> Result<TextLines> {
     let fix = "write the texts alone, one per line (of pairs text<TAB>text_pair)";
     let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
     if OTHER_LAYOUTS.iter().any(|other| ending == *other) {
@@ -90,13 +91,19 @@ fn read_lines_alone(path: &Path, classes: &[String]) -> Result<TextLines> {
             .any(|class| class == last.trim().trim_matches('"'));
         is_class && last.len() < line.len()
     };
+    let expected_tabs = usize::from(pairs);
+    let has_more_columns = |line: &&str| line.matches('\t').count() > expected_tabs;
     let beginning = || lines.iter().take(CHECKED_LINES);
-    if beginning().filter(ends_with_class).count() * 2 > beginning().count() {
-        return Err(Error::file(
-            path,
-            "most lines end with the name of a class",
-            fix,
-        ));
+    let most = |is_such: &dyn Fn(&&str) -> bool| {
+        beginning().filter(|line| is_such(line)).count() * 2 > beginning().count()
+    };
+    if most(&ends_with_class) {
+        let problem = "most lines end with the name of a class";
+        return Err(Error::file(path, problem, fix));
+    }
+    if most(&has_more_columns) {
+        let problem = "most lines have further columns, behind a tab";
+        return Err(Error::file(path, problem, fix));
     }
     Ok(lines)
 }

@@ -11,6 +11,7 @@ use crate::store::{Recipe, Run, RunStore, labelled_texts};
 use crate::training::{Activity, Progress, ProgressCallback, state};
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -130,21 +131,30 @@ struct PlanFormat {
 }
 
 /// Refuses a plan with a stage that cannot be trained on this corpus, before the first training.
+/// Returns what the stages leave out or change of the texts, each sentence once, with the first
+/// recipe that it concerns.
 pub fn check_stages(
     store: &RunStore,
     corpus: &Corpus,
     plan: &DistillPlan,
     callback: ProgressCallback,
-) -> Result<()> {
+) -> Result<Vec<String>> {
+    let mut seen = HashSet::new();
+    let mut notices = Vec::new();
     for stage in plan.stages() {
         Progress::begin(&stage.recipe.name, Activity::Preparing).send(callback)?;
         let planned = store.plan(&stage.recipe, corpus)?;
+        for notice in &planned.notices {
+            if seen.insert(notice.clone()) {
+                notices.push(format!("{}: {notice}", stage.recipe.name));
+            }
+        }
         if let Some(file) = &stage.recipe.teacher_logits {
             // Read to check it; training reads it again.
             let _ = labelled_texts::read_logits(file, &planned.texts_to_label(), &corpus.labels)?;
         }
     }
-    Ok(())
+    Ok(notices)
 }
 
 /// Trains what a plan names. `folder` is the plan's.

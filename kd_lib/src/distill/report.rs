@@ -317,7 +317,9 @@ impl Report<'_> {
         row("planned", duration(plan.seconds()));
         row("taken", duration(self.result.seconds + report_seconds));
         document.table(table);
-        for notice in self.notices.iter().chain(&first.notices) {
+        let is_said = |notice: &&String| self.notices.iter().any(|said| said.ends_with(*notice));
+        let further = first.notices.iter().filter(|notice| !is_said(notice));
+        for notice in self.notices.iter().chain(further) {
             document.paragraph(notice.clone());
         }
     }

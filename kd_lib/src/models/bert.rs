@@ -168,7 +168,10 @@ impl Architecture for BertSettings {
         let tokenizer = match (self.vocab_size, self.prune_vocab) {
             (Some(size), _) => self.pruned(&tokenizer, texts, size)?,
             (None, true) => tokenizer.keep_only(texts.full_corpus)?,
-            (None, false) => tokenizer,
+            (None, false) => {
+                checkpoint.refuse_ids_without_rows(&tokenizer)?;
+                tokenizer
+            }
         };
         let first = texts.full_corpus.first().copied();
         let encoded = tokenizer.encode(&Vec::from_iter(first))?;

@@ -231,6 +231,18 @@ impl Checkpoint {
         Ok(weights)
     }
 
+    /// Refuses a tokenizer with an id beyond the word embedding.
+    pub fn refuse_ids_without_rows(&self, tokenizer: &SubwordTokenizer) -> Result<()> {
+        let available = self.config.vocab_size;
+        let Some(beyond) = tokenizer
+            .highest_id()
+            .filter(|&id| i64::from(id) >= available)
+        else {
+            return Ok(());
+        };
+        Err(id_without_row(&self.folder, beyond, available))
+    }
+
     /// The rows of the word embedding that a tokenizer of this checkpoint needs, in the order of
     /// its ids; none if it needs all.
     ///
@@ -412,13 +424,17 @@ fn no_weights(folder: &Path) -> Error {
 }
 
 /// The rows of an embedding table with these ids; all rows if there are no ids.
+fn id_without_row(path: &Path, id: u32, rows: i64) -> Error {
+    let problem = format!("the tokenizer has id {id}, the embedding has {rows} rows");
+    let fix = "use the tokenizer that the checkpoint came with";
+    Error::file(path, problem, fix)
+}
+
 fn select_rows(path: &Path, table: Tensor, ids: Option<&[u32]>) -> Result<Tensor> {
     let Some(ids) = ids else { return Ok(table) };
     let available = table.size()[0];
     if let Some(beyond) = ids.iter().find(|&&id| i64::from(id) >= available) {
-        let problem = format!("the tokenizer has id {beyond}, the embedding has {available} rows");
-        let fix = "use the tokenizer that the checkpoint came with";
-        return Err(Error::file(path, problem, fix));
+        return Err(id_without_row(path, *beyond, available));
     }
     let ids: Vec<i64> = ids.iter().map(|&id| id.into()).collect();
     Ok(table.index_select(0, &Tensor::from_slice(&ids)))

@@ -98,8 +98,18 @@ impl StoredResults {
     /// Adds a finished run to a set: one new file. Returns its path.
     ///
     /// # Errors
-    /// If the run has no folder, or its file would be larger than 250 kB.
+    /// If the run has no folder, if its file would be larger than 250 kB, if it has more than 256
+    /// classes, or if the set's name cannot be part of a file name.
     pub fn add(&self, set: &str, run: &Run) -> Result<PathBuf> {
+        if set.is_empty() || set.contains(['/', ',', '\n']) {
+            let fix = "name a set without / and commas";
+            return Err(Error::recipe("set", format!("{set:?}"), fix));
+        }
+        if run.labels.len() > 256 {
+            let problem = format!("{} classes", run.labels.len());
+            let fix = "stored results hold classes as one byte: 256 at most";
+            return Err(Error::recipe("labels", problem, fix));
+        }
         let path = self
             .folder
             .join(ADDED)

@@ -23,7 +23,7 @@ use crate::training::{
 use crate::{Error, Result, files};
 use std::fs::File;
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 use tch::{Device, Kind, Tensor};
 
@@ -103,10 +103,16 @@ impl RunStore {
         finished.map(Run::open).collect()
     }
 
-    /// A finished run by its folder, or by its name among this store's runs.
+    /// A finished run by its folder, or by its name among this store's runs. `.` and `./NAME` are
+    /// folders, whatever runs there are.
     pub fn find(&self, run: &Path) -> Result<Run> {
+        let may_be_name = run.components().all(|c| matches!(c, Component::Normal(_)));
         let named = self.checkpoints.join("runs").join(run);
-        Run::open(if named.is_dir() { &named } else { run })
+        Run::open(if may_be_name && named.is_dir() {
+            &named
+        } else {
+            run
+        })
     }
 
     /// What a recipe means on a corpus. Files are hashed and the transfer set is made; no model is
