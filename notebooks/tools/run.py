@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from queue import Empty
@@ -159,7 +160,7 @@ def checkpoints(profile):
     if profile == "smoke":
         folder = folder / "smoke"
         folder.mkdir(parents=True, exist_ok=True)
-        if not (folder / "e5-small").is_symlink():
+        with suppress(FileExistsError):
             (folder / "e5-small").symlink_to("../e5-small")
     return str(folder)
 

@@ -25,7 +25,7 @@ from nbconvert import HTMLExporter
 
 
 class Cell(unittest.TestCase):
-    def execute(self, source, tags=(), seconds=60):
+    def execute(self, source, tags=(), seconds=180):  # notebooks run beside these tests
         with tempfile.TemporaryDirectory() as folder:
             notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(source, metadata={"tags": list(tags)})])
             path = Path(folder) / "case.ipynb"
