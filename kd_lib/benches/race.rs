@@ -181,7 +181,7 @@ fn race(work: &Work, settings: &Settings, table: &mut Table) -> Result<[f64; 3]>
             format!("{peak:.0}"),
             ratio(our_peak / peak),
         ];
-        table.rows.push(cells.map(Into::into).to_vec());
+        table.push(cells);
     }
     Ok(speeds)
 }

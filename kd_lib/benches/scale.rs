@@ -83,7 +83,7 @@ fn measure(corpus: &Path, lines: usize, augmented: usize) -> Result<()> {
     let recipe = recipe("student", if augmented > 0 { &settings } else { &[] })?;
     let start = Instant::now();
     let mut timer = store().step_timer(&recipe, &corpus)?;
-    let texts = timer.plan.corpus.train.len() + timer.plan.transfer_set.len();
+    let texts = timer.planned.corpus.train.len() + timer.planned.transfer_set.len();
     let prepared = start.elapsed().as_secs_f64() / texts as f64;
     let (mut seconds, mut trained) = (0.0, 0);
     for _ in 0..UPDATES {

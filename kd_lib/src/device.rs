@@ -70,8 +70,8 @@ pub fn choose(name: &str) -> Result<Device> {
     }
 }
 
-/// Whether a device multiplies matrices of this kind in hardware, and no slower than fp32. An Intel
-/// processor with AVX-512 bf16 but without AMX does not: its products of bf16 matrices take about
+/// Whether a device multiplies matrices of this kind in hardware; for bf16 also, whether that is no
+/// slower than fp32. An Intel processor with AVX-512 bf16 but without AMX does not: its products of bf16 matrices take about
 /// twice as long as those of fp32 matrices.
 pub fn multiplies(device: Device, kind: Kind) -> bool {
     match kind {
@@ -81,7 +81,8 @@ pub fn multiplies(device: Device, kind: Kind) -> bool {
     }
 }
 
-/// The 16-bit formats that a processor multiplies no slower than fp32.
+/// The 16-bit formats whose matrices are multiplied in hardware: bf16 where that is no slower than
+/// fp32, fp16 where there is an instruction for it.
 #[derive(Debug, PartialEq)]
 struct FastFormats {
     bf16: bool,

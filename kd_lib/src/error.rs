@@ -1,5 +1,6 @@
-//! The one error type. Every variant names the place (file, line, recipe key), the value that was
-//! found there, and what to do. Nothing here decides whether something is an error.
+//! The one error type. A variant names the place (file, line, recipe key, option), the value that was
+//! found there, and what to do. [`Error::Torch`] and [`Error::Shape`] say what went wrong alone: they
+//! come from code that gave libtorch or a plot something impossible.
 
 use std::fmt::Display;
 use std::io::ErrorKind;
@@ -35,6 +36,13 @@ pub enum Error {
     #[error("recipe: {key}: {problem}; {fix}")]
     Recipe {
         key: String,
+        problem: String,
+        fix: String,
+    },
+    /// An option of a command, or the request that it stands for, cannot be met.
+    #[error("--{option}: {problem}; {fix}")]
+    Option {
+        option: String,
         problem: String,
         fix: String,
     },
@@ -101,6 +109,19 @@ impl Error {
     pub(crate) fn in_file<E: Display>(path: &Path, fix: &'static str) -> impl FnOnce(E) -> Error {
         let path = path.to_path_buf();
         move |error| Error::file(&path, error.to_string(), fix)
+    }
+
+    /// An error of an option, which is named without its hyphens.
+    pub(crate) fn option(
+        option: &str,
+        problem: impl Into<String>,
+        fix: impl Into<String>,
+    ) -> Error {
+        Error::Option {
+            option: option.into(),
+            problem: problem.into(),
+            fix: fix.into(),
+        }
     }
 
     /// An error of a recipe's key. Public, since a model or an objective of another crate

@@ -1,5 +1,5 @@
-//! Files on disk: atomic writes, checksums, content-addressed names, locks, and tensors as
-//! safetensors. Nothing here knows what the files mean.
+//! Files on disk: atomic writes, hashes, content-addressed names, locks, and tensors as safetensors.
+//! Nothing here knows what the files mean.
 
 use crate::{Error, Result, error::BUG};
 use safetensors::tensor::{Dtype, TensorView};
@@ -148,68 +148,6 @@ pub fn hash_file(path: &Path) -> Result<String> {
     let mut hasher = blake3::Hasher::new();
     hasher.update_mmap(path).map_err(Error::io(path))?;
     Ok(hasher.finalize().to_hex().to_string())
-}
-
-/// The file of checksums, in the format of the program `b3sum`: `b3sum --check b3sums` verifies it.
-const SUMS: &str = "b3sums";
-
-/// Writes the checksums of a folder's files, `last` at the end. The list is written after all
-/// files, so its presence says that the folder is complete.
-pub fn write_checksums(folder: &Path, last: &str) -> Result<()> {
-    let skipped = |n: &str| {
-        n.starts_with('.') || n.starts_with("state-") || ["", SUMS, "log.txt"].contains(&n)
-    };
-    let mut paths = sorted_entries(folder)?;
-    paths.retain(|path| !skipped(file_name(path)) && path.is_file());
-    paths.sort_by_key(|path| file_name(path) == last);
-    let line = |path: &PathBuf| Ok(format!("{}  {}\n", hash_file(path)?, file_name(path)));
-    write_text(
-        &folder.join(SUMS),
-        &paths.iter().map(line).collect::<Result<String>>()?,
-    )
-}
-
-/// Whether a folder has its list of checksums: its run is finished.
-pub fn has_checksums(folder: &Path) -> bool {
-    folder.join(SUMS).exists()
-}
-
-/// First digits of the hash of a finished run's weights, if its checksums list any.
-pub fn weights_hash(folder: &Path) -> Option<String> {
-    let list = std::fs::read_to_string(folder.join(SUMS)).ok()?;
-    list.lines()
-        .find_map(|line| line.strip_suffix("  model.safetensors"))
-        .map(|hash| hash.chars().take(16).collect())
-}
-
-/// Refuses a folder in which a listed file has other bytes than were written, or whose list is
-/// damaged. The weights may be absent.
-pub fn verify_checksums(folder: &Path, last: &str) -> Result<()> {
-    let (path, fix) = (
-        folder.join(SUMS),
-        "remove the folder and run its recipe again",
-    );
-    let list =
-        String::from_utf8_lossy(&std::fs::read(&path).map_err(Error::io(&path))?).into_owned();
-    let parts: Option<Vec<_>> = list
-        .split_terminator('\n')
-        .map(|line| line.split_once("  "))
-        .collect();
-    let whole = parts
-        .filter(|parts| list.ends_with('\n') && parts.last().is_some_and(|part| part.1 == last));
-    for (hash, name) in whole.ok_or_else(|| Error::file(&path, "a damaged list of files", fix))? {
-        let file = folder.join(name);
-        // Cached logits are enough to teach.
-        let away = name == "model.safetensors" && !file.exists();
-        if !away && (name.contains('/') || hash_file(&file).ok().as_deref() != Some(hash)) {
-            return Err(Error::file(
-                &file,
-                "damaged: not the bytes that were written",
-                fix,
-            ));
-        }
-    }
-    Ok(())
 }
 
 /// Named tensors and the file's text metadata.

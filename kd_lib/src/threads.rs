@@ -34,7 +34,7 @@ pub struct ThreadChange {
     pub threads: usize,
 }
 
-/// Between two looks at the load.
+/// Interval between two measurements of the load.
 const INTERVAL: Duration = Duration::from_secs(5);
 /// The first look, when nothing else is known.
 const FIRST_LOOK: Duration = Duration::from_millis(200);

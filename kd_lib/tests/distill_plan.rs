@@ -2,12 +2,13 @@
 
 use crate::common::{lock_generator, root, sample};
 use kd_lib::data::Corpus;
-use kd_lib::distill::execute::{check_stages, read_plan, write_plan};
 use kd_lib::distill::folds::{FOLDS, reason_against_folds, suggested_folds};
+use kd_lib::distill::plan_folder::{read_plan, write_plan};
+use kd_lib::distill::run_stages::check_stages;
 use kd_lib::distill::{
     Budget, CorpusFacts, DataReport, DistillPlan, DistillResult, Forecast, FurtherSeed,
-    PlanSettings, Report, SecondsPerText, Side, Stage, StudentPair, SuspiciousLabels, execute,
-    make_plan, measure, run_plan,
+    PlanSettings, Report, SecondsPerText, Side, Stage, StudentPair, SuspiciousLabels, make_plan,
+    measure, run_plan, run_stages,
 };
 use kd_lib::models::ModelConfig;
 use kd_lib::store::{Recipe, Run, RunStore};
@@ -322,8 +323,13 @@ fn unbalanced_classes_are_tried_with_class_weights_for_as_long_as_without() {
     for (budget, number) in [("5m", 3), ("1h", 4)] {
         let plan = make_plan("c", "f", settings(budget), unbalanced.clone(), speed(1.0)).unwrap();
         for side in [Side::Baseline, Side::Distilled] {
-            let student = |pair| StudentPair::student(pair, side);
-            let stages: Vec<&Stage> = plan.candidates.iter().filter_map(student).collect();
+            let candidates = plan.candidates.iter();
+            let stages: Vec<&Stage> = candidates
+                .map(|pair| match side {
+                    Side::Baseline => &pair.baseline,
+                    Side::Distilled => &pair.distilled,
+                })
+                .collect();
             assert_eq!(stages.len(), number, "{}", plan.describe());
             let stage = |kind: &str| {
                 let named = stages
@@ -520,16 +526,16 @@ fn a_stopped_distillation_continues_its_plan_and_a_copy_of_the_plan_gives_the_sa
             ControlFlow::Continue(())
         }
     };
-    execute(&store, &corpus, plan.clone(), &place, &mut stop_once).unwrap_err();
+    run_stages(&store, &corpus, plan.clone(), &place, &mut stop_once).unwrap_err();
     let again = read_plan(&place).unwrap().unwrap();
     assert_eq!(again, plan);
-    let outcome = execute(&store, &corpus, again, &place, &mut silent).unwrap();
-    assert!(outcome.seconds > 1.0, "the seconds of both starts count");
+    let trained = run_stages(&store, &corpus, again, &place, &mut silent).unwrap();
+    assert!(trained.seconds > 1.0, "the seconds of both starts count");
     let data = DataReport::of(&corpus, false).unwrap();
     let weights =
         |run: &Run| std::fs::read(run.folder().unwrap().join("model.safetensors")).unwrap();
-    let student = weights(&outcome.distilled[0]);
-    let result = DistillResult::single(corpus.clone(), outcome);
+    let student = weights(&trained.distilled[0]);
+    let result = DistillResult::single(corpus.clone(), trained);
     let best = result
         .dev_macro_f1(Side::Baseline)
         .max(result.dev_macro_f1(Side::Distilled));
@@ -560,7 +566,7 @@ fn a_stopped_distillation_continues_its_plan_and_a_copy_of_the_plan_gives_the_sa
     let copy = read_plan(&place.join("plan.json")).unwrap().unwrap();
     let place = other.path().join("distilled/copy");
     write_plan(&copy, &place, 0.0).unwrap();
-    let second = execute(&elsewhere, &corpus, copy, &place, &mut silent).unwrap();
+    let second = run_stages(&elsewhere, &corpus, copy, &place, &mut silent).unwrap();
     assert!(student == weights(&second.distilled[0]));
 
     // Without time, what is finished is found again, and of a further seed neither side is trained.
@@ -573,7 +579,7 @@ fn a_stopped_distillation_continues_its_plan_and_a_copy_of_the_plan_gives_the_sa
         spare,
     };
     late.further_seeds = vec![further(900, false), further(901, true)];
-    let late = execute(&elsewhere, &corpus, late, &place, &mut silent).unwrap();
+    let late = run_stages(&elsewhere, &corpus, late, &place, &mut silent).unwrap();
     assert_eq!((late.baseline.len(), late.distilled.len()), (1, 1));
     assert_eq!(late.candidates.len(), second.candidates.len());
     let skipped = |seed: &str| late.left_out.iter().any(|sentence| sentence.contains(seed));
@@ -649,9 +655,9 @@ fn folds_test_all_texts_and_a_refit_trains_on_all_of_them() {
     let notice = "25 of 25 texts of Dev are trained on";
     assert!(student.report.notices[0].starts_with(notice));
     // A refit has no text to choose weights or a temperature by: it takes the means of the folds.
-    let outcomes = result.rounds[0].iter().map(|fold| &fold.outcome);
-    let all: Vec<&Run> = outcomes
-        .flat_map(|outcome| &outcome.candidates)
+    let folds = result.rounds[0].iter().map(|fold| &fold.trained);
+    let all: Vec<&Run> = folds
+        .flat_map(|fold| &fold.candidates)
         .map(|candidate| &candidate.run)
         .filter(|run| format!("{}-refit", run.report.recipe.name) == name)
         .collect();

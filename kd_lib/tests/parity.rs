@@ -82,7 +82,7 @@ fn the_default_teacher_matches_its_package_and_transformers() {
         SubwordTokenizer::open(&weights)
             .unwrap()
             .with_limit("query: ", 64, Truncation::Head);
-    let tokenizer = tokenizer.keep_only(&texts).unwrap();
+    let tokenizer = tokenizer.keep_used_rows(&texts).unwrap();
     let model = pretrained_bert(&weights, Pooling::Mean, 2, &tokenizer);
     let batch = batch(&tokenizer.encode(&texts).unwrap().ids);
     let last_layer = BertConfig::read(&weights.join("config.json"))
@@ -382,7 +382,7 @@ fn a_pruned_tokenizer_maps_other_subwords_to_unknown() {
     let tokenizer = SubwordTokenizer::open(&teacher_weights())
         .unwrap()
         .with_limit("", 64, Truncation::Head);
-    let tokenizer = tokenizer.keep_only(&["足球"]).unwrap();
+    let tokenizer = tokenizer.keep_used_rows(&["足球"]).unwrap();
     let unknown = tokenizer
         .kept_ids()
         .unwrap()

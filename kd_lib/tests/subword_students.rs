@@ -41,7 +41,10 @@ fn pieces(tokenizer: &SubwordTokenizer, text: &str) -> Vec<String> {
 
 /// Texts whose pieces are kept are split as before; others into smaller pieces, none unknown.
 fn check_pruning(whole: &SubwordTokenizer, seen: &[&str], unseen: &[&str]) {
-    let pruned = whole.prune(seen, ANY_SIZE, false).unwrap();
+    let pruned = whole
+        .shrink_vocabulary(seen, ANY_SIZE)
+        .unwrap()
+        .without_special_tokens();
     let size = pruned.vocab_size().unwrap();
     assert_eq!(size as usize, pruned.pieces().len());
     for text in seen {
@@ -89,7 +92,10 @@ fn the_size_bounds_the_vocabulary_and_an_empty_text_is_one_unknown_piece() {
     let corpus = Corpus::open(sample()).unwrap();
     let train: Vec<&str> = corpus.train.iter().map(|e| e.text.as_str()).collect();
     let whole = open(&teacher_weights());
-    let pruned = whole.prune(&train, 60, false).unwrap();
+    let pruned = whole
+        .shrink_vocabulary(&train, 60)
+        .unwrap()
+        .without_special_tokens();
     assert_eq!(pruned.vocab_size(), Some(60));
     let unknown = pruned.id_of_piece("<unk>").unwrap();
     assert_eq!(pruned.encode(&[""]).unwrap().ids, [[i64::from(unknown)]]);
@@ -106,7 +112,7 @@ fn special_tokens_separate_the_two_texts_of_a_pair_alone() {
         let separator = i64::from(tokenizer.id_of_piece("</s>").unwrap());
         ids.iter().filter(|&&id| id == separator).count()
     };
-    let pruned_with_pairs = whole.prune(&[pair], ANY_SIZE, true).unwrap();
+    let pruned_with_pairs = whole.shrink_vocabulary(&[pair], ANY_SIZE).unwrap();
     assert_eq!(
         ends(
             &pruned_with_pairs,
@@ -114,7 +120,10 @@ fn special_tokens_separate_the_two_texts_of_a_pair_alone() {
         ),
         3
     );
-    let pruned_with_texts = whole.prune(&["足球"], ANY_SIZE, false).unwrap();
+    let pruned_with_texts = whole
+        .shrink_vocabulary(&["足球"], ANY_SIZE)
+        .unwrap()
+        .without_special_tokens();
     assert_eq!(
         ends(
             &pruned_with_texts,

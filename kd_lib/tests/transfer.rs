@@ -4,6 +4,7 @@
 use crate::common::{
     TINY_STUDENT, bilstm_settings, distance, lock_generator, recipe, sample, tiny_checkpoint,
 };
+use kd_lib::Error;
 use kd_lib::data::{
     Augmentation, AugmentationUnit, Corpus, Example, Split, TextInput, TokenizedSplit,
     TransferConfig, TransferText,
@@ -11,12 +12,11 @@ use kd_lib::data::{
 use kd_lib::models::BiLstm;
 use kd_lib::precision::Precision;
 use kd_lib::store::teacher_logits::{logits_to_learn, teacher_logits};
-use kd_lib::store::{Recipe, Run, RunStore, StoredResults};
+use kd_lib::store::{Recipe, Run, RunStore, StoredResults, run_files};
 use kd_lib::threads::ThreadPolicy;
 use kd_lib::training::gradients::group_gradients;
 use kd_lib::training::progress::{Progress, silent};
 use kd_lib::training::{AdamW, GradScaler, StepConfig, TrainData, Trainer};
-use kd_lib::{Error, files};
 use std::collections::HashSet;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -435,7 +435,7 @@ fn a_teacher_that_was_trained_again_is_not_taken_for_the_former_one() {
     // As if it had been trained again where results round otherwise: other weights, the same id.
     let weights = |run: &Run| run.folder().unwrap().join("model.safetensors");
     std::fs::copy(weights(&other), weights(&first)).unwrap();
-    files::write_checksums(first.folder().unwrap(), "report.json").unwrap();
+    run_files::write_checksums(first.folder().unwrap()).unwrap();
     let again = teacher_logits(&first, &texts, &mut silent).unwrap();
     assert!(
         distance(&again, &of_other) < 1e-5,

@@ -57,7 +57,7 @@ fn steps(work: &Work, corpus: &Path, precision: &str) -> Result<Round> {
         for _ in 0..batches {
             texts += timer.time_step()?.size.texts;
         }
-        finish(timer.plan.device);
+        finish(timer.planned.device);
         Ok((start.elapsed().as_secs_f64(), texts))
     }))
 }

@@ -128,7 +128,7 @@ pub struct DistillArguments {
     /// At the end train the chosen student again, on all labelled texts.
     #[arg(long, conflicts_with = "profile")]
     pub refit: bool,
-    /// Print the plan and the data report, and train nothing.
+    /// Print the plan and the data report, and carry out no training run.
     #[arg(long, conflicts_with = "profile")]
     pub dry_run: bool,
     /// Carry out this plan (`plan.json`) instead of a new one.

@@ -8,7 +8,7 @@ use kd_lib::files;
 use kd_lib::models::Checkpoint;
 use kd_lib::precision::Precision;
 use kd_lib::store::planned_run::{IdKey, file_hashes, run_id};
-use kd_lib::store::{Recipe, Run, StoredResults, retired, run};
+use kd_lib::store::{Recipe, Run, StoredResults, retired, run, run_files};
 use kd_lib::tch::{Kind, Tensor};
 use serde_json::{Value, json};
 use std::collections::BTreeMap;
@@ -484,7 +484,7 @@ fn join_split_names(parts: Vec<String>) -> Vec<String> {
 
 /// Writes a run's folder under its new id next to the old one, which stays as it is.
 fn convert_run(folder: &Path, checkpoints: &Path) -> Result<String> {
-    files::verify_checksums(folder, "report.json")?;
+    run_files::verify_checksums(folder)?;
     let (report, ids) = convert_report(folder, checkpoints)?;
     let new = folder.with_file_name(&ids.id);
     ensure!(
@@ -512,7 +512,7 @@ fn convert_run(folder: &Path, checkpoints: &Path) -> Result<String> {
         }
     }
     files::write_json(&new.join("report.json"), &report)?;
-    files::write_checksums(&new, "report.json")?;
+    run_files::write_checksums(&new)?;
     let run = Run::open(&new)?;
     Ok(format!(
         "{} (before: {})",
@@ -628,7 +628,7 @@ fn convert_stored_run(old: &Path, target: &Path, checkpoints: &Path) -> Result<R
         convert_predictions(&old.join("test.csv"), &new.join("test.safetensors"))?;
     }
     files::write_json(&new.join("report.json"), &report)?;
-    files::write_checksums(&new, "report.json")?;
+    run_files::write_checksums(&new)?;
     Ok(Run::open(&new)?)
 }
 

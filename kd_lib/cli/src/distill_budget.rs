@@ -8,9 +8,10 @@ use crate::{print, progress_callback};
 use anyhow::{Context, Result, bail, ensure};
 use kd_lib::data::import::Imported;
 use kd_lib::data::{Corpus, TextInput};
-use kd_lib::distill::execute::{add_seconds, check_stages, read_plan, write_plan};
 use kd_lib::distill::folds::{reason_against_folds, suggested_folds};
+use kd_lib::distill::plan_folder::{add_seconds, read_plan, write_plan};
 use kd_lib::distill::report::report_files;
+use kd_lib::distill::run_stages::check_stages;
 use kd_lib::distill::suspicious_labels;
 use kd_lib::distill::{
     Budget, DataReport, DistillPlan, Forecast, PlanSettings, Report, SuspiciousLabels, make_plan,
@@ -277,7 +278,7 @@ fn with_threads_of(plan: &DistillPlan, store: RunStore) -> RunStore {
     store.with_threads(policy)
 }
 
-/// Prints the plan and what was found in the texts. Nothing is trained or written.
+/// Prints the plan and what was found in the texts. No run is trained, nothing is written.
 fn describe(
     store: &RunStore,
     corpus: &Corpus,

@@ -36,7 +36,7 @@ pub fn describe(store: &RunStore, recipe: &Recipe, corpus: &Corpus) -> Result<St
         transfer_set,
         recipe,
         ..
-    } = &timer.plan;
+    } = &timer.planned;
     lines.push(format!("run: {id}"));
     lines.push(format!(
         "corpus: {} ({} training texts, {} texts in the transfer set)",

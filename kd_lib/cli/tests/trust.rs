@@ -441,7 +441,7 @@ fn the_error_of_a_finished_run_with_a_damaged_file_names_the_file() {
         report.replace("\"format\": 2", "\"format\": 3"),
     )
     .unwrap();
-    kd_lib::files::write_checksums(&run, "report.json").unwrap();
+    kd_lib::store::run_files::write_checksums(&run).unwrap();
     let error = Run::open(&run).unwrap_err().to_string();
     assert!(
         error.contains("format 3") && error.contains("the program that wrote it"),

@@ -1,5 +1,5 @@
-//! Which columns of a table are the text, the second text and the label. A person names them, or
-//! their names tell, or their content does. If two readings fit, the table is refused, and the
+//! Which columns of a table are the text, the second text and the label. The user
+//! names them; otherwise they are inferred from the columns' names or from their content. If two readings fit, the table is refused, and the
 //! error names the option that decides. [`super::text_table`] reads the table.
 
 use super::text_files::TableRow;

@@ -2,23 +2,20 @@
 //! describe. [`super::corpus`] reads the files.
 
 use super::corpus::{Corpus, Split};
+use super::splits::sample_rows;
 use super::text_files::Example;
 use super::text_input::TextInput;
 use super::truncation::Truncation;
 use crate::{Error, Result};
-use rand::SeedableRng;
-use rand::seq::index::sample;
-use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
+use serde_inline_default::serde_inline_default;
 use std::collections::HashSet;
 
-/// Which examples `max_train_samples` and `label_fraction` draw must not depend on the recipe's
-/// seed.
-const SUBSET_SEED: u64 = 0;
 /// A count above this is a typing error.
 pub(crate) const MAX_COUNT: usize = 1_000_000_000;
 
 /// Which texts a run uses, and how much of each.
+#[serde_inline_default]
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DataConfig {
@@ -36,19 +33,15 @@ pub struct DataConfig {
     /// Evaluate on at most this many dev examples, drawn with a fixed seed; all if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_dev_samples: Option<usize>,
-    /// `[n, k]`: train without the k-th of n folds. Out-of-fold teachers differ in this.
+    /// `[n, k]`: train without fold k of n, counted from 0. Out-of-fold teachers differ in this.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub holdout_fold: Option<[usize; 2]>,
     /// Do not evaluate on test. A search over settings must set this.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub skip_test: bool,
     /// Drop training texts that recur in dev or test.
-    #[serde(default = "yes")]
+    #[serde_inline_default(true)]
     pub drop_leaks: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// The examples that a run uses.
@@ -231,20 +224,15 @@ fn draw(examples: &mut Vec<Example>, wanted: Option<usize>) -> Vec<Example> {
     let Some(wanted) = wanted.filter(|&n| n < examples.len()) else {
         return Vec::new();
     };
-    let mut random = ChaCha8Rng::seed_from_u64(SUBSET_SEED);
-    let drawn: HashSet<usize> = sample(&mut random, examples.len(), wanted)
-        .into_iter()
-        .collect();
+    let drawn = sample_rows(examples.len(), wanted);
     let mut others = Vec::new();
-    let mut row = 0;
-    examples.retain(|example| {
-        let keep = drawn.contains(&row);
-        row += 1;
-        if !keep {
-            others.push(example.clone());
+    for (row, example) in std::mem::take(examples).into_iter().enumerate() {
+        if drawn.contains(&row) {
+            examples.push(example);
+        } else {
+            others.push(example);
         }
-        keep
-    });
+    }
     others
 }
 

@@ -12,6 +12,7 @@
 use super::text_files::{Example, FileFormat, read_examples, read_labels};
 use super::text_input::TextInput;
 use crate::{Error, Result, files};
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
 /// The three parts of a corpus.
@@ -27,9 +28,9 @@ pub enum Split {
 }
 
 /// Class names and labelled texts.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Corpus {
-    /// The folder's name.
+    /// The name of its folder, or of its file without the ending.
     pub name: String,
     /// Class names, by index.
     pub labels: Vec<String>,
@@ -62,14 +63,16 @@ impl Corpus {
         let mut hasher = blake3::Hasher::new();
         hasher.update(files::hash_file(&label_file)?.as_bytes());
         let mut read = |names: &[&str]| -> Result<Vec<Example>> {
-            let (path, csv) = find_split(folder, names)?;
-            let format = match (csv, label_file.ends_with("class.txt")) {
-                (true, _) => FileFormat::Csv,
-                (_, true) => FileFormat::TextIndex,
-                _ => FileFormat::LabelText,
+            let file = find_split(folder, names)?;
+            let format = if file.is_csv {
+                FileFormat::Csv
+            } else if label_file.ends_with("class.txt") {
+                FileFormat::TextIndex
+            } else {
+                FileFormat::LabelText
             };
-            hasher.update(files::hash_file(&path)?.as_bytes());
-            read_examples(&path, format, &labels)
+            hasher.update(files::hash_file(&file.path)?.as_bytes());
+            read_examples(&file.path, format, &labels)
         };
         let (train, dev, test) = (read(&["train"])?, read(&["dev", "val"])?, read(&["test"])?);
         let corpus = Corpus {
@@ -107,12 +110,8 @@ impl Corpus {
     /// The corpus without the training texts that recur in dev or test. A pair recurs if both of
     /// its texts do, in this order.
     pub fn without_leaks(mut self) -> Corpus {
-        let held_out: std::collections::HashSet<TextInput> = self
-            .dev
-            .iter()
-            .chain(&self.test)
-            .map(Example::input)
-            .collect();
+        let held_out = self.dev.iter().chain(&self.test);
+        let held_out: HashSet<TextInput> = held_out.map(Example::input).collect();
         self.train.retain(|e| !held_out.contains(&e.input()));
         self
     }
@@ -191,21 +190,33 @@ fn find_label_file(folder: &Path) -> Result<PathBuf> {
     ))
 }
 
-/// The file of a split, and whether it is CSV.
+/// The file of a split.
+#[derive(Clone)]
+struct SplitFile {
+    path: PathBuf,
+    is_csv: bool,
+}
+
+/// The file of the split that has one of these names: `NAME.csv`, `NAME.txt`, `CORPUS.NAME.txt`.
 ///
 /// # Errors
 /// If no file or more than one has the split's name.
-fn find_split(folder: &Path, names: &[&str]) -> Result<(PathBuf, bool)> {
-    let paths = files::sorted_entries(folder)?;
-    let endings = |name: &&str| {
-        [("csv", true), ("txt", false)].map(|(ending, csv)| (format!("{name}.{ending}"), csv))
-    };
+fn find_split(folder: &Path, names: &[&str]) -> Result<SplitFile> {
     let mut found = Vec::new();
-    for (wanted, csv) in names.iter().flat_map(endings) {
-        let fits = |p: &&PathBuf| {
-            files::file_name(p) == wanted || files::file_name(p).ends_with(&format!(".{wanted}"))
-        };
-        found.extend(paths.iter().filter(fits).map(|path| (path.clone(), csv)));
+    for path in files::sorted_entries(folder)? {
+        for ending in ["csv", "txt"] {
+            let is_split = |name: &&str| {
+                let wanted = format!("{name}.{ending}");
+                let file = files::file_name(&path);
+                file == wanted || file.ends_with(&format!(".{wanted}"))
+            };
+            if names.iter().any(is_split) {
+                found.push(SplitFile {
+                    path: path.clone(),
+                    is_csv: ending == "csv",
+                });
+            }
+        }
     }
     match found.as_slice() {
         [only] => Ok(only.clone()),
@@ -217,11 +228,12 @@ fn find_split(folder: &Path, names: &[&str]) -> Result<(PathBuf, bool)> {
             );
             Err(Error::file(folder, format!("no {} split", names[0]), fix))
         }
-        [(first, _), (second, _), ..] => {
-            let files = [first, second].map(|path| files::file_name(path));
+        [first, second, ..] => {
             let problem = format!(
                 "{} and {} are both the {} split",
-                files[0], files[1], names[0]
+                files::file_name(&first.path),
+                files::file_name(&second.path),
+                names[0]
             );
             Err(Error::file(
                 folder,

@@ -62,13 +62,7 @@ impl Corpus {
             train_in_test: recur(Split::Train, &test),
             dev_in_test: recur(Split::Dev, &test),
             contradictions: contradictions(&self.train),
-            empty: self
-                .train
-                .iter()
-                .chain(&self.dev)
-                .chain(&self.test)
-                .filter(|e| e.input().is_empty())
-                .count(),
+            empty: self.examples().filter(|e| e.input().is_empty()).count(),
         }
     }
 }

@@ -10,7 +10,7 @@ pub mod corpus;
 pub mod data_quality;
 pub mod import;
 pub mod near_duplicates;
-pub(crate) mod prune_vocabulary;
+pub(crate) mod shrink_vocabulary;
 pub mod splits;
 pub mod subword_tokenizer;
 pub mod text_files;

@@ -14,7 +14,7 @@ use std::path::Path;
 
 /// The fraction of the texts of a class that each held-out split gets.
 const HELD_OUT: f64 = 0.1;
-/// Seed of the samples that measure a corpus.
+/// Seed of the samples of texts: which ones are drawn must not depend on a recipe's seed.
 const SAMPLE_SEED: u64 = 0;
 
 /// One fold of a corpus: its texts are the test split, the others are for training and dev.
@@ -26,17 +26,21 @@ pub struct Fold {
     pub test_rows: Vec<usize>,
 }
 
+/// `wanted` of `rows` row numbers, drawn with a fixed seed.
+pub(crate) fn sample_rows(rows: usize, wanted: usize) -> HashSet<usize> {
+    let mut random = ChaCha8Rng::seed_from_u64(SAMPLE_SEED);
+    sample(&mut random, rows, wanted).into_iter().collect()
+}
+
 /// At most `most` of these items, drawn with a fixed seed and kept in their order. Every n-th one
 /// could miss a class, if a file names its classes in turn.
 pub(crate) fn draw_at_most<T>(
     items: impl ExactSizeIterator<Item = T>,
     most: usize,
 ) -> impl Iterator<Item = T> {
-    let mut random = ChaCha8Rng::seed_from_u64(SAMPLE_SEED);
-    let drawn = sample(&mut random, items.len(), most.min(items.len()));
-    let drawn: HashSet<usize> = drawn.into_iter().collect();
+    let drawn = sample_rows(items.len(), most.min(items.len()));
     let numbered = items.enumerate();
-    numbered.filter_map(move |(number, item)| drawn.contains(&number).then_some(item))
+    numbered.filter_map(move |(row, item)| drawn.contains(&row).then_some(item))
 }
 
 /// The folds of all labelled texts of a corpus. Each text is tested in one fold, except that a
@@ -47,12 +51,56 @@ pub(crate) fn draw_at_most<T>(
 pub fn folds(corpus: &Corpus, number: usize, seed: u64) -> Result<Vec<Fold>> {
     if number < 2 {
         let fix = "choose 2 or more, or 0 for the test split alone";
-        return Err(Error::recipe("folds", number.to_string(), fix));
+        return Err(Error::option("folds", number.to_string(), fix));
     }
     let all: Vec<&Example> = corpus.examples().collect();
-    let groups = Groups::of(&all, corpus.labels.len(), seed);
-    let mut fold_of = vec![None; all.len()];
-    for class in &groups.by_class {
+    let fold_of = assign_folds(&all, corpus.labels.len(), number, seed);
+    let mut folds = Vec::new();
+    for fold in 0..number {
+        let (mut rest, mut test, mut test_rows) = (Vec::new(), Vec::new(), Vec::new());
+        for (row, &example) in all.iter().enumerate() {
+            if fold_of[row] == Some(fold) {
+                test.push(example.clone());
+                test_rows.push(row);
+            } else {
+                rest.push(example.clone());
+            }
+        }
+        let name = format!("{} fold {fold} of {number} seed {seed}", corpus.fingerprint);
+        let fold_corpus = Corpus {
+            name: corpus.name.clone(),
+            labels: corpus.labels.clone(),
+            fingerprint: blake3::hash(name.as_bytes()).to_hex().to_string(),
+            test,
+            ..with_drawn_dev(rest, corpus.labels.len(), seed)
+        };
+        if fold_corpus.dev.is_empty() || fold_corpus.test.is_empty() {
+            let problem = format!("{} texts are too few for {number} folds", all.len());
+            return Err(Error::option(
+                "folds",
+                problem,
+                "add texts, or choose fewer",
+            ));
+        }
+        fold_corpus.check(Path::new(&fold_corpus.name))?;
+        folds.push(Fold {
+            corpus: fold_corpus,
+            test_rows,
+        });
+    }
+    Ok(folds)
+}
+
+/// The fold in which each example is tested; none of a class of a single group. Each group of
+/// near-duplicates goes to the fold that has the fewest texts of its class.
+fn assign_folds(
+    examples: &[&Example],
+    classes: usize,
+    number: usize,
+    seed: u64,
+) -> Vec<Option<usize>> {
+    let mut fold_of = vec![None; examples.len()];
+    for class in Groups::of(examples, classes, seed).by_class {
         if class.len() < 2 {
             continue;
         }
@@ -64,46 +112,20 @@ pub fn folds(corpus: &Corpus, number: usize, seed: u64) -> Result<Vec<Fold>> {
             group.iter().for_each(|&row| fold_of[row] = Some(fold));
         }
     }
-    (0..number)
-        .map(|fold| {
-            let (mut rest, mut test, mut test_rows) = (Vec::new(), Vec::new(), Vec::new());
-            for (row, example) in all.iter().enumerate() {
-                if fold_of[row] == Some(fold) {
-                    test.push((*example).clone());
-                    test_rows.push(row);
-                } else {
-                    rest.push((*example).clone());
-                }
-            }
-            let drawn = held_out(&rest, corpus.labels.len(), 1, seed);
-            let (mut train, mut dev) = (Vec::new(), Vec::new());
-            for (example, part) in rest.into_iter().zip(drawn) {
-                match part {
-                    Some(_) => dev.push(example),
-                    None => train.push(example),
-                }
-            }
-            let name = format!("{} fold {fold} of {number} seed {seed}", corpus.fingerprint);
-            let corpus = Corpus {
-                name: corpus.name.clone(),
-                labels: corpus.labels.clone(),
-                train,
-                dev,
-                test,
-                fingerprint: blake3::hash(name.as_bytes()).to_hex().to_string(),
-            };
-            if corpus.dev.is_empty() || corpus.test.is_empty() {
-                let problem = format!("{} texts are too few for {number} folds", all.len());
-                return Err(Error::recipe(
-                    "folds",
-                    problem,
-                    "add texts, or choose fewer",
-                ));
-            }
-            corpus.check(Path::new(&corpus.name))?;
-            Ok(Fold { corpus, test_rows })
-        })
-        .collect()
+    fold_of
+}
+
+/// The examples as training and dev splits of a corpus without a name.
+fn with_drawn_dev(examples: Vec<Example>, classes: usize, seed: u64) -> Corpus {
+    let drawn = held_out(&examples, classes, 1, seed);
+    let mut corpus = Corpus::default();
+    for (example, part) in examples.into_iter().zip(drawn) {
+        match part {
+            Some(_) => corpus.dev.push(example),
+            None => corpus.train.push(example),
+        }
+    }
+    corpus
 }
 
 /// For each example the held-out part that it goes to, if any. Each part gets [`HELD_OUT`] of the

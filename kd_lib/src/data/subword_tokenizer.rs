@@ -1,14 +1,15 @@
 //! A Hugging Face tokenizer, the text prefix that its model was trained with, and the map from the
 //! tokenizer's ids to embedding rows. A teacher keeps the tokenizer of its checkpoint and may drop
-//! embedding rows ([`SubwordTokenizer::keep_only`]). A student's tokenizer has a smaller vocabulary
-//! ([`SubwordTokenizer::prune`]). See [`super::char_tokenizer`] for characters.
+//! embedding rows ([`SubwordTokenizer::keep_used_rows`]). A student's tokenizer has a smaller
+//! vocabulary ([`SubwordTokenizer::shrink_vocabulary`]). See [`super::char_tokenizer`] for characters.
 
 use super::batch::TokenizedSplit;
-use super::prune_vocabulary;
+use super::shrink_vocabulary;
 use super::text_input::TextInput;
 use super::truncation::{SpecialTokens, Truncation, longest_first};
 use crate::{Error, Result, error::BUG, files};
 use serde::{Deserialize, Serialize};
+use serde_inline_default::serde_inline_default;
 use std::collections::{BTreeSet, HashMap};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -35,6 +36,7 @@ pub struct SubwordTokenizer {
     row_of: HashMap<u32, i64>,
 }
 
+#[serde_inline_default]
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Settings {
@@ -46,16 +48,13 @@ struct Settings {
     unk_id: u32,
     /// Tokenizer ids of the kept rows, ascending; absent if all are kept.
     kept_ids: Option<Vec<u32>>,
-    /// A pruned tokenizer's ids are the rows of its model's embedding.
+    /// Whether the vocabulary was shrunk: then its ids are the rows of its model's embedding.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pruned: bool,
     /// Whether special tokens stand around a text.
-    #[serde(default = "yes", skip_serializing_if = "bool::clone")]
+    #[serde_inline_default(true)]
+    #[serde(skip_serializing_if = "bool::clone")]
     special_tokens: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 /// What the tokenizer makes of one input.
@@ -235,7 +234,7 @@ impl SubwordTokenizer {
     /// Drops the embedding rows that `texts` never use: a Chinese corpus needs a twentieth of a
     /// multilingual vocabulary. Outputs on these texts stay the same. Other subwords become
     /// unknown.
-    pub fn keep_only<'a, T: Into<TextInput<'a>> + Copy>(
+    pub fn keep_used_rows<'a, T: Into<TextInput<'a>> + Copy>(
         &self,
         texts: &[T],
     ) -> Result<SubwordTokenizer> {
@@ -254,13 +253,11 @@ impl SubwordTokenizer {
     }
 
     /// A tokenizer with at most `size` pieces, those that `texts` use most among them. Texts whose
-    /// pieces are all kept are split as before, other pieces into smaller ones. `special_tokens`
-    /// says whether special tokens stand around a text.
-    pub fn prune<'a, T: Into<TextInput<'a>> + Copy>(
+    /// pieces are all kept are split as before, other pieces into smaller ones.
+    pub fn shrink_vocabulary<'a, T: Into<TextInput<'a>> + Copy>(
         &self,
         texts: &[T],
         size: usize,
-        special_tokens: bool,
     ) -> Result<SubwordTokenizer> {
         let whole = self.with_limit(&self.settings.prefix, usize::MAX, Truncation::Head);
         let mut counts_by_id: HashMap<u32, usize> = HashMap::new();
@@ -280,19 +277,24 @@ impl SubwordTokenizer {
         let file = file.map_err(Error::in_file(path, BUG))?;
         let file = serde_json::from_str(&file).map_err(Error::in_file(path, BUG))?;
         let fix = "choose a checkpoint whose tokenizer is Unigram, WordPiece or BPE";
-        let pruned = prune_vocabulary::prune(file, &counts, size)
+        let shrunk = shrink_vocabulary::shrink(file, &counts, size)
             .map_err(|problem| Error::file(path, problem, fix))?;
-        let tokenizer = without_panic(path, || Tokenizer::from_bytes(pruned.to_string()))?;
+        let tokenizer = without_panic(path, || Tokenizer::from_bytes(shrunk.to_string()))?;
         let new_id = |old| tokenizer.token_to_id(&self.piece(old));
         let missing = || Error::file(path, "no padding or unknown token is left", BUG);
         let settings = Settings {
             pad_id: new_id(self.settings.pad_id).ok_or_else(missing)?,
             unk_id: new_id(self.settings.unk_id).ok_or_else(missing)?,
             pruned: true,
-            special_tokens,
             ..self.settings.clone()
         };
         Ok(SubwordTokenizer::assemble(Arc::new(tokenizer), settings))
+    }
+
+    /// The same tokenizer, which puts no special tokens around a text.
+    pub fn without_special_tokens(mut self) -> SubwordTokenizer {
+        self.settings.special_tokens = false;
+        self
     }
 
     /// Number of rows of the embedding that this tokenizer needs. None if all rows of its
@@ -309,7 +311,7 @@ impl SubwordTokenizer {
         self.tokenizer.get_vocab(true).values().copied().max()
     }
 
-    /// The pieces of a pruned tokenizer, by id.
+    /// The pieces of a shrunk vocabulary, by id.
     pub fn pieces(&self) -> Vec<String> {
         let size = self.tokenizer.get_vocab_size(true) as u32;
         (0..size).map(|id| self.piece(id)).collect()
@@ -330,17 +332,17 @@ impl SubwordTokenizer {
         id == self.settings.unk_id
     }
 
-    /// Whether the vocabulary was pruned: then its ids are not those of its checkpoint.
-    pub fn is_pruned(&self) -> bool {
+    /// Whether the vocabulary was shrunk: then its ids are not those of its checkpoint.
+    pub fn is_shrunk(&self) -> bool {
         self.settings.pruned
     }
 
     /// Whether another tokenizer needs the same rows of a checkpoint's embedding, in the same
     /// order.
     pub fn has_rows_of(&self, other: &SubwordTokenizer) -> bool {
-        self.is_pruned() == other.is_pruned()
+        self.is_shrunk() == other.is_shrunk()
             && self.kept_ids() == other.kept_ids()
-            && (!self.is_pruned() || self.pieces() == other.pieces())
+            && (!self.is_shrunk() || self.pieces() == other.pieces())
     }
 
     /// Tokenizer ids of the kept rows, if rows were dropped.

@@ -1,7 +1,6 @@
-//! Reads one file of labelled texts, with a line number in every error. The three formats are
+//! Reads one file of labelled texts; an error of a line names the line. The three formats are
 //! `label<TAB>text`, `text<TAB>class index`, and CSV with a header `text,label` or
-//! `text,text_pair,label`. [`super::corpus`]
-//! finds the file of each split.
+//! `text,text_pair,label`. [`super::corpus`] finds the file of each split.
 
 use super::text_input::TextInput;
 use crate::{Error, Result};
@@ -44,8 +43,8 @@ pub enum FileFormat {
 }
 
 impl FileFormat {
-    /// Detects the format of a single file: from its name, or the one that all lines fit. If lines
-    /// fit neither, the one that more lines fit.
+    /// Detects the format of a single file: from its name, otherwise the one in which all lines can
+    /// be read, otherwise the one in which most lines can.
     ///
     /// # Errors
     /// If all lines fit both formats, or a number at their ends can be a class's name and another

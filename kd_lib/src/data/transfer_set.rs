@@ -8,13 +8,13 @@
 
 use super::config::check_count;
 use super::corpus::Corpus;
+use super::splits::draw_at_most;
 use super::text_files::Example;
 use super::text_input::{TextInput, TextKey};
 use super::transfer_text::TransferText;
 use super::unlabelled::UnlabelledFile;
 use crate::{Error, Result};
 use rand::seq::IndexedRandom;
-use rand::seq::index::sample;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
@@ -302,21 +302,9 @@ impl TransferConfig {
 
     /// Keeps `max_unlabelled_samples` lines in their order.
     fn draw_unlabelled(&self, lines: &mut Vec<usize>) {
-        let Some(most) = self
-            .max_unlabelled_samples
-            .filter(|&most| most < lines.len())
-        else {
-            return;
-        };
-        let mut random = ChaCha8Rng::seed_from_u64(0);
-        let drawn: HashSet<usize> = sample(&mut random, lines.len(), most).into_iter().collect();
-        let mut kept = Vec::new();
-        for (number, line) in lines.iter().enumerate() {
-            if drawn.contains(&number) {
-                kept.push(*line);
-            }
+        if let Some(most) = self.max_unlabelled_samples {
+            *lines = draw_at_most(std::mem::take(lines).into_iter(), most).collect();
         }
-        *lines = kept;
     }
 
     /// One attempt at an augmented text. None if the source has fewer than two units, if there is

@@ -39,7 +39,7 @@ impl FromStr for Budget {
             Some(seconds) if seconds > 0.0 && seconds <= LONGEST => Ok(Budget { seconds }),
             _ => {
                 let fix = "write for example 90s, 30m, 2h or overnight";
-                Err(Error::recipe("budget", format!("{text:?}"), fix))
+                Err(Error::option("budget", format!("{text:?}"), fix))
             }
         }
     }

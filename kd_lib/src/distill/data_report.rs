@@ -80,7 +80,7 @@ impl DataReport {
     /// The findings as a table.
     pub fn table(&self, corpus: &Corpus, facts: &CorpusFacts) -> Table {
         let mut table = Table::new(&["finding", "value"]);
-        let mut row = |name: &str, value: String| table.rows.push(vec![name.into(), value.into()]);
+        let mut row = |name: &str, value: String| table.push([name.to_owned(), value]);
         let [train, dev, test] = [&corpus.train, &corpus.dev, &corpus.test].map(Vec::len);
         row(
             "texts: training, dev, test",

@@ -37,6 +37,14 @@ const STYLE: &str = "body{font:16px/1.5 sans-serif;max-width:60rem;margin:2rem a
     overflow-x:auto}svg{max-width:100%}";
 
 impl Document {
+    /// A document of a title alone.
+    pub fn new(title: impl Into<String>) -> Document {
+        Document {
+            title: title.into(),
+            blocks: Vec::new(),
+        }
+    }
+
     /// Adds a heading.
     pub fn heading(&mut self, text: &str) {
         self.blocks.push(Block::Heading(text.to_owned()));
@@ -149,11 +157,8 @@ mod tests {
     #[test]
     fn what_a_corpus_contains_is_no_markup_of_the_page() {
         let mut table = Table::new(&["text"]);
-        table.rows.push(vec!["<script>a|b</script> & \"c\"".into()]);
-        let mut document = Document {
-            title: "<title>".into(),
-            blocks: Vec::new(),
-        };
+        table.push(["<script>a|b</script> & \"c\""]);
+        let mut document = Document::new("<title>");
         document.table(table);
         let html = document.html();
         assert!(!html.contains("<script>") && html.contains("&lt;script&gt;a|b"));

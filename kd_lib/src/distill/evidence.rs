@@ -2,9 +2,9 @@
 //! scores. Under cross-validation the predictions of a round's folds are put together, so that a
 //! round covers all tested texts, as a seed does otherwise.
 
+use super::distill_result::{DistillResult, FoldResult};
 use super::plan::{DistillPlan, Side};
 use super::references::References;
-use super::run_plan::{DistillResult, FoldResult};
 use crate::data::{Corpus, Example, Split, TextInput};
 use crate::evaluation::{Scores, argmax, to_array};
 use crate::store::{Predictor, Run, RunStore};
@@ -68,20 +68,20 @@ impl Evidence {
             references: References::of(store, plan, first, folder, callback)?,
         };
         for round in &result.rounds {
-            let teachers = round.iter().filter_map(|fold| fold.outcome.teacher.clone());
+            let teachers = round.iter().filter_map(|fold| fold.trained.teacher.clone());
             let teachers: Vec<Run> = teachers.collect();
             if teachers.len() == round.len() {
                 evidence
                     .teacher
                     .push(tested("teacher", round, teachers, callback)?);
             }
-            let baselines = |fold: &FoldResult| fold.outcome.baseline.clone();
+            let baselines = |fold: &FoldResult| fold.trained.baseline.clone();
             for runs in by_seed(round, baselines) {
                 evidence
                     .baseline
                     .push(tested("baseline", round, runs, callback)?);
             }
-            let distilled = |fold: &FoldResult| fold.outcome.distilled.clone();
+            let distilled = |fold: &FoldResult| fold.trained.distilled.clone();
             for runs in by_seed(round, distilled) {
                 evidence
                     .distilled
@@ -95,7 +95,7 @@ impl Evidence {
     pub fn delivered_side(&self) -> &[Tested] {
         match self.delivered {
             Side::Distilled => &self.distilled,
-            _ => &self.baseline,
+            Side::Baseline => &self.baseline,
         }
     }
 
@@ -225,8 +225,7 @@ fn tested(
 
 /// Rows of several arrays, one below the other.
 fn joined<'a>(parts: impl Iterator<Item = ArrayView2<'a, f32>>) -> Result<Array2<f32>> {
-    concatenate(Axis(0), &parts.collect::<Vec<_>>())
-        .map_err(|odd| Error::recipe("data", odd.to_string(), crate::error::BUG))
+    concatenate(Axis(0), &parts.collect::<Vec<_>>()).map_err(|odd| Error::Shape(odd.to_string()))
 }
 
 /// The test examples of a round in the order of their rows, as positions in the folds' test splits

@@ -97,7 +97,7 @@ impl Findings {
     fn delivered_student(&self, gain: &Difference) -> String {
         let (name, lead_on_test) = match self.delivered {
             Side::Distilled => ("distilled one", gain.mean),
-            _ => ("baseline", -gain.mean),
+            Side::Baseline => ("baseline", -gain.mean),
         };
         let contrast = if lead_on_test < 0.0 {
             ", although its accuracy on test is the lower one"

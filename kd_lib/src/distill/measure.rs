@@ -129,7 +129,7 @@ fn too_slow_networks(
     }
     let problem = format!("{milliseconds} ms for one text");
     let fix = format!("allow {:.1} ms or more on this machine", fastest * 1.2);
-    Err(Error::recipe("max-latency", problem, fix))
+    Err(Error::option("max-latency", problem, fix))
 }
 
 fn corpus_facts(store: &RunStore, corpus: &Corpus, settings: &PlanSettings) -> Result<CorpusFacts> {

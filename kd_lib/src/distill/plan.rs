@@ -8,7 +8,7 @@ use super::recipes::TransferTexts;
 use crate::data::Corpus;
 use crate::store::Recipe;
 use crate::store::planned_run::schedule;
-use crate::training::linear_probe::MOST_TEXTS;
+use crate::training::linear_probe::MAX_PROBE_TEXTS;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -24,12 +24,10 @@ pub(super) const FIXED_SECONDS: f64 = 10.0;
 /// than its baseline (docs/distill-runs.md).
 pub(super) const MIN_DISTILLED_UPDATES: usize = 300;
 
-/// What a stage's model is for.
+/// A side of the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Side {
-    /// Teaches.
-    Teacher,
     /// A student without a teacher.
     Baseline,
     /// A student that learns from the teacher.
@@ -37,10 +35,9 @@ pub enum Side {
 }
 
 impl Side {
-    /// `teacher`, `baseline` or `distilled`.
+    /// `baseline` or `distilled`.
     pub fn name(self) -> &'static str {
         match self {
-            Side::Teacher => "teacher",
             Side::Baseline => "baseline",
             Side::Distilled => "distilled",
         }
@@ -68,15 +65,6 @@ pub struct StudentPair {
 }
 
 impl StudentPair {
-    /// The student of a side; none for the teacher's side.
-    pub fn student(&self, side: Side) -> Option<&Stage> {
-        match side {
-            Side::Teacher => None,
-            Side::Baseline => Some(&self.baseline),
-            Side::Distilled => Some(&self.distilled),
-        }
-    }
-
     /// Expected seconds of both.
     pub fn seconds(&self) -> f64 {
         self.baseline.seconds + self.distilled.seconds
@@ -306,7 +294,7 @@ impl DistillPlan {
 /// test, some dev and some training texts. Students are fast.
 pub(super) fn report_seconds(facts: &CorpusFacts, speed: &SecondsPerText) -> f64 {
     let probed_texts =
-        facts.train_texts.min(MOST_TEXTS) + facts.dev_texts.min(MAX_PROBED_DEV_TEXTS);
+        facts.train_texts.min(MAX_PROBE_TEXTS) + facts.dev_texts.min(MAX_PROBED_DEV_TEXTS);
     (probed_texts + 2 * facts.test_texts) as f64 * speed.teacher_forward
 }
 

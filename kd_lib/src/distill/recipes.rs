@@ -1,5 +1,5 @@
 //! The recipes that a plan is made of: the teacher, a student without one, and the same student
-//! with one. [`super::plan`] decides their lengths.
+//! with one. [`super::planner`] decides their lengths.
 
 use super::facts::{CorpusFacts, PlanSettings};
 use crate::data::{Augmentation, AugmentationUnit, DataConfig, TransferConfig};
@@ -218,7 +218,7 @@ impl StudentKind {
         narrowest.ok_or_else(|| {
             let problem = format!("{} MB", limits.megabytes);
             let fix = format!("{classes} classes need more: allow the default of 15 MB");
-            Error::recipe("max-size", problem, fix)
+            Error::option("max-size", problem, fix)
         })
     }
 

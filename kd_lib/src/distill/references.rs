@@ -5,16 +5,16 @@
 //! state of its checkpoint. If a student is no better, the checkpoint knows the classes already.
 
 use super::data_report::ngram_settings;
+use super::distill_result::FoldResult;
 use super::facts::MAX_PROBED_DEV_TEXTS;
 use super::ngram_model::NgramModel;
 use super::plan::DistillPlan;
-use super::run_plan::FoldResult;
 use crate::Result;
 use crate::data::splits::draw_at_most;
 use crate::data::{Corpus, Example, TextInput};
-use crate::store::run_store::forget_pretrained_states;
+use crate::store::pretrained_states::forget_pretrained_states;
 use crate::store::{Recipe, RunStore};
-use crate::training::linear_probe::{FOLDS, LabelledStates, MOST_TEXTS, probing};
+use crate::training::linear_probe::{LabelledStates, MAX_PROBE_TEXTS, PROBE_FOLDS, probe_progress};
 use crate::training::{Activity, Progress, ProgressCallback};
 use std::path::Path;
 use tch::{Kind, Tensor};
@@ -114,7 +114,7 @@ fn probe_scores(
     callback: ProgressCallback,
 ) -> Result<ReferenceScores> {
     let corpus = fold.corpus.clone().without_leaks();
-    let train: Vec<&Example> = draw_at_most(corpus.train.iter(), MOST_TEXTS).collect();
+    let train: Vec<&Example> = draw_at_most(corpus.train.iter(), MAX_PROBE_TEXTS).collect();
     let dev: Vec<&Example> = draw_at_most(corpus.dev.iter(), MAX_PROBED_DEV_TEXTS).collect();
     let test: Vec<&Example> = corpus.test.iter().collect();
     let examples = train.iter().chain(&dev).chain(&test);
@@ -124,15 +124,15 @@ fn probe_scores(
     let trained = train.len() as i64;
     let train_states = states.narrow(0, 0, trained);
     let labels: Vec<i64> = train.iter().map(|e| e.label as i64).collect();
-    let folds: Vec<usize> = train.iter().map(|e| e.input().fold(FOLDS)).collect();
+    let folds: Vec<usize> = train.iter().map(|e| e.input().fold(PROBE_FOLDS)).collect();
     let labelled = LabelledStates {
         states: &train_states,
         labels: &labels,
         folds: &folds,
         classes,
     };
-    let probing = probing(&corpus.name, train.len());
-    let probe = labelled.probe(&mut || probing.send(callback))?;
+    let progress = probe_progress(&corpus.name, train.len());
+    let probe = labelled.probe(&mut || progress.send(callback))?;
     forget_pretrained_states(folder)?;
     let accuracy = |examples: &[&Example], first: i64| {
         let split_states = states.narrow(0, first, examples.len() as i64);

@@ -5,10 +5,10 @@
 use super::plan::DistillPlan;
 use crate::data::splits::draw_at_most;
 use crate::data::{Corpus, Example, TextInput};
-use crate::store::run_store::forget_pretrained_states;
+use crate::store::pretrained_states::forget_pretrained_states;
 use crate::store::{RunStore, Table};
 use crate::training::ProgressCallback;
-use crate::training::linear_probe::{FOLDS, LabelledStates, probing};
+use crate::training::linear_probe::{LabelledStates, PROBE_FOLDS, probe_progress};
 use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
@@ -77,12 +77,12 @@ impl SuspiciousLabels {
     pub fn table(&self, most: usize, characters: usize) -> Table {
         let mut table = Table::new(&["line", "text", "label", "more likely", "probability"]);
         for suspicious in self.labels.iter().take(most) {
-            table.rows.push(vec![
-                suspicious.line.to_string().into(),
-                shortened(&suspicious.text, characters).into(),
-                suspicious.label.as_str().into(),
-                suspicious.predicted.as_str().into(),
-                format!("{:.3}", suspicious.probability).into(),
+            table.push([
+                suspicious.line.to_string(),
+                shortened(&suspicious.text, characters),
+                suspicious.label.clone(),
+                suspicious.predicted.clone(),
+                format!("{:.3}", suspicious.probability),
             ]);
         }
         table
@@ -115,15 +115,15 @@ fn search(
     let teacher = &plan.settings.teacher;
     let states = store.pretrained_states(teacher, corpus, &texts, folder, callback)?;
     let labels: Vec<i64> = searched.iter().map(|e| e.label as i64).collect();
-    let folds: Vec<usize> = texts.iter().map(|text| text.fold(FOLDS)).collect();
+    let folds: Vec<usize> = texts.iter().map(|text| text.fold(PROBE_FOLDS)).collect();
     let labelled = LabelledStates {
         states: &states,
         labels: &labels,
         folds: &folds,
         classes: corpus.labels.len() as i64,
     };
-    let probing = probing(&corpus.name, searched.len());
-    let held_out = labelled.held_out(&mut || probing.send(callback))?;
+    let progress = probe_progress(&corpus.name, searched.len());
+    let held_out = labelled.out_of_fold_logits(&mut || progress.send(callback))?;
     forget_pretrained_states(folder)?;
     let probabilities = held_out.probabilities();
     let mut texts_of_class = vec![0; corpus.labels.len()];

@@ -18,10 +18,7 @@ const BISECTIONS: usize = 60;
 pub enum TemperatureScaling {
     /// A known one, above 0.
     Fixed(f64),
-    /// The one that suits a split. Each label counts with probability (n + 1) / (n + 2) instead of
-    /// 1, where n is the number of texts (after Platt 1999, who counts those of a class). Otherwise
-    /// a model without mistakes on a small split would get a temperature near 0. Of an empty split:
-    /// 1.
+    /// The one that suits a split: [`fit_smoothed_temperature`].
     FitOn(CalibrationSplit),
 }
 
@@ -52,10 +49,8 @@ impl TemperatureScaling {
     pub fn temperature(&self, dev_logits: ArrayView2<f32>, dev_labels: &[usize]) -> f64 {
         match *self {
             TemperatureScaling::Fixed(temperature) => temperature,
-            TemperatureScaling::FitOn(_) if dev_labels.is_empty() => 1.0,
             TemperatureScaling::FitOn(CalibrationSplit::Dev) => {
-                let texts = dev_labels.len() as f64;
-                fit_to_certainty(dev_logits, dev_labels, (texts + 1.0) / (texts + 2.0))
+                fit_smoothed_temperature(dev_logits, dev_labels)
             }
         }
     }
@@ -84,6 +79,17 @@ pub struct ReliabilityBin {
 /// ```
 pub fn fit_temperature(logits: ArrayView2<f32>, labels: &[usize]) -> f64 {
     fit_to_certainty(logits, labels, 1.0)
+}
+
+/// Like [`fit_temperature`], but each label counts with probability (n + 1) / (n + 2) instead of 1,
+/// where n is the number of texts (after Platt 1999, who counts those of a class). Otherwise a model
+/// without mistakes on few texts would get a temperature near 0. 1 if there are no texts.
+pub fn fit_smoothed_temperature(logits: ArrayView2<f32>, labels: &[usize]) -> f64 {
+    if labels.is_empty() {
+        return 1.0;
+    }
+    let texts = labels.len() as f64;
+    fit_to_certainty(logits, labels, (texts + 1.0) / (texts + 2.0))
 }
 
 /// The temperature that minimises the cross-entropy to targets in which each label has the

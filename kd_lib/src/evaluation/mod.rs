@@ -9,7 +9,8 @@ pub mod significance;
 pub mod split_pass;
 
 pub use calibration::{
-    CalibrationSplit, ReliabilityBin, TemperatureScaling, fit_temperature, reliability_bins,
+    CalibrationSplit, ReliabilityBin, TemperatureScaling, fit_smoothed_temperature,
+    fit_temperature, reliability_bins,
 };
 pub use metrics::{ClassScores, Scores, agreement};
 pub use predictions::{argmax, probabilities};

@@ -23,7 +23,7 @@ pub struct SplitPass<'a> {
     /// Indices of each batch's examples in the split: see [`crate::data::batch::eval_batches`].
     pub batches: &'a [Vec<usize>],
     /// Mode, dtype and hidden layers.
-    pub pass: ForwardPass<'a>,
+    pub forward: ForwardPass<'a>,
 }
 
 /// Outputs of the batches that are done.
@@ -98,9 +98,9 @@ impl SplitPass<'_> {
         let _guard = tch::no_grad_guard();
         let device = self.model.params().device();
         let batch = Batch::collate(self.split, &self.batches[outputs.batches], device);
-        let embedded = self.model.embed(&batch, self.pass.mode, None);
-        let inputs = self.pass.precision.round_inputs(&embedded, Parts::One);
-        let output = self.model.forward(&inputs, &batch, &self.pass);
+        let embedded = self.model.embed(&batch, self.forward.mode, None);
+        let inputs = self.forward.precision.round_inputs(&embedded, Parts::One);
+        let output = self.model.forward(&inputs, &batch, &self.forward);
         outputs.logits.push(output.logits.to_device(Device::Cpu));
         for (parts, states) in outputs.hidden.iter_mut().zip(output.hidden) {
             parts.push(states.to_device(Device::Cpu));
@@ -110,7 +110,12 @@ impl SplitPass<'_> {
 
     fn empty_outputs(&self) -> OutputsSoFar {
         OutputsSoFar {
-            hidden: self.pass.hidden_layers.iter().map(|_| Vec::new()).collect(),
+            hidden: self
+                .forward
+                .hidden_layers
+                .iter()
+                .map(|_| Vec::new())
+                .collect(),
             ..OutputsSoFar::default()
         }
     }

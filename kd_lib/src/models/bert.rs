@@ -16,10 +16,12 @@ use crate::data::{Batch, DataConfig, SubwordTokenizer, TextInput, Tokenizer};
 use crate::precision::{self, Precision};
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
+use serde_inline_default::serde_inline_default;
 use std::path::{Path, PathBuf};
 use tch::{Device, Kind, Tensor};
 
 /// A BERT's `[model]` settings.
+#[serde_inline_default]
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BertSettings {
@@ -31,9 +33,9 @@ pub struct BertSettings {
     /// text.
     #[serde(default)]
     pub prefix: String,
-    /// Keep only the embedding rows that the corpus uses, dev and test included, as the published
-    /// rows do; other pieces become unknown.
-    #[serde(default = "yes")]
+    /// Keep only the embedding rows that the corpus uses, dev and test included; other pieces become
+    /// unknown. The teachers of this project's stored results do so.
+    #[serde_inline_default(true)]
     pub prune_vocab: bool,
     /// Instead of `prune_vocab`: entries of the vocabulary, at most. The tokenizer keeps the pieces
     /// that training texts use most; others are split into smaller ones.
@@ -45,7 +47,8 @@ pub struct BertSettings {
     pub vocab_texts: Option<PathBuf>,
     /// Begin from the checkpoint's weights. `false` takes only its sizes, as the published teacher
     /// did.
-    #[serde(default = "yes", skip_serializing_if = "bool::clone")]
+    #[serde_inline_default(true)]
+    #[serde(skip_serializing_if = "bool::clone")]
     pub pretrained: bool,
     /// Encoder layers to keep, from 1, ascending; all if absent. A small student names a few.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -59,10 +62,6 @@ pub struct BertSettings {
     pub init_head_from_probe: bool,
 }
 
-fn yes() -> bool {
-    true
-}
-
 /// How token states become one vector.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -74,14 +73,14 @@ pub enum Pooling {
 }
 
 /// A BERT's special tokens and prefix need this many tokens.
-const SHORTEST: usize = 8;
+const MIN_SEQUENCE_LENGTH: usize = 8;
 /// Most lines of `vocab_texts` whose pieces are counted, drawn at random with a fixed seed. More
 /// lines hardly change the frequent pieces, and each start would read all of them.
 const MOST_VOCAB_TEXTS: usize = 100_000;
 
 impl Architecture for BertSettings {
     fn validate(&self, data: &DataConfig) -> Result<()> {
-        if data.max_length < SHORTEST {
+        if data.max_length < MIN_SEQUENCE_LENGTH {
             let problem = data.max_length.to_string();
             let fix = "a BERT's special tokens and prefix need 8 or more";
             return Err(Error::recipe("data.max_length", problem, fix));
@@ -166,8 +165,8 @@ impl Architecture for BertSettings {
         let whole = checkpoint.tokenizer()?;
         let tokenizer = whole.with_limit(&self.prefix, data.max_length, data.truncation);
         let tokenizer = match (self.vocab_size, self.prune_vocab) {
-            (Some(size), _) => self.pruned(&tokenizer, texts, size)?,
-            (None, true) => tokenizer.keep_only(texts.full_corpus)?,
+            (Some(size), _) => self.shrunk(&tokenizer, texts, size)?,
+            (None, true) => tokenizer.keep_used_rows(texts.full_corpus)?,
             (None, false) => {
                 checkpoint.refuse_ids_without_rows(&tokenizer)?;
                 tokenizer
@@ -241,13 +240,14 @@ impl Architecture for BertSettings {
 
 impl BertSettings {
     /// Layers of the model, of a checkpoint with this config.
-    pub(crate) fn layers_of(&self, config: &BertConfig) -> usize {
+    fn layers_of(&self, config: &BertConfig) -> usize {
         let kept = self.keep_layers.as_ref().map(Vec::len);
         kept.unwrap_or(config.num_hidden_layers)
     }
 
-    /// The tokenizer for training texts and those of `vocab_texts`, of a large file a part.
-    fn pruned(
+    /// A tokenizer of `size` pieces for training texts and those of `vocab_texts`, of a large file a
+    /// part.
+    fn shrunk(
         &self,
         tokenizer: &SubwordTokenizer,
         texts: &TokenizerTexts,
@@ -261,7 +261,7 @@ impl BertSettings {
             let counted = draw_at_most(0..lines.len(), MOST_VOCAB_TEXTS);
             texts.extend(counted.map(|at| TextInput::from(lines.line(at))));
         }
-        tokenizer.prune(&texts, size, true)
+        tokenizer.shrink_vocabulary(&texts, size)
     }
 }
 
@@ -307,7 +307,7 @@ struct Layer {
     output_norm: LayerNorm,
 }
 
-/// The teacher network.
+/// The BERT network: a teacher, or a student with fewer layers.
 #[derive(Debug)]
 pub struct Bert {
     params: Params,
@@ -372,7 +372,7 @@ impl ParamInit<'_> {
 }
 
 impl Bert {
-    /// A teacher with random weights: BERT's architecture alone.
+    /// A network with random weights.
     pub fn new(config: &BertConfig, pooling: Pooling, num_labels: i64, device: Device) -> Bert {
         let mut init = ParamInit {
             params: Params::on(device),

@@ -7,7 +7,7 @@
 //! neighbours in the batch.
 
 use super::layers::{
-    Linear, Mode, embed_tokens, mean_over_tokens, new_linear, repeat_for_parts, uniform,
+    Linear, Mode, embed_tokens, mean_embedding, new_linear, repeat_for_parts, uniform,
 };
 use super::{
     Architecture, Classifier, ForwardPass, ModelOutput, ModelSizes, Params, Perturbation,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::Result;
 use crate::data::{Batch, DataConfig};
-use crate::precision::{self, Precision};
+use crate::precision::Precision;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
@@ -250,10 +250,7 @@ impl Classifier for BiLstm {
         let features = pass.mode.dropout(&pooled, self.dropout);
         let logits = self.classifier.forward(&features, Precision::Fp32);
         let hidden = pass.hidden_layers.iter().filter_map(|layer| match layer {
-            0 => {
-                let embedded = precision::combine_parts(inputs, self.embedding.size()[1]);
-                Some(mean_over_tokens(&embedded, &batch.mask))
-            }
+            0 => Some(mean_embedding(inputs, &self.embedding, &batch.mask)),
             1 => Some(pooled.shallow_clone()),
             _ => None,
         });

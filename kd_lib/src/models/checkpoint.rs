@@ -249,7 +249,7 @@ impl Checkpoint {
     /// # Errors
     /// If the tokenizer has a piece that this checkpoint does not know.
     pub fn rows_of(&self, tokenizer: &SubwordTokenizer) -> Result<Option<Vec<u32>>> {
-        if !tokenizer.is_pruned() {
+        if !tokenizer.is_shrunk() {
             return Ok(tokenizer.kept_ids().map(<[u32]>::to_vec));
         }
         let own = self.tokenizer()?;
@@ -423,13 +423,13 @@ fn no_weights(folder: &Path) -> Error {
     Error::file(folder, problem, fix)
 }
 
-/// The rows of an embedding table with these ids; all rows if there are no ids.
 fn id_without_row(path: &Path, id: u32, rows: i64) -> Error {
     let problem = format!("the tokenizer has id {id}, the embedding has {rows} rows");
     let fix = "use the tokenizer that the checkpoint came with";
     Error::file(path, problem, fix)
 }
 
+/// The rows of an embedding table with these ids; all rows if there are no ids.
 fn select_rows(path: &Path, table: Tensor, ids: Option<&[u32]>) -> Result<Tensor> {
     let Some(ids) = ids else { return Ok(table) };
     let available = table.size()[0];

@@ -4,13 +4,13 @@
 //! each is hashed to one of a fixed number of vectors, and some share one. It is by far the fastest
 //! student. The order of tokens counts within an n-gram alone.
 
-use super::layers::{Linear, Mode, embed_tokens, mean_over_tokens, new_linear};
+use super::layers::{Linear, Mode, embed_tokens, mean_embedding, new_linear};
 use super::{
     Architecture, Classifier, ForwardPass, ModelOutput, ModelSizes, NormOver, Params, Perturbation,
     StudentEmbedding, check_dropout, check_width,
 };
 use crate::data::{Batch, DataConfig};
-use crate::precision::{self, Precision};
+use crate::precision::Precision;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -163,8 +163,7 @@ impl Classifier for FastText {
 
     /// Hidden layer 0 is the mean over the tokens.
     fn forward(&self, inputs: &Tensor, batch: &Batch, pass: &ForwardPass) -> ModelOutput {
-        let tokens = precision::combine_parts(inputs, self.vectors.size()[1]);
-        let mean = mean_over_tokens(&tokens, &batch.mask);
+        let mean = mean_embedding(inputs, &self.vectors, &batch.mask);
         let logits = self.classifier.forward(&mean, Precision::Fp32);
         let wanted = pass.hidden_layers.iter().filter(|&&layer| layer == 0);
         ModelOutput {

@@ -2,7 +2,7 @@
 //! Each is a function of plain tensors under a precision.
 
 use super::{Params, Perturbation};
-use crate::precision::Precision;
+use crate::precision::{Precision, combine_parts};
 use tch::{Device, Kind, Tensor};
 
 /// Whether dropout acts.
@@ -101,6 +101,13 @@ pub fn mean_over_tokens(states: &Tensor, mask: &Tensor) -> Tensor {
     let weights = mask.to_kind(Kind::Float).unsqueeze(2);
     let sums = (states * &weights).sum_dim_intlist([1i64].as_slice(), false, None);
     sums / weights.sum_dim_intlist([1i64].as_slice(), false, None)
+}
+
+/// Mean `[batch, width]` of the embedded tokens of each text: the pooled state of layer 0. `inputs`
+/// are the rounded word vectors of one part or two, `embedding` is `[vocab, width]`.
+pub fn mean_embedding(inputs: &Tensor, embedding: &Tensor, mask: &Tensor) -> Tensor {
+    let embedded = combine_parts(inputs, embedding.size()[1]);
+    mean_over_tokens(&embedded, mask)
 }
 
 /// `weight [outputs, inputs]`, repeated for each part of `x [.., parts · inputs]`.

@@ -116,6 +116,12 @@ pub fn hidden_width(model: &dyn Classifier, layer: usize, whose: &str) -> Result
     })
 }
 
+/// The number of a model's last layer that has a pooled state.
+pub fn last_layer(model: &dyn Classifier) -> usize {
+    let has_state = |layer: &usize| model.hidden_width(*layer).is_some();
+    (0..).take_while(has_state).last().unwrap_or_default()
+}
+
 /// The texts that a tokenizer may be built from.
 #[derive(Debug, Clone, Copy)]
 pub struct TokenizerTexts<'a> {

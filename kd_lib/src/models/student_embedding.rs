@@ -78,10 +78,15 @@ impl<'a> StudentEmbedding<'a> {
         if let (Some(_), Some(checkpoint)) = (self.tokenizer, checkpoint) {
             let whole = checkpoint.tokenizer()?;
             let whole = whole.with_limit("", data.max_length, data.truncation);
+            let shrunk = whole.shrink_vocabulary(&texts, self.vocab_size)?;
             // Special tokens separate the two texts of a pair; a single text needs none.
-            let pairs = texts.iter().any(|text| text.text_pair.is_some());
-            let pruned = whole.prune(&texts, self.vocab_size, pairs)?;
-            return Ok(Tokenizer::Subword(Box::new(pruned)));
+            let has_pairs = texts.iter().any(|text| text.text_pair.is_some());
+            let tokenizer = if has_pairs {
+                shrunk
+            } else {
+                shrunk.without_special_tokens()
+            };
+            return Ok(Tokenizer::Subword(Box::new(tokenizer)));
         }
         let vocabulary = match self.vocab_file {
             Some(path) => Vocabulary::read(path)?,

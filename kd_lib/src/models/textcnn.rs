@@ -2,13 +2,13 @@
 //! of several widths → max over time → linear. Padding is exact: a filter sees zeros past a text's
 //! end, and windows without a token of the text do not count.
 
-use super::layers::{Linear, Mode, embed_tokens, mean_over_tokens, new_linear, uniform};
+use super::layers::{Linear, Mode, embed_tokens, mean_embedding, new_linear, uniform};
 use super::{
     Architecture, Classifier, ForwardPass, ModelOutput, ModelSizes, Params, Perturbation,
     StudentEmbedding, check_dropout, check_width,
 };
 use crate::data::{Batch, DataConfig};
-use crate::precision::{self, Precision};
+use crate::precision::Precision;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use tch::{Device, Kind, Tensor};
@@ -216,10 +216,7 @@ impl Classifier for TextCnn {
         let features = pass.mode.dropout(&pooled, self.dropout);
         let logits = self.classifier.forward(&features, Precision::Fp32);
         let hidden = pass.hidden_layers.iter().filter_map(|layer| match layer {
-            0 => {
-                let embedded = precision::combine_parts(inputs, self.embedding.size()[1]);
-                Some(mean_over_tokens(&embedded, &batch.mask))
-            }
+            0 => Some(mean_embedding(inputs, &self.embedding, &batch.mask)),
             1 => Some(pooled.shallow_clone()),
             _ => None,
         });

@@ -5,7 +5,8 @@
 //! compared.
 
 use super::{
-    HiddenLayers, HiddenWidths, Kd, Loss, LossInputs, Objective, ObjectiveParameter, check_weights,
+    HiddenLayers, HiddenWidths, Kd, Loss, LossInputs, Objective, ObjectiveParameter,
+    check_temperature, check_weights,
 };
 use crate::models::layers::uniform;
 use crate::{Error, Result};
@@ -47,11 +48,17 @@ impl HiddenStates {
 
 impl Objective for HiddenStates {
     fn validate(&self) -> Result<()> {
-        self.kd().validate()?;
+        check_temperature(self.temperature)?;
         check_weights(&[
             ("mse_weight", self.mse_weight),
             ("cosine_weight", self.cosine_weight),
+            ("soft_weight", self.soft_weight),
+            ("hard_weight", self.hard_weight),
         ])?;
+        if self.mse_weight == 0.0 && self.cosine_weight == 0.0 {
+            let fix = "raise it or cosine_weight, or choose kd, which needs no hidden states";
+            return Err(Error::recipe("objective.mse_weight", "0", fix));
+        }
         let pairs = self.student_layers.len();
         if pairs == 0 || pairs != self.teacher_layers.len() {
             let problem = format!("{pairs} and {} layers", self.teacher_layers.len());

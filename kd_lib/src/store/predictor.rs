@@ -152,7 +152,7 @@ impl Predictor {
                 train.group_by_length,
                 self.model.network.params().device(),
             ),
-            pass: ForwardPass {
+            forward: ForwardPass {
                 hidden_layers,
                 ..evaluation
             },

@@ -12,6 +12,7 @@
 //! | `state-STEP-NUMBER-CHECKSUM.safetensors` | while training: where to continue, the last two |
 
 use super::recipe::Recipe;
+use super::run_files::{self, REPORT, TAUGHT_BY};
 use crate::data::Split;
 use crate::device::Environment;
 use crate::evaluation::{Scores, argmax, to_array};
@@ -28,9 +29,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::Tensor;
 
-pub(crate) const REPORT: &str = "report.json";
-/// The file that names the weights that taught a run.
-pub(crate) const TAUGHT_BY: &str = "taught_by.json";
 /// Version of a finished run's files.
 pub const FORMAT: u32 = 2;
 
@@ -121,7 +119,8 @@ impl Predictions {
     }
 }
 
-/// A finished run: a folder with weights, or a stored result without.
+/// A finished run: a folder, whose weights may have been removed, or a stored result without
+/// weights.
 #[derive(Debug, Clone)]
 pub struct Run {
     /// Its report.
@@ -158,7 +157,7 @@ impl Run {
     /// Opens a finished run's folder.
     pub fn open(path: impl AsRef<Path>) -> Result<Run> {
         let folder = path.as_ref().to_path_buf();
-        if !files::has_checksums(&folder) {
+        if !run_files::has_checksums(&folder) {
             let problem = if folder.is_dir() {
                 "not a finished run (no b3sums)"
             } else {
@@ -167,7 +166,7 @@ impl Run {
             let fix = "`kd runs` lists the finished ones; train the recipe again to finish its run";
             return Err(Error::file(&folder, problem, fix));
         }
-        files::verify_checksums(&folder, REPORT)?;
+        run_files::verify_checksums(&folder)?;
         let path = folder.join(REPORT);
         let report: serde_json::Value = files::read_json(&path)?;
         if report["format"] == 1 {
@@ -233,7 +232,7 @@ impl Run {
     /// Writes a run's report and, last of all, the checksums that mark it as finished.
     pub(crate) fn write_report(folder: &Path, report: &RunReport) -> Result<()> {
         files::write_json(&folder.join(REPORT), report)?;
-        files::write_checksums(folder, REPORT)
+        run_files::write_checksums(folder)
     }
 
     /// The training curve.

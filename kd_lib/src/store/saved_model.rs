@@ -1,6 +1,7 @@
 //! The saved model in a run's folder: `model.json` and `model.safetensors`.
 //! [`super::model_factory`] builds new models.
 
+use super::run_files;
 use crate::models::{Classifier, ModelConfig, ModelSizes};
 use crate::{Result, files};
 use serde::{Deserialize, Serialize};
@@ -39,7 +40,7 @@ impl SavedModel {
             &saved.model
         };
         let network = config.architecture()?.build(&saved.sizes, device)?;
-        network.params().read(&folder.join("model.safetensors"))?;
+        network.params().read(&folder.join(run_files::WEIGHTS))?;
         Ok(LoadedModel {
             network,
             classes: saved.sizes.num_labels,

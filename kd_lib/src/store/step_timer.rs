@@ -1,16 +1,20 @@
 //! Times updates of a recipe on real texts and writes nothing. Dry runs and comparisons of costs
 //! use it.
 
-use super::model_factory::{build_objective_params, build_trainer};
+use super::model_factory::{
+    build_data, build_objective_params, build_random_model, build_tokenizer, build_trainer,
+};
 use super::planned_run::PlannedRun;
+use super::recipe::Recipe;
+use super::run_store::RunStore;
 use crate::Result;
-use crate::data::Batch;
+use crate::data::{Batch, Corpus};
 use crate::models::layers::Mode;
-use crate::models::{Classifier, Params};
+use crate::models::{Classifier, Params, hidden_width};
 use crate::training::trainer::EpochBatches;
-use crate::training::{AdamW, GradScaler, TrainData, Trainer};
+use crate::training::{AdamW, GradScaler, PooledStates, TrainData, Trainer, progress};
 use std::time::Instant;
-use tch::Device;
+use tch::{Device, Kind, Tensor};
 
 /// Passes of which the median counts as the time for one text.
 const TIMED_PASSES: usize = 21;
@@ -19,7 +23,7 @@ const TIMED_PASSES: usize = 21;
 #[derive(Debug)]
 pub struct StepTimer {
     /// The resolved recipe.
-    pub plan: PlannedRun,
+    pub planned: PlannedRun,
     model: Box<dyn Classifier>,
     data: TrainData,
     objective_params: Params,
@@ -27,6 +31,7 @@ pub struct StepTimer {
     /// The loss scale after the updates made.
     pub scaler: GradScaler,
     step: usize,
+    epoch_batches: EpochBatches,
 }
 
 /// The duration of one update.
@@ -47,47 +52,85 @@ pub struct StepSize {
     pub padded_tokens: usize,
 }
 
+impl RunStore {
+    /// A timer of a recipe's updates. Nothing is written. The teacher's logits are zeros, which
+    /// cost the same.
+    pub fn step_timer(&self, recipe: &Recipe, corpus: &Corpus) -> Result<StepTimer> {
+        let planned = self.plan(recipe, corpus)?;
+        let tokenizer = build_tokenizer(&planned)?;
+        let mut data = build_data(&planned, &tokenizer, &[], &mut progress::silent)?;
+        if recipe.teacher.is_some() {
+            let size = [data.train.ids.len() as i64, corpus.labels.len() as i64];
+            data.teacher_logits = Some(Tensor::zeros(size, (Kind::Float, Device::Cpu)));
+            data.teacher_hidden = self.zero_teacher_states(recipe, corpus)?;
+        }
+        let built = build_random_model(&planned, &tokenizer)?;
+        StepTimer::new(planned, built.model, data)
+    }
+
+    /// Zeros for the teacher's pooled states that an objective names, for timing.
+    fn zero_teacher_states(&self, recipe: &Recipe, corpus: &Corpus) -> Result<Vec<PooledStates>> {
+        let layers = recipe.objective.objective()?.hidden_layers().teacher;
+        let Some(teacher) = recipe
+            .teachers()
+            .into_iter()
+            .next()
+            .filter(|_| !layers.is_empty())
+        else {
+            return Ok(Vec::new());
+        };
+        let planned = self.plan(&teacher, corpus)?;
+        let tokenizer = build_tokenizer(&planned)?;
+        let built = build_random_model(&planned, &tokenizer)?;
+        let mut states = Vec::new();
+        for layer in layers {
+            let width = hidden_width(built.model.as_ref(), layer, "the teacher")?;
+            states.push(PooledStates::zeros(width as usize));
+        }
+        Ok(states)
+    }
+}
+
 impl StepTimer {
     pub(crate) fn new(
-        plan: PlannedRun,
+        planned: PlannedRun,
         model: Box<dyn Classifier>,
         data: TrainData,
     ) -> Result<StepTimer> {
-        let objective_params = build_objective_params(&plan, model.as_ref(), &data)?;
-        let trainer = build_trainer(&plan, model.as_ref(), &data, &objective_params)?;
+        let objective_params = build_objective_params(&planned, model.as_ref(), &data)?;
+        let trainer = build_trainer(&planned, model.as_ref(), &data, &objective_params)?;
         trainer.refresh_rounded_weights();
-        let optimizer = AdamW::new(plan.recipe.optimizer, &trainer.trained_params());
-        let scaler = GradScaler::new(plan.precision);
+        let optimizer = AdamW::new(planned.recipe.optimizer, &trainer.trained_params());
+        let scaler = GradScaler::new(planned.precision);
         Ok(StepTimer {
-            plan,
+            planned,
             model,
             data,
             objective_params,
             optimizer,
             scaler,
             step: 0,
+            epoch_batches: EpochBatches::default(),
         })
     }
 
     /// Makes the next update of the first epoch, at the scheduled learning rate.
     pub fn time_step(&mut self) -> Result<StepTime> {
         let trainer = build_trainer(
-            &self.plan,
+            &self.planned,
             self.model.as_ref(),
             &self.data,
             &self.objective_params,
         )?;
-        let mut order = EpochBatches::default();
-        let step = self.step % self.plan.schedule.steps_per_epoch;
-        let group = trainer.accumulation_group(&mut order, step).to_vec();
+        let step = self.step % self.planned.schedule.steps_per_epoch;
+        let group = trainer.accumulation_group(&mut self.epoch_batches, step);
         let start = Instant::now();
         let (optimizer, scaler) = (&mut self.optimizer, &mut self.scaler);
-        trainer.update(optimizer, scaler, &group, step, &mut || Ok(()))?;
+        trainer.update(optimizer, scaler, group, step, &mut || Ok(()))?;
+        let seconds = start.elapsed().as_secs_f64();
+        let size = group_size(&self.data, group);
         self.step += 1;
-        Ok(StepTime {
-            seconds: start.elapsed().as_secs_f64(),
-            size: self.size(&group),
-        })
+        Ok(StepTime { seconds, size })
     }
 
     /// The updates of the first epoch together. An update's time follows its padded tokens, so a
@@ -96,8 +139,8 @@ impl StepTimer {
         let trainer = self.trainer()?;
         let mut order = EpochBatches::default();
         let mut epoch = StepSize::default();
-        for step in 0..self.plan.schedule.steps_per_epoch {
-            let size = self.size(trainer.accumulation_group(&mut order, step));
+        for step in 0..self.planned.schedule.steps_per_epoch {
+            let size = group_size(&self.data, trainer.accumulation_group(&mut order, step));
             epoch.texts += size.texts;
             epoch.padded_tokens += size.padded_tokens;
         }
@@ -116,7 +159,9 @@ impl StepTimer {
         let mut seconds: Vec<f64> = (0..TIMED_PASSES)
             .map(|_| {
                 let start = Instant::now();
-                let logits = self.model.logits(&batch, Mode::Eval, self.plan.precision);
+                let logits = self
+                    .model
+                    .logits(&batch, Mode::Eval, self.planned.precision);
                 let _ = logits.to_device(Device::Cpu);
                 start.elapsed().as_secs_f64()
             })
@@ -127,25 +172,26 @@ impl StepTimer {
 
     fn trainer(&self) -> Result<Trainer<'_>> {
         build_trainer(
-            &self.plan,
+            &self.planned,
             self.model.as_ref(),
             &self.data,
             &self.objective_params,
         )
     }
 
-    fn size(&self, group: &[Vec<usize>]) -> StepSize {
-        let mut size = StepSize::default();
-        for rows in group {
-            let lengths = rows.iter().map(|&row| self.data.train.ids[row].len());
-            size.texts += rows.len();
-            size.padded_tokens += rows.len() * lengths.max().unwrap_or(0);
-        }
-        size
-    }
-
     /// Number of trained values.
     pub fn parameters(&self) -> usize {
         self.model.params().count()
     }
+}
+
+/// The texts of an accumulation group.
+fn group_size(data: &TrainData, group: &[Vec<usize>]) -> StepSize {
+    let mut size = StepSize::default();
+    for rows in group {
+        let lengths = rows.iter().map(|&row| data.train.ids[row].len());
+        size.texts += rows.len();
+        size.padded_tokens += rows.len() * lengths.max().unwrap_or(0);
+    }
+    size
 }

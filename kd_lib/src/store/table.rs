@@ -45,12 +45,17 @@ impl Table {
         }
     }
 
+    /// Adds a row.
+    pub fn push<T: Into<Cell>>(&mut self, cells: impl IntoIterator<Item = T>) {
+        self.rows.push(cells.into_iter().map(Into::into).collect());
+    }
+
     /// The table as aligned text. Chinese characters are two columns wide.
     ///
     /// ```
     /// use kd_lib::store::Table;
     /// let mut table = Table::new(&["class", "F1"]);
-    /// table.rows.push(vec!["体育".into(), "0.9".into()]);
+    /// table.push(["体育", "0.9"]);
     /// assert_eq!(table.text(), "class  F1\n体育   0.9\n");
     /// ```
     pub fn text(&self) -> String {
@@ -224,7 +229,7 @@ pub fn table(rows: &[TableRow]) -> Table {
                 strong: same_corpus.len() > 1 && is_best,
             });
         }
-        table.rows.push(cells);
+        table.push(cells);
     }
     table
 }
@@ -242,7 +247,7 @@ pub fn per_class(scores: &Scores, labels: &[String]) -> Table {
         let mut cells: Vec<Cell> = vec![name.into()];
         cells.extend(metrics.map(|metric| Cell::from(format!("{metric:.4}"))));
         cells.push(texts.to_string().into());
-        table.rows.push(cells);
+        table.push(cells);
     };
     for (label, class) in labels.iter().zip(&scores.classes) {
         add(

@@ -7,6 +7,7 @@
 use super::predictor::Predictor;
 use super::recipe::Ensemble;
 use super::run::Run;
+use super::run_files;
 use crate::data::text_input::{TextInput, TextKey};
 use crate::evaluation::split_pass::remove_interrupted;
 use crate::files::{self, MappedMatrix, TensorFile};
@@ -230,7 +231,7 @@ fn weights_of(teacher: &Run) -> Result<String> {
             "train its recipe",
         )
     };
-    files::weights_hash(folder).ok_or_else(none)
+    run_files::weights_hash(folder).ok_or_else(none)
 }
 
 /// Waits until no other process computes for this teacher.
@@ -308,7 +309,7 @@ fn log_request(teacher: &Run, what: &str, missing: usize, requested: usize) -> R
 
 /// Appends a line to the teacher's log.
 fn log(teacher: &Run, line: &str) -> Result<()> {
-    let path = teacher.folder()?.join("log.txt");
+    let path = teacher.folder()?.join(run_files::LOG);
     let mut log = File::options()
         .create(true)
         .append(true)

@@ -44,12 +44,9 @@ pub struct TrainConfig {
     pub temperature_scaling: Option<TemperatureScaling>,
     /// Put texts of similar length into one batch. `false` takes them in random order in training
     /// and in their own order in evaluation.
-    #[serde(default = "yes", skip_serializing_if = "bool::clone")]
+    #[serde_inline_default(true)]
+    #[serde(skip_serializing_if = "bool::clone")]
     pub group_by_length: bool,
-}
-
-fn yes() -> bool {
-    true
 }
 
 impl TrainConfig {

@@ -101,13 +101,13 @@ impl AdversarialMetrics {
 }
 
 impl StepMetrics {
-    fn add_clean(&mut self, loss: &Loss, share: f64) {
+    fn record_clean(&mut self, loss: &Loss, share: f64) {
         self.loss += loss.total.double_value(&[]) * share;
         self.hard_loss += loss.hard.double_value(&[]) * share;
         self.soft_loss += loss.soft.double_value(&[]) * share;
     }
 
-    fn add_adversarial(&mut self, metrics: AdversarialMetrics, share: f64) {
+    fn record_adversarial(&mut self, metrics: AdversarialMetrics, share: f64) {
         self.adversarial.get_or_insert_default().add(metrics, share);
     }
 
@@ -128,7 +128,7 @@ impl StepMetrics {
         self.hard_loss += other.hard_loss;
         self.soft_loss += other.soft_loss;
         if let Some(adversarial) = other.adversarial {
-            self.add_adversarial(adversarial, 1.0);
+            self.record_adversarial(adversarial, 1.0);
         }
     }
 }
@@ -171,9 +171,9 @@ pub(crate) fn interruptible_gradients(
         let share = rows.len() as f64 / group_rows as f64;
         let micro_batch = MicroBatch::new(config, model, data, rows, number);
         match config.adversarial {
-            None => sums.add_clean(&micro_batch, &params, share, check_stop)?,
+            None => sums.accumulate_clean(&micro_batch, &params, share, check_stop)?,
             Some(adversarial) => {
-                sums.add_adversarial(&micro_batch, adversarial, &params, share, check_stop)?;
+                sums.accumulate_adversarial(&micro_batch, adversarial, &params, share, check_stop)?;
             }
         }
     }
@@ -182,7 +182,7 @@ pub(crate) fn interruptible_gradients(
 
 impl GroupGradients {
     /// Adds the gradients of a micro-batch that has this share of the group's rows.
-    fn add_clean(
+    fn accumulate_clean(
         &mut self,
         micro_batch: &MicroBatch,
         params: &[&Tensor],
@@ -192,7 +192,7 @@ impl GroupGradients {
         let clean = micro_batch.compute_loss(0, None)?;
         check_stop()?;
         self.metrics.compute_dtype = Some(clean.compute_dtype);
-        self.metrics.add_clean(&clean.loss, share);
+        self.metrics.record_clean(&clean.loss, share);
         let weight = share * micro_batch.config.loss_scale;
         self.accumulate(differentiate(&clean.loss, weight, params)?);
         Ok(())
@@ -200,7 +200,7 @@ impl GroupGradients {
 
     /// Adds the gradients of the clean pass over a micro-batch, and of the pass under the last
     /// adversarial perturbation.
-    fn add_adversarial(
+    fn accumulate_adversarial(
         &mut self,
         micro_batch: &MicroBatch,
         adversarial: Adversarial,
@@ -213,10 +213,10 @@ impl GroupGradients {
         let zero = adversarial.zero_perturbation(embedding, &micro_batch.batch);
         let clean = micro_batch.compute_loss(0, Some(&zero))?;
         check_stop()?;
-        self.metrics.add_clean(&clean.loss, share);
+        self.metrics.record_clean(&clean.loss, share);
         let inputs: Vec<&Tensor> = params.iter().copied().chain([&zero.values]).collect();
         let mut gradients = differentiate(&clean.loss, weight, &inputs)?;
-        let perturbation_gradient = gradients.split_off(params.len()).remove(0);
+        let perturbation_gradient = gradients.remove(params.len());
         self.accumulate(gradients);
 
         let mut loss_under = |perturbation: &Perturbation, pass| {
@@ -225,19 +225,17 @@ impl GroupGradients {
             check_stop()?;
             Ok(perturbed)
         };
-        let (perturbation, perturbed) = adversarial_passes(
+        let last = adversarial_passes(
             adversarial,
             &zero,
             &perturbation_gradient,
             weight,
             &mut loss_under,
         )?;
-        self.metrics.compute_dtype = Some(perturbed.compute_dtype);
-        self.accumulate(differentiate(&perturbed.loss, weight, params)?);
-        let seen = micro_batch.perturbation_stats(&perturbation);
-        let loss = perturbed.loss.total.double_value(&[]);
-        let metrics = AdversarialMetrics { loss, ..seen };
-        self.metrics.add_adversarial(metrics, share);
+        self.metrics.compute_dtype = Some(last.pass.compute_dtype);
+        self.accumulate(differentiate(&last.pass.loss, weight, params)?);
+        let metrics = micro_batch.adversarial_metrics(&last);
+        self.metrics.record_adversarial(metrics, share);
         Ok(())
     }
 
@@ -266,15 +264,21 @@ fn adversarial_passes(
     perturbation_gradient: &Tensor,
     weight: f64,
     loss_under: &mut dyn FnMut(&Perturbation, usize) -> Result<PassLoss>,
-) -> Result<(Perturbation, PassLoss)> {
+) -> Result<PerturbedPass> {
     let mut perturbation = adversarial.next_perturbation(zero, perturbation_gradient);
     for pass in 1..adversarial.passes() {
         let perturbed = loss_under(&perturbation, pass)?;
         let gradient = differentiate(&perturbed.loss, weight, &[&perturbation.values])?.remove(0);
         perturbation = adversarial.next_perturbation(&perturbation, &gradient);
     }
-    let last = loss_under(&perturbation, adversarial.passes())?;
-    Ok((perturbation, last))
+    let pass = loss_under(&perturbation, adversarial.passes())?;
+    Ok(PerturbedPass { perturbation, pass })
+}
+
+/// The last adversarial pass.
+struct PerturbedPass {
+    perturbation: Perturbation,
+    pass: PassLoss,
 }
 
 /// One micro-batch, and all that its passes need.
@@ -366,8 +370,10 @@ impl<'a> MicroBatch<'a> {
         })
     }
 
-    /// Norm and cosine of a perturbation as the first matmul reads it, after rounding.
-    fn perturbation_stats(&self, perturbation: &Perturbation) -> AdversarialMetrics {
+    /// The loss of the last adversarial pass, and norm and cosine of its perturbation as the first
+    /// matmul reads it, after rounding.
+    fn adversarial_metrics(&self, last: &PerturbedPass) -> AdversarialMetrics {
+        let perturbation = &last.perturbation;
         let _guard = tch::no_grad_guard();
         let before = self.model.embed(&self.batch, Mode::Eval, None);
         let after = self
@@ -384,7 +390,7 @@ impl<'a> MicroBatch<'a> {
         let seen_norm = seen.norm().double_value(&[]);
         let dot = intended.dot(&seen).double_value(&[]);
         AdversarialMetrics {
-            loss: 0.0,
+            loss: last.pass.loss.total.double_value(&[]),
             perturbation_norm: perturbation.norm() * seen_norm
                 / intended_norm.max(f64::MIN_POSITIVE),
             perturbation_cosine: dot / (intended_norm * seen_norm).max(f64::MIN_POSITIVE),

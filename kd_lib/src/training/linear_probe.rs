@@ -4,7 +4,7 @@
 
 use super::progress::{Activity, Progress};
 use crate::Result;
-use crate::evaluation::{self, CalibrationSplit, TemperatureScaling};
+use crate::evaluation::{self, fit_smoothed_temperature};
 use tch::nn::{Adam, OptimizerConfig, VarStore};
 use tch::{Device, Kind, Tensor};
 
@@ -15,12 +15,12 @@ const LEARNING_RATE: f64 = 0.01;
 const WEIGHT_DECAYS: [f64; 3] = [0.002, 0.02, 0.2];
 /// Most texts that a probe is trained on, drawn at random. More texts barely change a probe, and
 /// each costs a forward pass of the model.
-pub(crate) const MOST_TEXTS: usize = 2000;
+pub(crate) const MAX_PROBE_TEXTS: usize = 2000;
 /// Folds for selecting the weight decay.
-pub(crate) const FOLDS: usize = 5;
+pub(crate) const PROBE_FOLDS: usize = 5;
 
 /// The progress of a probe that learns from the states of this many texts.
-pub(crate) fn probing(run: &str, texts: usize) -> Progress<'_> {
+pub(crate) fn probe_progress(run: &str, texts: usize) -> Progress<'_> {
     Progress {
         done: texts,
         total: texts,
@@ -33,7 +33,7 @@ pub(crate) struct LabelledStates<'a> {
     pub states: &'a Tensor,
     /// The class of each text.
     pub labels: &'a [i64],
-    /// The fold of each text, below [`FOLDS`].
+    /// The fold of each text, below [`PROBE_FOLDS`].
     pub folds: &'a [usize],
     pub classes: i64,
 }
@@ -52,8 +52,8 @@ pub(crate) struct LinearHead {
     pub bias: Tensor,
 }
 
-/// The selected weight decay, and held-out logits of each text.
-pub(crate) struct HeldOut {
+/// The selected weight decay, and the logits of each text by a probe that did not see it.
+pub(crate) struct OutOfFoldLogits {
     weight_decay: f64,
     /// Share of the texts whose class is right.
     pub accuracy: f64,
@@ -61,7 +61,7 @@ pub(crate) struct HeldOut {
     logits: Tensor,
 }
 
-impl HeldOut {
+impl OutOfFoldLogits {
     /// `[text, class]`.
     pub fn probabilities(&self) -> Tensor {
         self.logits.softmax(1, Kind::Float)
@@ -97,24 +97,26 @@ impl LabelledStates<'_> {
     /// weights, and is then too certain of others. `check_stop` is called before each update, and
     /// its error ends the training.
     pub fn probe(&self, check_stop: &mut dyn FnMut() -> Result<()>) -> Result<LinearProbe> {
-        let held_out = self.held_out(check_stop)?;
+        let held_out = self.out_of_fold_logits(check_stop)?;
         let labels = Tensor::from_slice(self.labels);
         let weight_decay = held_out.weight_decay;
         let probe = LinearProbe::fit(self.states, &labels, self.classes, weight_decay, check_stop)?;
         let logits = evaluation::to_array(&held_out.logits)?;
         let labels: Vec<usize> = self.labels.iter().map(|&label| label as usize).collect();
-        let scaling = TemperatureScaling::FitOn(CalibrationSplit::Dev);
-        Ok(probe.divided_by(scaling.temperature(logits.view(), &labels)))
+        Ok(probe.divided_by(fit_smoothed_temperature(logits.view(), &labels)))
     }
 
     /// Logits of each text by a probe that was trained on the texts of the other folds.
-    pub fn held_out(&self, check_stop: &mut dyn FnMut() -> Result<()>) -> Result<HeldOut> {
+    pub fn out_of_fold_logits(
+        &self,
+        check_stop: &mut dyn FnMut() -> Result<()>,
+    ) -> Result<OutOfFoldLogits> {
         let labels = Tensor::from_slice(self.labels);
-        let mut best: Option<HeldOut> = None;
+        let mut best: Option<OutOfFoldLogits> = None;
         for weight_decay in WEIGHT_DECAYS {
             let size = [self.labels.len() as i64, self.classes];
             let mut logits = Tensor::zeros(size, (Kind::Float, Device::Cpu));
-            for fold in 0..FOLDS {
+            for fold in 0..PROBE_FOLDS {
                 let held_out = self.select(|other| other == fold);
                 let known = self.select(|other| other != fold);
                 if held_out.rows.numel() == 0 || known.rows.numel() == 0 {
@@ -132,7 +134,7 @@ impl LabelledStates<'_> {
             let right = logits.argmax(1, false).eq_tensor(&labels);
             let accuracy = right.mean(Kind::Float).double_value(&[]);
             if best.as_ref().is_none_or(|best| accuracy > best.accuracy) {
-                best = Some(HeldOut {
+                best = Some(OutOfFoldLogits {
                     weight_decay,
                     accuracy,
                     logits,
@@ -144,7 +146,7 @@ impl LabelledStates<'_> {
 }
 
 impl LinearProbe {
-    /// Trains on states `[text, width]`. It starts from zeros, so that no chance is involved.
+    /// Trains on states `[text, width]`. It starts from zeros, so the result is deterministic.
     pub fn fit(
         states: &Tensor,
         labels: &Tensor,
@@ -225,7 +227,7 @@ mod tests {
             let side = if class == 0 { 1.0 } else { -1.0 };
             rows.push([side + text as f32 * 0.01, side - text as f32 * 0.01]);
             labels.push(class as i64);
-            folds.push(text % FOLDS);
+            folds.push(text % PROBE_FOLDS);
         }
         labels[0] = 1;
         let states = LabelledStates {
@@ -234,7 +236,7 @@ mod tests {
             folds: &folds,
             classes: 2,
         };
-        let held_out = states.held_out(&mut go_on).unwrap();
+        let held_out = states.out_of_fold_logits(&mut go_on).unwrap();
         let probabilities = held_out.probabilities();
         let label_probability =
             |text: i64| probabilities.double_value(&[text, labels[text as usize]]);
@@ -265,7 +267,7 @@ mod tests {
         let angles = Tensor::arange(texts * width, (Kind::Float, Device::Cpu)).square() * 0.37;
         let states = angles.sin().view([texts, width]);
         let labels: Vec<i64> = (0..texts).map(|text| (text / 2) % 2).collect();
-        let folds: Vec<usize> = (0..texts as usize).map(|text| text % FOLDS).collect();
+        let folds: Vec<usize> = (0..texts as usize).map(|text| text % PROBE_FOLDS).collect();
         let labelled = LabelledStates {
             states: &states,
             labels: &labels,
@@ -279,7 +281,7 @@ mod tests {
                 .mean(Kind::Float)
                 .double_value(&[])
         };
-        let held_out = labelled.held_out(&mut go_on).unwrap();
+        let held_out = labelled.out_of_fold_logits(&mut go_on).unwrap();
         let labels = Tensor::from_slice(&labels);
         let raw = LinearProbe::fit(&states, &labels, 2, held_out.weight_decay, &mut go_on).unwrap();
         let probe = labelled.probe(&mut go_on).unwrap();
@@ -297,14 +299,17 @@ mod tests {
             .collect();
         let states = Tensor::from_slice2(&rows);
         let labels: Vec<i64> = (0..60).map(|text| text % 2).collect();
-        let folds: Vec<usize> = (0..60).map(|text| text / 2 % FOLDS).collect();
+        let folds: Vec<usize> = (0..60).map(|text| text / 2 % PROBE_FOLDS).collect();
         let labelled = LabelledStates {
             states: &states,
             labels: &labels,
             folds: &folds,
             classes: 2,
         };
-        assert_eq!(labelled.held_out(&mut go_on).unwrap().accuracy, 1.0);
+        assert_eq!(
+            labelled.out_of_fold_logits(&mut go_on).unwrap().accuracy,
+            1.0
+        );
         let probe = labelled.probe(&mut go_on).unwrap();
         let probabilities = probe.logits(&states).softmax(1, Kind::Float);
         let certainty = probabilities.amax(1, false).mean(Kind::Float);

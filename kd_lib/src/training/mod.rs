@@ -1,7 +1,8 @@
 //! The one training loop, for teacher and student, with and without a teacher's logits:
 //! [`gradients`] of an accumulation group (with the [`adversarial`] passes), the [`optimizer`],
-//! the loop itself ([`trainer`]) and its saved [`state`]. Nothing here knows a recipe or where runs
-//! are stored.
+//! the loop itself ([`trainer`]) and its saved [`state`]. [`config`] and
+//! [`optimizer`] hold the settings of a recipe's `[train]` and `[optimizer]`. Nothing here reads a
+//! recipe's file or knows where runs are stored.
 
 pub mod adversarial;
 pub mod class_weights;

@@ -311,7 +311,7 @@ impl Trainer<'_> {
                 self.group_by_length,
                 self.model.params().device(),
             ),
-            pass: ForwardPass::evaluation(self.precision),
+            forward: ForwardPass::evaluation(self.precision),
         };
         let mut clock = TextClock::new(self.run_id, Activity::Evaluating, dev.ids.len());
         let mut check_stop = |done| clock.at(done).send(callback);

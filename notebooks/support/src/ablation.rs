@@ -71,10 +71,7 @@ impl Session {
 pub fn table(variants: &[Variant]) -> Table {
     let mut table = Table::new(&["variant", "change", "baseline"]);
     for variant in variants {
-        let cells = [&variant.variant, &variant.change, &variant.baseline];
-        table
-            .rows
-            .push(cells.map(|text| text.as_str().into()).into());
+        table.push([&variant.variant, &variant.change, &variant.baseline]);
     }
     table
 }
@@ -93,12 +90,12 @@ pub fn training_table(rows: &[MeasuredRow], runs: &[Run], gap: Gap) -> Table {
         let accuracy = row.ours.test[0].mean;
         let share = 100.0 * gap_recovered(gap.teacher, gap.student, accuracy) + 0.0; // no -0
         let processed = examples_processed(&run.report) as f64 / 1e3;
-        table.rows.push(vec![
-            row.published.row.as_str().into(),
-            run.report.steps.to_string().into(),
-            format!("{processed:.0}").into(),
-            format!("{accuracy:.4}").into(),
-            format!("{share:.0} %").into(),
+        table.push([
+            row.published.row.clone(),
+            run.report.steps.to_string(),
+            format!("{processed:.0}"),
+            format!("{accuracy:.4}"),
+            format!("{share:.0} %"),
         ]);
     }
     table

@@ -221,7 +221,7 @@ pub fn table(rows: &[MeasuredRow]) -> Table {
             );
         }
         cells.extend(macro_scores);
-        table.rows.push(cells);
+        table.push(cells);
     }
     table
 }

@@ -1,28 +1,21 @@
-//! Carries a plan out on one corpus: trains the teacher and the candidates, chooses on dev, and
-//! trains further seeds of the chosen students. Optional training runs are skipped if the time is
+//! Trains the stages of a plan on one corpus or fold: the teacher and the candidates, of which dev
+//! chooses, and further seeds of the chosen students. Optional trainings are skipped if the time is
 //! short. Test is not scored here; its texts serve only to leave out training and augmented texts
-//! that equal them. A plan's folder holds `plan.json`, the recipes, and `elapsed.json`: the seconds
-//! of all invocations, so that a continued distillation keeps its budget.
+//! that equal them.
 
 use super::budget::duration;
 use super::plan::{DistillPlan, FurtherSeed, Side, StudentPair};
+use super::plan_folder::PlanClock;
 use crate::data::Corpus;
 use crate::store::{Recipe, Run, RunStore, labelled_texts};
 use crate::training::{Activity, Progress, ProgressCallback, state};
 use crate::{Error, Result, files};
-use serde::{Deserialize, Serialize};
 use std::collections::HashSet;
-use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-
-const PLAN: &str = "plan.json";
-const ELAPSED: &str = "elapsed.json";
-/// Interval between two writings of the elapsed seconds: a kill loses at most this much.
-const WRITE_INTERVAL: Duration = Duration::from_secs(2);
+use std::path::Path;
 
 /// What was trained on one corpus or fold, and what dev chose.
 #[derive(Debug)]
-pub struct Outcome {
+pub struct TrainedStages {
     /// The plan.
     pub plan: DistillPlan,
     /// The teacher; none if its logits come from a file.
@@ -48,86 +41,6 @@ pub struct Candidate {
     pub run: Run,
     /// Whether dev chose it.
     pub chosen: bool,
-}
-
-/// What `elapsed.json` holds.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Elapsed {
-    seconds: f64,
-    left_out: Vec<String>,
-}
-
-/// Writes a plan's folder: `plan.json`, and the recipes as files that `kd train` reads. `seconds`
-/// were spent before, on the measurement.
-pub fn write_plan(plan: &DistillPlan, folder: &Path, seconds: f64) -> Result<()> {
-    std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    let elapsed = Elapsed {
-        seconds,
-        left_out: Vec::new(),
-    };
-    files::write_json(&folder.join(ELAPSED), &elapsed)?;
-    for (number, stage) in plan.stages().enumerate() {
-        let recipe = &stage.recipe;
-        let name = format!("{:02}-{}-seed{}.toml", number + 1, recipe.name, recipe.seed);
-        files::write_text(&folder.join(name), &recipe_text(recipe, folder)?)?;
-    }
-    files::write_json(&folder.join(PLAN), plan)
-}
-
-fn recipe_text(recipe: &Recipe, folder: &Path) -> Result<String> {
-    toml::to_string(recipe).map_err(Error::in_file(folder, crate::error::BUG))
-}
-
-/// The seconds that were spent on a plan's folder so far.
-pub fn seconds_spent(folder: &Path) -> Result<f64> {
-    Ok(read_elapsed(folder)?.seconds)
-}
-
-/// Adds seconds that were spent on a plan's folder outside its trainings.
-pub fn add_seconds(folder: &Path, seconds: f64) -> Result<()> {
-    let mut clock = PlanClock::open(folder)?;
-    clock.elapsed.seconds += seconds;
-    clock.add_and_write()
-}
-
-fn read_elapsed(folder: &Path) -> Result<Elapsed> {
-    let path = folder.join(ELAPSED);
-    if path.exists() {
-        files::read_json(&path)
-    } else {
-        Ok(Elapsed::default())
-    }
-}
-
-/// The plan in a file, or in a folder if it holds one.
-pub fn read_plan(folder_or_file: &Path) -> Result<Option<DistillPlan>> {
-    let path = if folder_or_file.is_file() {
-        folder_or_file.to_path_buf()
-    } else {
-        folder_or_file.join(PLAN)
-    };
-    if !path.exists() {
-        return Ok(None);
-    }
-    let written: PlanFormat = files::read_json(&path)?;
-    if written.format != super::plan::FORMAT {
-        let problem = format!("a plan of format {}", written.format);
-        let fix = "remove it and plan anew with this program; finished runs are found again";
-        return Err(Error::file(&path, problem, fix));
-    }
-    let plan: DistillPlan = files::read_json(&path)?;
-    if plan.candidates.is_empty() {
-        let fix = "restore the plan.json that kd distill wrote";
-        return Err(Error::file(&path, "a plan without students", fix));
-    }
-    Ok(Some(plan))
-}
-
-/// The format of a plan's file; the other keys depend on it.
-#[derive(Deserialize)]
-struct PlanFormat {
-    format: u32,
 }
 
 /// Refuses a plan with a stage that cannot be trained on this corpus, before the first training.
@@ -157,14 +70,14 @@ pub fn check_stages(
     Ok(notices)
 }
 
-/// Trains what a plan names. `folder` is the plan's.
-pub fn execute(
+/// Trains the stages of a plan. `folder` is the plan's.
+pub fn run_stages(
     store: &RunStore,
     corpus: &Corpus,
     plan: DistillPlan,
     folder: &Path,
     callback: ProgressCallback,
-) -> Result<Outcome> {
+) -> Result<TrainedStages> {
     plan.refuse_other_corpus(corpus, folder)?;
     check_stages(store, corpus, &plan, callback)?;
     let planned_seeds = plan
@@ -172,7 +85,7 @@ pub fn execute(
         .iter()
         .filter(|further| !further.spare)
         .count();
-    let mut runner = PlanRunner {
+    let mut runner = StageRunner {
         store,
         corpus,
         clock: PlanClock::open(folder)?,
@@ -200,7 +113,7 @@ pub fn execute(
         }
     }
     let elapsed = runner.clock.elapsed;
-    Ok(Outcome {
+    Ok(TrainedStages {
         plan,
         teacher,
         candidates,
@@ -211,8 +124,8 @@ pub fn execute(
     })
 }
 
-/// Trains what a plan names, and counts the seconds.
-struct PlanRunner<'a, 'c> {
+/// Trains the stages, and counts the seconds.
+struct StageRunner<'a, 'c> {
     store: &'a RunStore,
     corpus: &'a Corpus,
     clock: PlanClock,
@@ -223,7 +136,7 @@ struct PlanRunner<'a, 'c> {
     total: usize,
 }
 
-impl PlanRunner<'_, '_> {
+impl StageRunner<'_, '_> {
     fn train(&mut self, recipe: &Recipe) -> Result<Run> {
         self.done += 1;
         let place = format!("training {} of {}", self.done, self.total);
@@ -367,43 +280,6 @@ fn choose(candidates: &mut [Candidate], side: Side, folder: &Path) -> Result<Run
     };
     best.chosen = true;
     Ok(best.run.clone())
-}
-
-/// Counts the seconds of a plan over all invocations.
-pub(super) struct PlanClock {
-    path: PathBuf,
-    elapsed: Elapsed,
-    last: Instant,
-}
-
-impl PlanClock {
-    /// Continues the count that a plan's folder holds.
-    pub fn open(folder: &Path) -> Result<PlanClock> {
-        Ok(PlanClock {
-            path: folder.join(ELAPSED),
-            elapsed: read_elapsed(folder)?,
-            last: Instant::now(),
-        })
-    }
-
-    pub fn seconds(&self) -> f64 {
-        self.elapsed.seconds
-    }
-
-    pub fn write_if_due(&mut self) -> Result<()> {
-        if self.last.elapsed() < WRITE_INTERVAL {
-            Ok(())
-        } else {
-            self.add_and_write()
-        }
-    }
-
-    /// Adds the time since the last call, and writes the sum.
-    pub fn add_and_write(&mut self) -> Result<()> {
-        self.elapsed.seconds += self.last.elapsed().as_secs_f64();
-        self.last = Instant::now();
-        files::write_json(&self.path, &self.elapsed)
-    }
 }
 
 #[cfg(test)]

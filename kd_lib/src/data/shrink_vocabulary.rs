@@ -1,6 +1,6 @@
 //! A tokenizer with a smaller vocabulary, for a small student. Texts whose pieces are all kept are
 //! split as before; a piece that is not kept is split into smaller ones. The three kinds of model
-//! that `tokenizer.json` may hold are pruned: Unigram (XLM-R), WordPiece (BERT) and BPE (RoBERTa).
+//! that `tokenizer.json` may hold are supported: Unigram (XLM-R), WordPiece (BERT) and BPE (RoBERTa).
 //! [`super::subword_tokenizer`] decides which texts count.
 
 use crate::error::BUG;
@@ -17,7 +17,7 @@ const INSIDE_WORD: &str = "##";
 ///
 /// # Errors
 /// If the model is of another kind; the error says what it is.
-pub(crate) fn prune(
+pub(crate) fn shrink(
     mut file: Value,
     counts: &HashMap<String, usize>,
     size: usize,
