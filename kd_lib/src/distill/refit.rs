@@ -11,7 +11,7 @@ use crate::store::{Recipe, Run};
 /// An evaluation interval so long that only the last update is followed by an evaluation.
 const ONLY_AT_THE_END: usize = 1_000_000_000;
 
-/// The candidate with the highest mean macro-F1 on dev over all folds (of equal ones, the first),
+/// The candidate with the highest mean macro-F1 on dev over all folds (the first wins a tie),
 /// as one run per fold. It is of the side that dev prefers. Candidates that a fold skipped do not
 /// count.
 fn chosen_candidate(result: &DistillResult) -> Vec<&Run> {

@@ -257,7 +257,7 @@ fn sides_to_skip(
     })
 }
 
-/// Marks the candidate of a side with the highest macro-F1 on dev, of equal ones the first, and
+/// Marks the candidate of a side with the highest macro-F1 on dev (the first wins a tie), and
 /// returns its run. `folder` is the plan's, for the error if the plan has no such student.
 fn choose(candidates: &mut [Candidate], side: Side, folder: &Path) -> Result<Run> {
     let mut best: Option<&mut Candidate> = None;

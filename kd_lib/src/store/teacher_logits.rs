@@ -90,7 +90,7 @@ pub fn teacher_logits(
     cached_or_computed_logits(teacher, texts, ThreadPolicy::Unchanged, callback)
 }
 
-/// The same; this policy decides the number of threads.
+/// Like [`teacher_logits`]; this policy decides the number of threads.
 fn cached_or_computed_logits(
     teacher: &Run,
     texts: &[TextInput],
@@ -103,29 +103,26 @@ fn cached_or_computed_logits(
     }
     let teacher_folder = teacher.folder()?;
     let folder = teacher_folder.join(FOLDER);
-    let weights = weights_of(teacher)?;
+    let weights = weights_hash_of(teacher)?;
     // A teacher that was trained again may have other weights under the same id.
     let prefix = format!("part-{weights}-");
-    let missing_from = |cache: &Cache| missing_texts(texts, |key| !cache.rows.contains_key(key));
-    let mut cache = Cache::read(&folder, &prefix)?;
-    let mut missing = missing_from(&cache);
-    let mut _lock = None;
-    if !missing.is_empty() {
-        _lock = Some(lock(teacher, &folder, callback)?);
-        files::remove_temporary_files(&folder)?;
-        cache = Cache::read(&folder, &prefix)?;
-        missing = missing_from(&cache);
-    }
+    let read = || Cache::read(&folder, &prefix);
+    let has = |cache: &Cache, key: &TextKey| cache.rows.contains_key(key);
+    let ReadCache {
+        mut cache,
+        missing,
+        _lock,
+    } = read_and_lock(teacher, &folder, texts, read, has, callback)?;
     log_request(teacher, "logits", missing.len(), texts.len())?;
     if !missing.is_empty() {
-        let work = Work {
+        let job = LogitsJob {
             teacher,
             weights: &weights,
             layers: &[],
             missing: &missing,
             threads,
         };
-        work.compute(callback, &mut |keys, output| {
+        job.compute(callback, &mut |keys, output| {
             cache.write_file(&folder, &prefix, keys, &output.logits)
         })?;
     }
@@ -147,41 +144,35 @@ pub fn pooled_states(
     }
     let teacher_folder = teacher.folder()?;
     let folder = teacher_folder.join(FOLDER);
-    let weights = weights_of(teacher)?;
+    let weights = weights_hash_of(teacher)?;
     let read = || -> Result<Vec<StateCache>> {
         layers
             .iter()
             .map(|layer| StateCache::read(&folder, *layer, &weights))
             .collect()
     };
-    let missing_from = |caches: &[StateCache]| {
-        missing_texts(texts, |key| {
-            caches.iter().any(|cache| !cache.places.contains_key(key))
-        })
+    let has = |caches: &Vec<StateCache>, key: &TextKey| {
+        caches.iter().all(|cache| cache.places.contains_key(key))
     };
-    let mut caches = read()?;
-    let mut missing = missing_from(&caches);
-    let mut _lock = None;
-    if !missing.is_empty() {
-        _lock = Some(lock(teacher, &folder, callback)?);
-        files::remove_temporary_files(&folder)?;
-        caches = read()?;
-        missing = missing_from(&caches);
-    }
+    let ReadCache {
+        cache: mut caches,
+        missing,
+        _lock,
+    } = read_and_lock(teacher, &folder, texts, read, has, callback)?;
     log_request(teacher, "hidden states", missing.len(), texts.len())?;
     if !missing.is_empty() {
         let prefix = format!("part-{weights}-");
         let mut logits = Cache::read(&folder, &prefix)?;
         let numbers_of_files = caches.iter().map(|cache| cache.files.len());
         let mut next_file = numbers_of_files.max().unwrap_or(0);
-        let work = Work {
+        let job = LogitsJob {
             teacher,
             weights: &weights,
             layers,
             missing: &missing,
             threads,
         };
-        work.compute(callback, &mut |keys, output| {
+        job.compute(callback, &mut |keys, output| {
             let without_logits = logits.missing(keys)?;
             if !without_logits.is_empty() {
                 let rows = Tensor::from_slice(&without_logits);
@@ -205,6 +196,44 @@ pub fn pooled_states(
     Ok(caches.into_iter().map(states).collect())
 }
 
+/// A cache as it was read, and the texts that it lacks. If it lacks some, no other process computes
+/// for this teacher until the lock is dropped.
+struct ReadCache<'a, C> {
+    cache: C,
+    missing: Vec<(TextKey, TextInput<'a>)>,
+    _lock: Option<File>,
+}
+
+/// Reads a cache, and once more after the wait for the lock: another process may have computed what
+/// was missing.
+fn read_and_lock<'a, C>(
+    teacher: &Run,
+    folder: &Path,
+    texts: &[TextInput<'a>],
+    read: impl Fn() -> Result<C>,
+    has: impl Fn(&C, &TextKey) -> bool,
+    callback: ProgressCallback,
+) -> Result<ReadCache<'a, C>> {
+    let cache = read()?;
+    let missing = missing_texts(texts, |key| !has(&cache, key));
+    if missing.is_empty() {
+        return Ok(ReadCache {
+            cache,
+            missing,
+            _lock: None,
+        });
+    }
+    let waiting = Progress::begin(&teacher.report.id, Activity::Waiting);
+    let lock = files::lock_folder(folder, &mut || waiting.send(callback))?;
+    files::remove_temporary_files(folder)?;
+    let cache = read()?;
+    Ok(ReadCache {
+        missing: missing_texts(texts, |key| !has(&cache, key)),
+        cache,
+        _lock: Some(lock),
+    })
+}
+
 /// The texts whose keys `is_missing` names, each once. Texts of similar length stand together, in an
 /// order that does not depend on the request's.
 fn missing_texts<'a>(
@@ -222,7 +251,7 @@ fn missing_texts<'a>(
 }
 
 /// First digits of the hash of a teacher's weights.
-fn weights_of(teacher: &Run) -> Result<String> {
+fn weights_hash_of(teacher: &Run) -> Result<String> {
     let folder = teacher.folder()?;
     let none = || {
         Error::file(
@@ -234,14 +263,8 @@ fn weights_of(teacher: &Run) -> Result<String> {
     run_files::weights_hash(folder).ok_or_else(none)
 }
 
-/// Waits until no other process computes for this teacher.
-fn lock(teacher: &Run, folder: &Path, callback: ProgressCallback) -> Result<File> {
-    let waiting = Progress::begin(&teacher.report.id, Activity::Waiting);
-    files::lock_folder(folder, &mut || waiting.send(callback))
-}
-
 /// What a teacher has not yet computed.
-struct Work<'a> {
+struct LogitsJob<'a> {
     teacher: &'a Run,
     /// First digits of the hash of its weights.
     weights: &'a str,
@@ -250,10 +273,11 @@ struct Work<'a> {
     threads: ThreadPolicy,
 }
 
-impl Work<'_> {
+impl LogitsJob<'_> {
     /// Computes it file by file; `store` writes each. A file at which the computation was
     /// interrupted is continued by the next request for the same texts. The number of threads may
-    /// change between two files, and within such a file; the teacher's log names each number.
+    /// change between two files, so an interrupted and continued file may have two; the teacher's
+    /// log names each number.
     fn compute(
         &self,
         callback: ProgressCallback,

@@ -106,7 +106,7 @@ pub struct AdamW {
 struct Group {
     weight: Tensor,
     moments: Moments,
-    /// 1 for a weight that decays, else 0.
+    /// 1 for a weight that decays, else 0: one number for the whole group, or one for each weight.
     decays: Tensor,
 }
 
@@ -233,20 +233,32 @@ impl AdamW {
                 continue;
             }
             let gradient = to_full_precision(&gradient.contiguous().view(-1));
-            if !rule.apply_in_one_pass(group, &gradient, clip_factor) {
-                rule.apply(group, &gradient, clip_factor);
+            match CpuValues::of(group, &gradient) {
+                Some(values) => rule.update_values(values, clip_factor),
+                None => rule.update_tensors(group, &gradient, clip_factor),
             }
         }
     }
 }
 
-/// The scalars of one update. With m and v the moments and b₁, b₂ their bias corrections,
-/// `lr · (m / b₁) / (√(v / b₂) + ε) = −m / ((√v + ε·√b₂) · scale)`: one pass over memory fewer.
+/// The scalars of one update. With m and v the moments and b₁, b₂ their bias corrections, Adam adds
+/// to a weight
+///
+/// ```text
+/// −lr · (m / b₁) / (√(v / b₂) + ε)
+///     = −lr · √b₂ / b₁ · m / (√v + ε·√b₂)
+///     = m / ((√v + ε·√b₂) · scale)    with    scale = −b₁ / (lr · √b₂)
+/// ```
+///
+/// The last form needs one pass over memory fewer than the first.
 struct UpdateRule {
     one_minus_beta1: f64,
     one_minus_beta2: f64,
+    /// ε·√b₂.
     eps: f64,
+    /// −b₁ / (lr · √b₂).
     scale: f64,
+    /// lr times the weight decay.
     decay: f64,
 }
 
@@ -265,39 +277,32 @@ impl UpdateRule {
         }
     }
 
-    /// Updates a group on the processor without intermediate tensors. Returns false if the group's
-    /// memory does not allow that.
-    fn apply_in_one_pass(&self, group: &Group, gradient: &Tensor, factor: Option<&Tensor>) -> bool {
-        let (Some(weight), Some(gradient), Some(mean), Some(square)) = (
-            cpu_values(&group.weight),
-            cpu_values(gradient),
-            cpu_values(&group.moments.mean),
-            cpu_values(&group.moments.square),
-        ) else {
-            return false;
-        };
-        if group.decays.dim() != 0 {
-            return false;
-        }
-        let clip_factor = factor.map_or(1.0, |factor| factor.double_value(&[]));
-        let decay = 1.0 - self.decay * group.decays.double_value(&[]);
+    /// Updates a group on the processor without intermediate tensors.
+    fn update_values(&self, values: CpuValues, clip_factor: Option<&Tensor>) {
+        let clip_factor = clip_factor.map_or(1.0, |factor| factor.double_value(&[]));
         let scalars = Scalars {
             clip_factor: clip_factor as f32,
             one_minus_beta1: self.one_minus_beta1 as f32,
             one_minus_beta2: self.one_minus_beta2 as f32,
             eps: self.eps as f32,
             scale: self.scale as f32,
-            decay: decay as f32,
+            decay: (1.0 - self.decay * values.decays) as f32,
         };
+        let CpuValues {
+            weight,
+            gradient,
+            mean,
+            square,
+            ..
+        } = values;
         // SAFETY: four tensors, each with memory of its own, that outlive the pass and that nobody
         // else uses meanwhile.
         unsafe { one_pass(scalars, &mut *weight, &*gradient, &mut *mean, &mut *square) };
-        true
     }
 
     /// Updates a group by tensor operations.
-    fn apply(&self, group: &Group, gradient: &Tensor, factor: Option<&Tensor>) {
-        let gradient = factor.map_or(gradient.shallow_clone(), |factor| gradient * factor);
+    fn update_tensors(&self, group: &Group, gradient: &Tensor, clip_factor: Option<&Tensor>) {
+        let gradient = clip_factor.map_or(gradient.shallow_clone(), |factor| gradient * factor);
         let Moments {
             mut mean,
             mut square,
@@ -314,6 +319,33 @@ impl UpdateRule {
             .shallow_clone()
             .g_mul_(&decay)
             .addcdiv_(&mean, &denominator);
+    }
+}
+
+/// The values of a group and its gradient in the processor's memory.
+struct CpuValues {
+    weight: *mut [f32],
+    gradient: *mut [f32],
+    mean: *mut [f32],
+    square: *mut [f32],
+    /// 1 if the weights decay, else 0.
+    decays: f64,
+}
+
+impl CpuValues {
+    /// None if a tensor is elsewhere or no fp32, or if some weights of the group decay and others
+    /// do not.
+    fn of(group: &Group, gradient: &Tensor) -> Option<CpuValues> {
+        if group.decays.dim() != 0 {
+            return None;
+        }
+        Some(CpuValues {
+            weight: cpu_values(&group.weight)?,
+            gradient: cpu_values(gradient)?,
+            mean: cpu_values(&group.moments.mean)?,
+            square: cpu_values(&group.moments.square)?,
+            decays: group.decays.double_value(&[]),
+        })
     }
 }
 
