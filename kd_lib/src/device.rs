@@ -164,22 +164,21 @@ impl Environment {
     }
 }
 
-/// The commit of the project that contains `folder`, from git or from a file named `commit`.
-pub fn commit(folder: &Path) -> Option<String> {
-    let packed = || {
-        Some(
-            std::fs::read_to_string(folder.join("commit"))
-                .ok()?
-                .trim()
-                .to_owned(),
-        )
+/// The commit of a project: what its file `checkpoints/commit` says, for a project without its
+/// repository, else what git says. `checkpoints` is the folder of that file.
+pub fn commit(project: &Path, checkpoints: &Path) -> Option<String> {
+    if let Ok(stated) = std::fs::read_to_string(checkpoints.join("commit")) {
+        return Some(stated.trim().to_owned());
+    }
+    let here = Path::new(".");
+    let folder = if project == Path::new("") {
+        here
+    } else {
+        project
     };
-    output_of(
-        Command::new("git")
-            .args(["describe", "--always", "--dirty"])
-            .current_dir(folder),
-    )
-    .or_else(packed)
+    let mut git = Command::new("git");
+    git.args(["describe", "--always", "--dirty"]);
+    output_of(git.current_dir(folder))
 }
 
 /// What a command prints, if it succeeds.

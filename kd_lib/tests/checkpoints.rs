@@ -2,7 +2,7 @@
 //! the result if it were ignored is refused.
 
 use crate::common::{
-    distance, lock_generator, recipe, root, sample, teacher_weights, tiny_checkpoint,
+    TINY_TEACHER, distance, lock_generator, recipe, root, sample, teacher_weights, tiny_checkpoint,
 };
 use kd_lib::data::{Batch, Corpus, Example, SubwordTokenizer, TextInput, Tokenizer, Truncation};
 use kd_lib::files::{TensorFile, write_json, write_tensors};
@@ -11,6 +11,7 @@ use kd_lib::models::{
     ModelSizes, Pooling, TokenizerTexts,
 };
 use kd_lib::precision::Precision;
+use kd_lib::store::RunStore;
 use kd_lib::{Result, files};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -96,6 +97,7 @@ fn sizes_and_dropouts_without_a_meaning_are_refused() {
         ("hidden_size", serde_json::json!(-12)),
         ("intermediate_size", serde_json::json!(0)),
         ("hidden_dropout_prob", serde_json::json!(1.0)),
+        ("is_decoder", serde_json::json!(true)),
     ] {
         let folder = tempfile::tempdir().unwrap();
         tiny_checkpoint(folder.path());
@@ -103,6 +105,50 @@ fn sizes_and_dropouts_without_a_meaning_are_refused() {
         let error = BertConfig::read(&folder.path().join("config.json")).unwrap_err();
         assert!(error.to_string().contains(key), "{error}");
     }
+    for key in ["max_position_embeddings", "intermediate_size"] {
+        let folder = tempfile::tempdir().unwrap();
+        tiny_checkpoint(folder.path());
+        set_config(folder.path(), key, Some(1_000_000_000_000_000i64.into()));
+        let error = Checkpoint::open(folder.path(), ".")
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains("parameters"), "{error}");
+    }
+}
+
+#[test]
+fn a_config_of_another_kind_than_the_weights_is_refused() {
+    let _turn = lock_generator();
+    let folder = tempfile::tempdir().unwrap();
+    tiny_checkpoint(folder.path());
+    let path = folder.path().join("model.safetensors");
+    let file = TensorFile::read(&path).unwrap();
+    let renamed = file
+        .tensors
+        .iter()
+        .map(|(name, tensor)| (format!("roberta.{name}"), tensor));
+    write_tensors(&path, renamed).unwrap();
+    let error = initialize(folder.path(), Pooling::Mean)
+        .unwrap_err()
+        .to_string();
+    assert!(error.contains("weights of roberta"), "{error}");
+}
+
+#[test]
+fn a_prefix_that_fills_the_sequence_is_refused() {
+    let _turn = lock_generator();
+    let folder = tempfile::tempdir().unwrap();
+    tiny_checkpoint(&folder.path().join("tiny"));
+    let store = RunStore::new(folder.path());
+    let corpus = Corpus::open(sample()).unwrap();
+    let with_prefix = |prefix: &str| {
+        let prefix = format!("model.prefix={prefix}");
+        let settings = [&TINY_TEACHER[..], &["data.max_length=8", &prefix]].concat();
+        store.step_timer(&recipe("teacher", &settings), &corpus)
+    };
+    with_prefix("query").unwrap();
+    let error = with_prefix("a b c d e f g h").unwrap_err().to_string();
+    assert!(error.contains("it fills all 8 tokens"), "{error}");
 }
 
 #[test]
@@ -379,6 +425,20 @@ fn a_tokenizer_that_is_not_the_vocabularys_is_refused() {
     let whole = SubwordTokenizer::open(folder.path()).unwrap();
     let checkpoint = Checkpoint::open(folder.path(), ".").unwrap();
     checkpoint.refuse_ids_without_rows(&whole).unwrap();
+
+    // Tokens that vocab.txt does not list.
+    let added = folder.path().join("added_tokens.json");
+    std::fs::write(&added, r#"{"[NUM]": 99}"#).unwrap();
+    let error = SubwordTokenizer::open(folder.path())
+        .unwrap_err()
+        .to_string();
+    assert!(
+        error.contains("added_tokens.json: the token \"[NUM]\""),
+        "{error}"
+    );
+    std::fs::write(&added, r#"{"[MASK]": 4}"#).unwrap();
+    SubwordTokenizer::open(folder.path()).unwrap();
+    std::fs::remove_file(&added).unwrap();
 
     // A token that was added without a row of the embedding.
     let vocabulary = folder.path().join("vocab.txt");

@@ -1,7 +1,7 @@
 //! A model and an objective that this file defines, not the library: they train, they enter the
 //! run's id by name, version and settings, and a program without them refuses the run.
 
-use crate::common::{lock_generator, recipe, sample};
+use crate::common::{lock_generator, not_trained, recipe, sample};
 use kd_lib::Result;
 use kd_lib::data::{Batch, CharTokenizer, Corpus, DataConfig, Split, Tokenizer, Vocabulary};
 use kd_lib::models::layers::{Linear, mean_over_tokens, new_linear, uniform};
@@ -181,9 +181,7 @@ fn a_custom_model_and_a_custom_objective_train_and_predict() {
 
     // The same name, version and settings are the same run; it is found and not trained again.
     let again = custom_recipe(model(1, 16), objective(1, 0.1));
-    let found = store
-        .run(&again, &corpus, &mut |_: &_| panic!("trained again"))
-        .unwrap();
+    let found = store.run(&again, &corpus, &mut not_trained).unwrap();
     assert_eq!(found.report, run.report);
 }
 

@@ -230,6 +230,11 @@ fn a_plan_that_was_edited_and_limits_without_a_meaning_are_refused() {
     write_plan(&edited, folder.path(), 0.0).unwrap();
     let error = read_plan(folder.path()).unwrap_err().to_string();
     assert!(error.contains("a plan without students"), "{error}");
+    let mut without_threads = planned(1800.0, 2000, 1.0).unwrap();
+    without_threads.speed.threads = 0;
+    write_plan(&without_threads, folder.path(), 0.0).unwrap();
+    let error = read_plan(folder.path()).unwrap_err().to_string();
+    assert!(error.contains("a plan with 0 threads"), "{error}");
     // A plan of an older program has other keys.
     let file = folder.path().join("plan.json");
     std::fs::write(&file, r#"{"format": 1, "stages": []}"#).unwrap();
@@ -296,6 +301,43 @@ fn a_plan_says_if_the_teacher_reads_a_part_of_the_texts() {
     assert!(texts < 60_000);
     let said = format!("1 epoch over {texts} of the training texts");
     assert!(plan.describe().contains(&said), "{}", plan.describe());
+}
+
+#[test]
+fn a_recipe_that_a_plan_wrote_takes_settings_of_its_teacher() {
+    let folder = tempfile::tempdir().unwrap();
+    write_plan(&planned(1800.0, 2000, 1.0).unwrap(), folder.path(), 0.0).unwrap();
+    let written = std::fs::read_dir(folder.path()).unwrap();
+    let names = written.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let distilled = names.into_iter().find(|name| name.contains("distilled"));
+    let path = folder.path().join(distilled.unwrap());
+    let set = ["teacher.train.epochs=7".to_owned()];
+    let recipe = Recipe::read(&path, "full", &set).unwrap();
+    assert_eq!(recipe.teacher.unwrap().train.epochs, 7.0);
+}
+
+#[test]
+fn another_path_to_the_unlabelled_texts_reaches_every_recipe_of_a_plan() {
+    let settings = PlanSettings {
+        unlabelled: Some("/old/texts.txt".into()),
+        ..settings("1h")
+    };
+    let facts = CorpusFacts {
+        unlabelled_texts: 5000,
+        ..facts(2000, 6)
+    };
+    let plan = make_plan("c", "f", settings, facts, speed(1.0)).unwrap();
+    let moved = plan
+        .clone()
+        .with_unlabelled(std::path::Path::new("/new/texts.txt"));
+    let text = |plan: &DistillPlan| serde_json::to_string(plan).unwrap();
+    assert!(text(&plan).matches("/old/").count() > 2, "{}", text(&plan));
+    assert_eq!(text(&moved), text(&plan).replace("/old/", "/new/"));
+    let without = planned(1800.0, 2000, 1.0).unwrap();
+    let same = without
+        .clone()
+        .with_unlabelled(std::path::Path::new("/new/texts.txt"));
+    assert_eq!(same, without, "a plan without such texts has no file");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Corpora from single files and from folders without a file of class names.
 
 use crate::common::sample;
-use kd_lib::data::import::{Imported, import};
+use kd_lib::data::import::{Imported, import, read_labelled_file};
 use kd_lib::data::near_duplicates::groups;
 use kd_lib::data::splits::folds;
 use kd_lib::data::{ColumnOptions, Corpus, Example, Split};
@@ -612,6 +612,38 @@ fn what_would_be_read_wrongly_is_refused_with_its_place() {
         (
             write(
                 folder,
+                "inner.jsonl",
+                &lines(40, |_, t, l| {
+                    format!(
+                        "{{\"data\": {{\"text\": \"{t}\", \"text\": \"b\"}}, \"label\": \"{l}\"}}"
+                    )
+                }),
+            ),
+            "inner.jsonl:1: the key \"data.text\" twice",
+        ),
+        (
+            write(
+                folder,
+                "array.json",
+                "[\n  {\n    \"text\": \"one\", \"label\": \"a\"\n  },\n  {\n    \"text\": \"two\",\n    \"label\": null\n  }\n]\n",
+            ),
+            "array.json:5: no label",
+        ),
+        (
+            write(
+                folder,
+                "broken.json",
+                "[\n  {\"text\": \"one\"},\n  {\"text\": }\n]\n",
+            ),
+            "broken.json:3: expected value",
+        ),
+        (
+            write(folder, "open.json", "[{\"text\": \"one\"},"),
+            "open.json:1: the array does not end",
+        ),
+        (
+            write(
+                folder,
                 "both.csv",
                 &lines(40, |_, t, l| format!("{t}, thanks;{l}")),
             ),
@@ -677,6 +709,149 @@ fn the_separator_is_the_one_that_divides_all_rows_or_that_excel_names() {
             imported.notices
         );
     }
+}
+
+/// A Parquet file with texts, labels, dates of which one is no day of any calendar, and bytes.
+fn write_odd_parquet(path: &Path) -> parquet::errors::Result<()> {
+    let schema = "message split { REQUIRED BYTE_ARRAY text (UTF8); REQUIRED INT64 label; \
+                  REQUIRED INT32 day (DATE); REQUIRED FIXED_LEN_BYTE_ARRAY (4) id; }";
+    let schema = Arc::new(parse_message_type(schema)?);
+    let properties = Arc::new(WriterProperties::builder().build());
+    let mut writer = SerializedFileWriter::new(File::create(path).unwrap(), schema, properties)?;
+    let mut group = writer.next_row_group()?;
+    while let Some(mut column) = group.next_column()? {
+        match column.untyped() {
+            ColumnWriter::ByteArrayColumnWriter(typed) => {
+                let texts: Vec<ByteArray> = (0..40)
+                    .map(|n| {
+                        format!("text number {} of the file", n * 31)
+                            .as_str()
+                            .into()
+                    })
+                    .collect();
+                typed.write_batch(&texts, None, None)?;
+            }
+            ColumnWriter::Int64ColumnWriter(typed) => {
+                let labels: Vec<i64> = (0..40).map(|n| n % 2).collect();
+                typed.write_batch(&labels, None, None)?;
+            }
+            ColumnWriter::Int32ColumnWriter(typed) => {
+                typed.write_batch(&[i32::MAX; 40], None, None)?;
+            }
+            ColumnWriter::FixedLenByteArrayColumnWriter(typed) => {
+                let ids = vec![ByteArray::from(vec![0xff; 4]).into(); 40];
+                typed.write_batch(&ids, None, None)?;
+            }
+            _ => unreachable!("the schema has four columns"),
+        }
+        column.close()?;
+    }
+    group.close()?;
+    writer.close()?;
+    Ok(())
+}
+
+#[test]
+fn values_that_are_no_text_matter_only_in_a_column_that_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("odd.parquet");
+    write_odd_parquet(&path).unwrap();
+    let imported = detected(&path).unwrap();
+    assert_eq!(imported.corpus.examples().count(), 40);
+    let notices = imported.notices.join("\n");
+    assert!(notices.contains("not read: \"day\", \"id\""), "{notices}");
+    for (column, part) in [
+        ("day", "dates or times"),
+        ("id", "bytes that are not UTF-8"),
+    ] {
+        let options = ColumnOptions {
+            label: Some(column.into()),
+            ..ColumnOptions::default()
+        };
+        let error = import(&path, &options).unwrap_err().to_string();
+        assert!(error.contains(part), "{error}");
+    }
+}
+
+#[test]
+fn labels_of_a_wrong_column_are_refused_and_missing_ones_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let ids = format!("id,text\n{}", lines(40, |n, t, _| format!("{n},{t}")));
+    let path = write(folder.path(), "ids.csv", &ids);
+    let options = ColumnOptions {
+        label: Some("id".into()),
+        text: Some("text".into()),
+        ..ColumnOptions::default()
+    };
+    let error = import(&path, &options).unwrap_err().to_string();
+    assert!(error.contains("40 classes for 40 texts"), "{error}");
+    let missing = table(folder.path(), "nan.csv", |n, t, l| {
+        let label = if n % 4 == 0 { "nan" } else { l };
+        format!("{t},{label}")
+    });
+    let notices = detected(&missing).unwrap().notices.join("\n");
+    assert!(
+        notices.contains(
+            "10 labels that look like missing ones (nan, none, null), the first in line 2"
+        ),
+        "{notices}"
+    );
+}
+
+#[test]
+fn what_lies_beside_the_splits_of_a_folder_with_class_names_is_refused_or_named() {
+    let with = |name: &str| {
+        let folder = tempfile::tempdir().unwrap();
+        for file in ["class.txt", "train.txt", "dev.txt", "test.txt"] {
+            std::fs::copy(sample().join(file), folder.path().join(file)).unwrap();
+        }
+        let train = folder.path().join("train.txt");
+        let texts = std::fs::read_to_string(&train).unwrap();
+        std::fs::write(&train, format!("\t0\n{texts}")).unwrap();
+        if name.ends_with('/') {
+            std::fs::create_dir(folder.path().join(name)).unwrap();
+        } else {
+            write(folder.path(), name, "text\t0\n");
+        }
+        detected(folder.path())
+    };
+    for name in ["train.csv.gz", "train (1).txt", "test.jsonl", "dev/"] {
+        let error = with(name).unwrap_err().to_string();
+        assert!(error.contains("which is not read"), "{name}: {error}");
+    }
+    let notices = with("vocab.pkl").unwrap().notices;
+    assert!(notices[0].ends_with("vocab.pkl: not read"), "{notices:?}");
+    assert_eq!(notices[1], "Train: 1 empty texts, the first in line 1");
+}
+
+#[test]
+fn a_file_of_known_classes_is_read_in_any_layout() {
+    let folder = tempfile::tempdir().unwrap();
+    let labels = ["no".to_owned(), "yes".to_owned()];
+    let read = |name: &str, content: &str| {
+        read_labelled_file(&write(folder.path(), name, content), &labels)
+    };
+    for (name, content) in [
+        ("a.tsv", "label\ttext\nyes\tone\nno\ttwo\n"),
+        ("b.csv", "text;label\none;yes\ntwo;no\n"),
+        (
+            "c.jsonl",
+            "{\"text\": \"one\", \"label\": \"yes\"}\n{\"text\": \"two\", \"label\": \"no\"}\n",
+        ),
+        ("d.txt", "yes\tone\nno\ttwo\n"),
+        ("e.txt", "one\t1\ntwo\t0\n"),
+    ] {
+        let examples = read(name, content).unwrap().examples;
+        let read: Vec<(&str, usize)> = examples.iter().map(|e| (&*e.text, e.label)).collect();
+        assert_eq!(read, [("one", 1), ("two", 0)], "{name}");
+    }
+    let unknown = read("f.csv", "text,label\none,maybe\n")
+        .unwrap_err()
+        .to_string();
+    assert!(unknown.contains("f.csv:2: class \"maybe\""), "{unknown}");
+    let splits = "text,label,split\none,yes,train\ntwo,no,test\n";
+    let error = read("g.csv", splits).unwrap_err().to_string();
+    assert!(error.contains("a column of splits"), "{error}");
 }
 
 #[test]

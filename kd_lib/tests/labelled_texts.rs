@@ -45,7 +45,7 @@ fn exported_texts_with_the_logits_of_the_same_teacher_give_the_same_student() {
     let inputs: Vec<TextInput> = exported.iter().map(ExportedText::input).collect();
     let teacher_run = store.run(&teacher, &corpus, &mut silent).unwrap();
     let values = teacher_logits(&teacher_run, &inputs, &mut silent).unwrap();
-    write_logits(&logits, &inputs, &values).unwrap();
+    write_logits(&logits, &inputs, &values, &corpus.labels).unwrap();
     let from_file = Recipe {
         teacher: None,
         teacher_logits: Some(logits),
@@ -140,6 +140,39 @@ fn rows_that_are_missing_repeated_edited_or_not_finite_are_refused_where_they_st
         (odds - 9.0).abs() < 1e-4,
         "a class alone stands for a probability of 0.9"
     );
+}
+
+#[test]
+fn logits_stand_in_the_order_of_the_classes_that_their_file_names() {
+    let rows = [
+        r#"{"classes": ["yes", "no"]}"#,
+        r#"{"text": "a", "logits": [3, 1]}"#,
+        r#"{"text": "b", "label": "no"}"#,
+    ];
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("logits.jsonl");
+    std::fs::write(&path, rows.join("\n")).unwrap();
+    let logits = to_array(&read(&path).unwrap()).unwrap();
+    assert_eq!(logits.row(0).to_vec(), [1.0, 3.0]);
+    assert!(logits[[1, 0]] > logits[[1, 1]], "the class is no");
+    for classes in [r#"["yes", "perhaps"]"#, r#"["yes", "no", "perhaps"]"#] {
+        let first = format!("{{\"classes\": {classes}}}");
+        let error = error_of(&[&first, rows[1], rows[2]]);
+        assert!(error.contains(":1: the classes yes"), "{error}");
+        assert!(error.contains("corpus: no, yes"), "{error}");
+    }
+}
+
+#[test]
+fn probabilities_are_not_taken_for_logits() {
+    let a = r#"{"text": "a", "logits": [0.97, 0.03]}"#;
+    let error = error_of(&[a, r#"{"text": "b", "logits": [0.5, 0.5]}"#]);
+    assert!(error.contains("are probabilities"), "{error}");
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("logits.jsonl");
+    let rows = [a, r#"{"text": "b", "logits": [0.5, 0.6]}"#];
+    std::fs::write(&path, rows.join("\n")).unwrap();
+    assert_eq!(read(&path).unwrap().size(), [2, 2]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use kd_lib::data::{Corpus, Split};
 use kd_lib::models::Checkpoint;
 use kd_lib::precision::Precision;
 use kd_lib::store::planned_run::{IdKey, file_hashes, run_id};
+use kd_lib::store::table::rows;
 use kd_lib::store::{Recipe, Run, RunStore, StoredResults};
 use kd_lib::training::progress::silent;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -255,6 +256,42 @@ fn ids_and_previous_ids_are_unique_in_a_set() {
             }
         }
     }
+}
+
+#[test]
+fn seeds_are_one_row_however_the_device_and_a_file_are_written() {
+    let runs = stored().set("runs");
+    let run = runs
+        .into_iter()
+        .find(|run| run.report.recipe.transfer.is_some());
+    let with = |seed: u64, device: &str, file: &str| {
+        let mut run = run.clone().unwrap();
+        let recipe = &mut run.report.recipe;
+        recipe.seed = seed;
+        recipe.device = device.into();
+        recipe.transfer.as_mut().unwrap().unlabelled_file = Some(file.into());
+        run
+    };
+    let runs = [with(1, "auto", "u.txt"), with(2, "cpu", "./u.txt")];
+    assert_eq!(rows(&runs).len(), 1);
+    assert_eq!(
+        rows(&[with(1, "cpu", "u.txt"), with(2, "cpu", "v.txt")]).len(),
+        2
+    );
+}
+
+#[test]
+fn stored_results_are_beside_a_linked_folder_of_checkpoints() {
+    let folder = tempfile::tempdir().unwrap();
+    let (large, project) = (folder.path().join("large"), folder.path().join("project"));
+    let results = project.join("notebooks/results");
+    std::fs::create_dir_all(&large).unwrap();
+    std::fs::create_dir_all(&results).unwrap();
+    std::os::unix::fs::symlink(&large, project.join("checkpoints")).unwrap();
+    let run = stored().set("runs").remove(0);
+    StoredResults::write(&results, &[("runs".to_owned(), run)]).unwrap();
+    let store = RunStore::new(project.join("checkpoints"));
+    assert_eq!(store.stored_results().unwrap().set("runs").len(), 1);
 }
 
 #[test]

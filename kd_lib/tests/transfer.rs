@@ -258,6 +258,16 @@ fn a_file_that_holds_more_than_texts_is_refused_as_unlabelled() {
             "most lines end with the name of a class",
         ),
         (
+            "fasttext.txt",
+            format!("__label__{class} 新的一条\n__label__{class} 另一条\n第三条\n"),
+            "most lines begin with the name of a class",
+        ),
+        (
+            "before.txt",
+            format!("{class}\t新的一条\n{class},另一条\n第三条\n"),
+            "most lines begin with the name of a class",
+        ),
+        (
             "indices.txt",
             "新的一条\t0\n另一条\t3\n".to_owned(),
             "most lines have further columns",

@@ -23,6 +23,7 @@ use kd_lib::store::teacher_logits::teacher_logits;
 use kd_lib::store::{Recipe, Run, RunStore, labelled_texts, overrides};
 use kd_lib::threads::ThreadPolicy;
 use kd_lib::training::{Activity, Progress, ProgressCallback};
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -162,7 +163,7 @@ impl PlanInFolder {
             }
         };
         Ok(PlanInFolder {
-            plan: with_logits_of(plan, request)?,
+            plan: with_files_of(plan, request)?,
             folder,
             notices,
         })
@@ -174,8 +175,7 @@ impl PlanInFolder {
         match read_plan(&self.folder)? {
             Some(plan) => {
                 add_seconds(&self.folder, preparation)?;
-                // The file of logits may be elsewhere by now.
-                self.plan = with_logits_of(plan, request)?;
+                self.plan = with_files_of(plan, request)?;
             }
             None => write_plan(&self.plan, &self.folder, preparation)?,
         }
@@ -207,8 +207,7 @@ impl PlanInFolder {
         let forecast = Forecast::find(&data, plan, folder)?;
         print_forecast(forecast);
         let result = run_plan(store, corpus, plan, folder, callback)?;
-        let command = std::env::args_os().map(|word| word.to_string_lossy().into_owned());
-        let command: Vec<String> = command.collect();
+        let command: Vec<String> = std::env::args_os().map(|word| quoted(&word)).collect();
         let report = Report {
             corpus,
             plan,
@@ -229,10 +228,15 @@ impl PlanInFolder {
     }
 }
 
-/// The plan with the teacher's logits that the command line names, if it names a file.
-fn with_logits_of(plan: DistillPlan, request: &Request) -> Result<DistillPlan> {
+/// The plan with the files that the command line names: those of an earlier invocation may be
+/// elsewhere by now.
+fn with_files_of(plan: DistillPlan, request: &Request) -> Result<DistillPlan> {
+    let plan = match &request.unlabelled {
+        Some(file) => plan.with_unlabelled(&absolute(file)?),
+        None => plan,
+    };
     Ok(match &request.teacher_logits {
-        Some(file) => plan.with_teacher_logits(&file.canonicalize()?),
+        Some(file) => plan.with_teacher_logits(&absolute(file)?),
         None => plan,
     })
 }
@@ -241,6 +245,12 @@ fn with_logits_of(plan: DistillPlan, request: &Request) -> Result<DistillPlan> {
 fn absolute(file: &Path) -> Result<PathBuf> {
     file.canonicalize()
         .with_context(|| file.display().to_string())
+}
+
+/// A word of a command line as a shell reads it.
+fn quoted(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    shlex::try_quote(&word).map_or_else(|_| word.to_string(), |quoted| quoted.into_owned())
 }
 
 /// The name of a plan's folder: the corpus, and a hash of all that changes the plan.
@@ -273,7 +283,15 @@ fn with_hash_of_logits(folder: &Path, logits: &Path) -> Result<PathBuf> {
 
 /// From now on the number of threads that the plan was measured with.
 fn with_threads_of(plan: &DistillPlan, store: RunStore) -> RunStore {
-    let policy = ThreadPolicy::Fixed(plan.speed.threads);
+    let threads = plan.speed.threads;
+    let cores = std::thread::available_parallelism().map_or(threads, usize::from);
+    if threads > cores {
+        note!(
+            "The plan was made with {threads} threads, so it is carried out with as many; this machine \
+             has {cores} cores, so it takes longer than planned"
+        );
+    }
+    let policy = ThreadPolicy::Fixed(threads);
     threads::set_once(policy);
     store.with_threads(policy)
 }
@@ -348,7 +366,7 @@ fn export_texts(
     );
     note!(
         "Then: kd distill DATA --plan {} --teacher-logits FILE",
-        folder.join("plan.json").display()
+        quoted(folder.join("plan.json").as_os_str())
     );
     print(file.display())
 }
@@ -365,7 +383,7 @@ pub fn write_teacher_logits(
     ensure!(!texts.is_empty(), "{}: no text", file.display());
     let inputs: Vec<TextInput> = texts.iter().map(ExportedText::input).collect();
     let logits = teacher_logits(run, &inputs, &mut progress_callback(stop))?;
-    labelled_texts::write_logits(into, &inputs, &logits)?;
+    labelled_texts::write_logits(into, &inputs, &logits, &run.labels)?;
     print(into.display())
 }
 

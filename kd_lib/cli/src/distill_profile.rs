@@ -2,7 +2,7 @@
 //! student, from one list of settings.
 
 use kd_lib::Result;
-use kd_lib::store::Recipe;
+use kd_lib::store::{Recipe, overrides};
 use std::path::Path;
 
 /// Settings that go to all three recipes: there is one corpus, and one machine.
@@ -26,13 +26,16 @@ pub struct Recipes {
 /// Reads the three recipes of a folder with the settings that concern each.
 pub fn recipes(folder: &Path, profile: &str, set: &[String], seed: Option<u64>) -> Result<Recipes> {
     let (mut teacher, mut student, mut distilled) = (Vec::new(), Vec::new(), Vec::new());
+    let mut settings = Vec::new();
     for setting in set {
-        let setting = &setting.trim_start().to_owned();
-        // `data={max_length=16}` and `data . max_length = 16` name the same setting.
-        let key = setting.split('=').next().unwrap_or_default().trim_end();
+        // `data={max_length=16}` and `data.max_length=16` are the same setting.
+        settings.extend(overrides::one_key_each(setting)?);
+    }
+    for setting in &settings {
+        let key = setting.split('=').next().unwrap_or_default();
         let begins_with = |groups: &[&str]| {
             groups.iter().any(|group| {
-                let rest = key.strip_prefix(group).map(str::trim_start);
+                let rest = key.strip_prefix(group);
                 rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
             })
         };
@@ -73,7 +76,8 @@ mod tests {
         for setting in [
             "data.max_length=16",
             " data.max_length=16",
-            "data={max_length=16}",
+            "data = { max_length = 16 }",
+            "data . max_length = 16",
         ] {
             let recipes = recipes(&folder, "full", &[setting.to_owned()], None).unwrap();
             let distilled_teacher = recipes.distilled.teacher.as_deref().unwrap();
@@ -87,5 +91,19 @@ mod tests {
                 assert_eq!(recipe.data.max_length, 16, "{setting:?}: {}", recipe.name);
             }
         }
+    }
+
+    #[test]
+    fn a_setting_in_braces_goes_where_the_same_setting_with_points_goes() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../notebooks/recipes");
+        let set = [
+            "train={final_temperature=2.0}".to_owned(),
+            "teacher={train={epochs=1}}".to_owned(),
+        ];
+        let recipes = recipes(&folder, "full", &set, None).unwrap();
+        assert_eq!(recipes.distilled.train.final_temperature, Some(2.0));
+        assert_eq!(recipes.student.train.final_temperature, None);
+        assert_eq!(recipes.teacher.train.epochs, 1.0);
+        assert_eq!(recipes.distilled.teacher.unwrap().train.epochs, 1.0);
     }
 }

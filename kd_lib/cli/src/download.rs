@@ -20,7 +20,7 @@ use checkpoint::{Checkpoint, checkpoint_from};
 use checksum::Checksum;
 use client::{Client, Download, HubToken};
 use kd_lib::files;
-use partial::{Partial, holds_something};
+use partial::{Partial, behind_link, holds_something};
 use std::path::{Path, PathBuf};
 use ureq::Proxy;
 
@@ -87,7 +87,7 @@ pub fn download_corpus(name: &str, into: &Path) -> Result<PathBuf> {
             known.join(", ")
         );
     };
-    let client = Client::new(Proxy::try_from_env(), None);
+    let client = Client::new(proxy()?, None);
     corpus_from(&client, corpus, corpus.base_url, into)
 }
 
@@ -107,12 +107,28 @@ pub fn download_checkpoint(
     let wanted = Checkpoint::new(id, revision, hub)?;
     let token = std::env::var("HF_TOKEN").unwrap_or_default();
     let token = HubToken::new(hub, token.trim())?;
-    let client = Client::new(Proxy::try_from_env(), token);
+    let client = Client::new(proxy()?, token);
     checkpoint_from(&client, &wanted, checkpoints)
 }
 
+/// The proxy that the environment names.
+///
+/// # Errors
+/// If a variable does not hold the address of a proxy; it would be ignored otherwise.
+fn proxy() -> Result<Option<Proxy>> {
+    for name in ["ALL_PROXY", "HTTPS_PROXY", "HTTP_PROXY"] {
+        for name in [name.to_owned(), name.to_lowercase()] {
+            let value = std::env::var(&name).unwrap_or_default();
+            if !value.is_empty() && Proxy::new(&value).is_err() {
+                bail!("{name}: not the address of a proxy; write http://HOST:PORT, or unset it");
+            }
+        }
+    }
+    Ok(Proxy::try_from_env())
+}
+
 fn corpus_from(client: &Client, corpus: &Corpus, base_url: &str, into: &Path) -> Result<PathBuf> {
-    let folder = into.join(corpus.name);
+    let folder = behind_link(into.join(corpus.name))?;
     if holds_something(&folder) {
         let names = corpus.files.iter().map(|file| file.name);
         let lacking: Vec<&str> = names
@@ -128,7 +144,7 @@ fn corpus_from(client: &Client, corpus: &Corpus, base_url: &str, into: &Path) ->
         }
         return Ok(folder);
     }
-    let partial = Partial::open(into.join(format!(".{}", corpus.name)))?;
+    let partial = Partial::open(folder.with_file_name(format!(".{}", corpus.name)))?;
     for file in corpus.files {
         let target = partial.path.join(file.name);
         let published = Checksum::GitBlob(file.blob_id.to_owned());

@@ -37,6 +37,7 @@ use kd_lib::training::Activity;
 use kd_lib::training::progress::{Progress, print_lines};
 use project::{find_run, open_store, recipes_folder};
 use signals::{STOPPED, StopSignals};
+use std::collections::HashSet;
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::ops::ControlFlow;
@@ -65,7 +66,7 @@ fn run() -> Result<()> {
     }
     let arguments = Arguments::parse();
     threads::reexec_with_short_spin(&arguments.command);
-    let policy = threads::policy(arguments.threads);
+    let policy = threads::policy(arguments.threads)?;
     // Not an error yet: a run's folder needs no store.
     let store = open_store(arguments.checkpoints).map(|store| store.with_threads(policy));
     match arguments.command {
@@ -262,7 +263,7 @@ fn readable_runs(store: &RunStore) -> Result<Vec<Run>> {
     let folder: &Path = store.checkpoints();
     ensure!(folder.is_dir(), "{}: no such folder", folder.display());
     let mut runs = Vec::new();
-    for run in store.runs() {
+    for run in store.runs()? {
         match run {
             Ok(run) => runs.push(run),
             Err(error) => note!("left out: {error}"),
@@ -284,13 +285,19 @@ fn print(line: impl Display) -> Result<()> {
 fn train(store: &RunStore, recipe: &Recipe, corpus: &Corpus, stop: &StopSignals) -> Result<Run> {
     let mut callback = progress_callback(stop);
     Progress::begin(&recipe.name, Activity::Preparing).send(&mut callback)?;
+    let mut said = HashSet::new();
     // The recipe before its teachers: planning it refuses teachers that do not fit.
     for planned in [recipe].into_iter().chain(&recipe.teachers()) {
         for notice in store.plan(planned, corpus)?.notices {
             note!("{}: {notice}", planned.name);
+            said.insert(notice);
         }
     }
-    Ok(store.run(recipe, corpus, &mut callback)?)
+    let run = store.run(recipe, corpus, &mut callback)?;
+    for notice in run.report.notices.iter().filter(|n| !said.contains(*n)) {
+        note!("{}: {notice}", recipe.name);
+    }
+    Ok(run)
 }
 
 /// A callback that prints progress to stderr, and asks the run to stop after a signal.

@@ -5,7 +5,7 @@ use crate::project::open_predictor;
 use anyhow::{Context, Result, bail, ensure};
 use kd_lib::data::text_files::{FileFormat, read_examples};
 use kd_lib::data::text_stream::{StreamedText, for_each_line};
-use kd_lib::data::{Example, TextInput};
+use kd_lib::data::{Example, TextInput, import};
 use kd_lib::evaluation::{Scores, to_array};
 use kd_lib::store::{Prediction, Predictor, Run};
 use serde_json::json;
@@ -24,8 +24,31 @@ const JSON_NOTICE: &str = "a JSON object is classified as a text, with its brace
 const TAB_NOTICE: &str = "a line with a tab is classified as one text; if a label stands before or \
                           behind the tab, remove it";
 
+/// Which notices about texts were printed: each is, once.
+#[derive(Default)]
+struct Notices {
+    json: bool,
+    tab: bool,
+}
+
+impl Notices {
+    fn print_for(&mut self, line: &[u8], reads_pairs: bool) {
+        if !self.json && is_json(line) {
+            note!("{JSON_NOTICE}");
+            self.json = true;
+        }
+        if !self.tab && !reads_pairs && line.contains(&b'\t') {
+            note!("{TAB_NOTICE}");
+            self.tab = true;
+        }
+    }
+}
+
+/// Whether a line is a JSON object, behind a byte-order mark or not.
 fn is_json(line: &[u8]) -> bool {
-    serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(line).is_ok()
+    let line = line.strip_prefix("\u{FEFF}".as_bytes()).unwrap_or(line);
+    line.trim_ascii_start().starts_with(b"{")
+        && serde_json::from_slice::<serde_json::Map<String, serde_json::Value>>(line).is_ok()
 }
 
 /// Predicts texts, or the lines of standard input if the texts are "-". A model that reads pairs
@@ -40,9 +63,6 @@ pub fn predict(run: &Run, texts: &[String], text_pair: Option<&str>) -> Result<(
     }
     if texts.iter().any(|text| text == "-") {
         bail!("\"-\" reads standard input and stands alone; leave the other texts out");
-    }
-    if texts.iter().any(|text| is_json(text.as_bytes())) {
-        note!("{JSON_NOTICE}");
     }
     for text in texts.iter().filter(|text| Path::new(text).is_file()) {
         note!("{text:?} is classified as a text; to classify the file: kd predict RUN - < {text}");
@@ -59,8 +79,10 @@ pub fn predict(run: &Run, texts: &[String], text_pair: Option<&str>) -> Result<(
         return print_predictions(predictor.predict(&[TextInput { text, text_pair }])?);
     }
     let mut streamed = Vec::new();
+    let mut notices = Notices::default();
     for (number, text) in (1..).zip(texts) {
         let reads_pairs = predictor.reads_pairs();
+        notices.print_for(text.as_bytes(), reads_pairs);
         let text = StreamedText::parse(text.as_bytes(), reads_pairs, "argument", number)?;
         streamed.push(text);
     }
@@ -77,18 +99,13 @@ fn predict_lines(predictor: &Predictor) -> Result<()> {
         for_each_line(std::io::stdin().lock(), |line| sender.send(line).is_ok());
     });
     let (mut number, mut failed) = (1, 0);
-    let has_tab =
-        |line: &std::io::Result<Vec<u8>>| line.as_ref().is_ok_and(|line| line.contains(&b'\t'));
+    let mut notices = Notices::default();
     while let Ok(first) = lines.recv() {
-        if number == 1 && first.as_ref().is_ok_and(|line| is_json(line)) {
-            note!("{JSON_NOTICE}");
-        }
-        if number == 1 && has_tab(&first) && !predictor.reads_pairs() {
-            note!("{TAB_NOTICE}");
-        }
         let mut batch = Vec::new();
         for line in std::iter::once(first).chain(lines.try_iter().take(LINES_AT_ONCE - 1)) {
-            batch.push(line.context("standard input")?);
+            let line = line.context("standard input")?;
+            notices.print_for(&line, predictor.reads_pairs());
+            batch.push(line);
         }
         failed += answer(predictor, &batch, number)?;
         number += batch.len();
@@ -157,7 +174,7 @@ fn print_line(line: &str) -> Result<()> {
     }
 }
 
-/// Scores on the labelled lines of a file. The format is detected if absent.
+/// Scores on the labelled texts of a file. The format is detected if absent.
 pub fn score_file(run: &Run, file: &Path, format: Option<FileFormat>) -> Result<Scores> {
     ensure!(
         !file.is_dir(),
@@ -170,11 +187,16 @@ pub fn score_file(run: &Run, file: &Path, format: Option<FileFormat>) -> Result<
         "{} is not a regular file: save what it gives in a file, and name that",
         file.display()
     );
-    let format = match format {
-        Some(format) => format,
-        None => FileFormat::detect(file, &run.labels)?,
+    let examples = match format {
+        Some(format) => read_examples(file, format, &run.labels)?,
+        None => {
+            let read = import::read_labelled_file(file, &run.labels)?;
+            for notice in read.notices {
+                note!("{notice}");
+            }
+            read.examples
+        }
     };
-    let examples = read_examples(file, format, &run.labels)?;
     let texts: Vec<TextInput> = examples.iter().map(Example::input).collect();
     let labels: Vec<usize> = examples.iter().map(|e| e.label).collect();
     let logits = open_predictor(run)?.logits(&texts)?;

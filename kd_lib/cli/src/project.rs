@@ -14,7 +14,12 @@ pub fn find_run(store: Result<RunStore>, run: &Path) -> Result<Run> {
     };
     store.find(run).map_err(|error| {
         let begins = |id: &String| id.starts_with(&*run.to_string_lossy());
-        let ids = store.runs().into_iter().flatten().map(|run| run.report.id);
+        let ids = store
+            .runs()
+            .unwrap_or_default()
+            .into_iter()
+            .flatten()
+            .map(|run| run.report.id);
         let similar: Vec<String> = ids.filter(begins).collect();
         if similar.is_empty() || run.is_dir() {
             error.into()
@@ -43,7 +48,9 @@ pub fn open_store(checkpoints: Option<PathBuf>) -> Result<RunStore> {
         .context("run inside the project, or name the folder with --checkpoints")?;
     let store = RunStore::new(folder);
     Ok(match own {
-        Some(own) => store.with_pretrained(own),
+        Some(own) => store
+            .with_project(own.with_file_name(""))
+            .with_pretrained(own),
         None => store,
     })
 }

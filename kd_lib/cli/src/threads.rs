@@ -1,10 +1,15 @@
 //! Threads of the program: how many, and how long they wait for one another by spinning.
 
 use crate::arguments::KdCommand;
+use anyhow::{Result, bail};
 use kd_lib::threads::{ThreadControl, ThreadPolicy};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
+/// The number of threads that OpenMP programs read.
+const VARIABLE: &str = "OMP_NUM_THREADS";
+/// More threads are a typing error.
+const MAX_THREADS: usize = 1024;
 /// What libtorch's threads read when the process starts.
 const SPIN_COUNT: &str = "GOMP_SPINCOUNT";
 /// Short waits cost a quiet machine nothing, and a busy one much less than the default.
@@ -12,12 +17,18 @@ const SHORT: &str = "3000";
 
 /// The number that was asked for, by the option or by `OMP_NUM_THREADS` (of a list, as OpenMP allows
 /// it, the first), else the free cores.
-pub fn policy(asked: Option<u16>) -> ThreadPolicy {
-    let variable = std::env::var("OMP_NUM_THREADS").ok();
-    let number = asked.or_else(|| variable?.split(',').next()?.trim().parse().ok());
-    match number {
-        Some(threads) if threads > 0 => ThreadPolicy::Fixed(usize::from(threads)),
-        _ => ThreadPolicy::FreeCores,
+pub fn policy(asked: Option<u16>) -> Result<ThreadPolicy> {
+    if let Some(threads) = asked {
+        return Ok(ThreadPolicy::Fixed(usize::from(threads)));
+    }
+    let Some(variable) = std::env::var_os(VARIABLE).filter(|value| !value.is_empty()) else {
+        return Ok(ThreadPolicy::FreeCores);
+    };
+    let variable = variable.to_string_lossy();
+    let first = variable.split(',').next().unwrap_or_default().trim();
+    match first.parse() {
+        Ok(threads @ 1..=MAX_THREADS) => Ok(ThreadPolicy::Fixed(threads)),
+        _ => bail!("{VARIABLE}={variable}: give a number from 1 to {MAX_THREADS}, or unset it"),
     }
 }
 

@@ -1,7 +1,7 @@
 //! Mistakes of a user, one at a time: `kd` exits with an error that names the file, the line, the
 //! value and the fix, and writes nothing.
 
-use crate::common::{sample, tiny_checkpoint};
+use crate::common::{root, sample, tiny_checkpoint};
 use crate::program::{kd, kd_output, text as utf8};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -153,6 +153,69 @@ fn settings_that_a_plan_chooses_are_refused_however_they_are_written() {
 }
 
 #[test]
+fn a_section_of_a_profile_that_no_model_has_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let profiles = folder.path().join("profiles");
+    std::fs::create_dir(&profiles).unwrap();
+    let recipe = folder.path().join("student.toml");
+    std::fs::copy(root().join("notebooks/recipes/student.toml"), &recipe).unwrap();
+    let profile = "[default.train]\nbatch_size = 8\n\n[bilstn.train]\nbatch_size = 16\n";
+    std::fs::write(profiles.join("my.toml"), profile).unwrap();
+    let data = sample().display().to_string();
+    let recipe = recipe.display().to_string();
+    let arguments = ["train", &recipe, "--data", &data, "--profile", "my"];
+    refused(
+        folder.path(),
+        &arguments,
+        &["my.toml", "the section \"bilstn\"", "bilstm"],
+    );
+}
+
+#[test]
+fn a_number_of_threads_and_a_proxy_that_mean_nothing_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for number in ["70000", "0", "many"] {
+        let output = kd(folder.path())
+            .args(["predict", "no-such-run", "text"])
+            .env("OMP_NUM_THREADS", number)
+            .output()
+            .unwrap();
+        let error = utf8(&output.stderr);
+        assert!(
+            error.contains(&format!("OMP_NUM_THREADS={number}")),
+            "{error}"
+        );
+    }
+    let into = folder.path().display().to_string();
+    let output = kd(folder.path())
+        .args(["download", "thucnews-title", "--into", &into])
+        .env("HTTPS_PROXY", "htp://127.0.0.1:9")
+        .output()
+        .unwrap();
+    let error = utf8(&output.stderr);
+    assert!(
+        error.contains("HTTPS_PROXY: not the address of a proxy"),
+        "{error}"
+    );
+    std::os::unix::fs::symlink("nowhere", folder.path().join("thucnews-title")).unwrap();
+    let output = kd(folder.path())
+        .args(["download", "thucnews-title", "--into", &into])
+        .output()
+        .unwrap();
+    let error = utf8(&output.stderr);
+    assert!(error.contains("a folder that is not there"), "{error}");
+}
+
+#[test]
+fn a_store_that_cannot_be_listed_is_no_empty_table() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("runs"), "").unwrap();
+    for command in ["table", "runs"] {
+        refused(folder.path(), &[command], &["runs: Not a directory"]);
+    }
+}
+
+#[test]
 fn an_argument_that_is_not_utf8_is_answered() {
     let folder = tempfile::tempdir().unwrap();
     let odd = OsStr::from_bytes(b"caf\xe9.csv");
@@ -173,7 +236,12 @@ fn an_invalid_recipe_is_refused() {
     let vocabulary = folder.path().join("vocab.txt");
     std::fs::write(&vocabulary, "<PAD>\n人\n").unwrap();
     let vocabulary = format!("model.vocab_file={}", vocabulary.display());
-    let cases: [(&str, &str, Parts); 30] = [
+    let cases: [(&str, &str, Parts); 31] = [
+        (
+            "student",
+            "train.epochs=1\ntrain.batch_size=8",
+            &["train.epochs", "a setting of several lines"],
+        ),
         (
             "student",
             "train.epoch=3",

@@ -10,6 +10,7 @@ use std::process::Command;
 fn a_run_is_evaluated_listed_and_predicts_a_thousand_lines_in_order() {
     let folder = tempfile::tempdir().unwrap();
     let checkpoints = folder.path().join("checkpoints");
+    std::fs::create_dir(folder.path().join("notebooks")).unwrap();
     let run = train_student(&checkpoints);
     assert!(run.join("report.json").exists());
     let path = run.to_str().unwrap();

@@ -2,6 +2,7 @@
 
 use crate::program::{kd_output, text};
 use kd_lib::store::Recipe;
+use std::os::unix::fs::PermissionsExt;
 
 /// `student.toml` of version 0.1, with a comment behind a renamed key.
 const STUDENT: &str = r#"# The student without distillation: a BiLSTM over characters, trained on the labels.
@@ -92,6 +93,22 @@ fn a_converted_recipe_keeps_its_comments_and_has_the_new_keys() {
     assert_eq!(
         std::fs::read_to_string(folder.path().join("student.toml.0.1")).unwrap(),
         STUDENT
+    );
+    // A link and the file's permissions stay.
+    let (link, private) = (
+        folder.path().join("link.toml"),
+        folder.path().join("private.toml"),
+    );
+    std::fs::write(&private, STUDENT).unwrap();
+    std::fs::set_permissions(&private, std::fs::Permissions::from_mode(0o600)).unwrap();
+    std::os::unix::fs::symlink(&private, &link).unwrap();
+    let output = kd_output(folder.path(), &["convert", link.to_str().unwrap()], "");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert!(link.is_symlink());
+    assert_eq!(std::fs::read_to_string(&private).unwrap(), CONVERTED);
+    assert_eq!(
+        private.metadata().unwrap().permissions().mode() & 0o777,
+        0o600
     );
     // A second conversion finds nothing to do, and the old file is still there.
     let output = kd_output(folder.path(), &["convert", path.to_str().unwrap()], "");

@@ -89,8 +89,31 @@ fn a_mark_or_another_line_end_changes_no_prediction_and_a_bad_line_costs_one_lin
             .unwrap()
             .contains("as in UTF-16")
     );
-    let output = predict_bytes(folder.path(), run, "球队\t1\n基金\t0\n".as_bytes());
-    assert!(text(&output.stderr).contains("a line with a tab is classified as one text"));
+    let output = predict_bytes(folder.path(), run, "足球\n球队\t1\n基金\t0\n".as_bytes());
+    let said = text(&output.stderr);
+    assert_eq!(
+        said.matches("a line with a tab is classified as one text")
+            .count(),
+        1
+    );
+    let output = predict_bytes(
+        folder.path(),
+        run,
+        "\u{FEFF}{\"text\": \"球队\"}\n".as_bytes(),
+    );
+    assert!(text(&output.stderr).contains("a JSON object is classified as a text"));
+
+    // A line that is no text, and one that is longer than what the model reads.
+    let mut bytes = vec![b'a'; (1 << 24) + 1];
+    bytes.extend(format!("\n{}\n球队比赛获胜\n", "球".repeat(300)).as_bytes());
+    let output = predict_bytes(folder.path(), run, &bytes);
+    let answers = json_lines(&output.stdout);
+    assert_eq!(answers.len(), 3);
+    let error = answers[0]["error"].as_str().unwrap();
+    assert!(error.contains("more than 16777216 bytes"), "{error}");
+    assert_eq!(answers[1]["truncated"], true);
+    assert_same(&answers[2..], &expected[..1]);
+    assert!(answers[2].get("truncated").is_none());
 }
 
 #[test]

@@ -20,6 +20,8 @@ pub struct TokenizedSplit {
     pub token_types: Vec<Vec<i64>>,
     /// Class index of each text; empty where labels are not known.
     pub labels: Vec<i64>,
+    /// Rows of the texts that were too long, so that a part of them is not read.
+    pub truncated: Vec<usize>,
     /// The id that fills short rows.
     pub pad_id: i64,
 }
@@ -28,6 +30,9 @@ impl TokenizedSplit {
     /// Adds another split's texts behind these.
     pub fn append(&mut self, other: TokenizedSplit) {
         self.pad_id = other.pad_id;
+        let before = self.ids.len();
+        let truncated = other.truncated.iter().map(|row| before + row);
+        self.truncated.extend(truncated);
         self.ids.extend(other.ids);
         self.token_types.extend(other.token_types);
         self.labels.extend(other.labels);

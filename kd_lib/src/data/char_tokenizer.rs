@@ -135,22 +135,30 @@ impl CharTokenizer {
     /// # Errors
     /// If a pair is given and the vocabulary has no separator.
     pub fn encode<'a, T: Into<TextInput<'a>> + Copy>(&self, texts: &[T]) -> Result<TokenizedSplit> {
-        let mut ids = Vec::new();
-        for &text in texts {
+        let mut split = TokenizedSplit {
+            pad_id: PAD,
+            ..TokenizedSplit::default()
+        };
+        for (row, &text) in texts.iter().enumerate() {
             let input: TextInput = text.into();
             let first = self.vocabulary.encode(input.text);
-            ids.push(match input.text_pair {
-                Some(second) => self.join(first, self.vocabulary.encode(second))?,
+            let mut length = first.len();
+            let ids = match input.text_pair {
+                Some(second) => {
+                    let second = self.vocabulary.encode(second);
+                    length += 1 + second.len();
+                    self.join(first, second)?
+                }
                 None => self
                     .truncation
                     .apply(first, self.max_length, SpecialTokens::NONE),
-            });
+            };
+            if ids.len() < length {
+                split.truncated.push(row);
+            }
+            split.ids.push(ids);
         }
-        Ok(TokenizedSplit {
-            ids,
-            pad_id: PAD,
-            ..TokenizedSplit::default()
-        })
+        Ok(split)
     }
 
     fn join(&self, mut first: Vec<i64>, mut second: Vec<i64>) -> Result<Vec<i64>> {

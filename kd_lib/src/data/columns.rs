@@ -302,6 +302,19 @@ impl Columns {
         if let Some(split) = self.split {
             words += &format!(", split: {}", name(split));
         }
+        let used = self.all();
+        let unused: Vec<usize> = (0..table.columns()).filter(|n| !used.contains(n)).collect();
+        if !unused.is_empty() {
+            let shown: Vec<String> = unused
+                .iter()
+                .take(LISTED_COLUMNS)
+                .map(|n| name(*n))
+                .collect();
+            words += &format!("; not read: {}", shown.join(", "));
+            if unused.len() > shown.len() {
+                words += &format!(" and {} more", unused.len() - shown.len());
+            }
+        }
         words
     }
 }

@@ -164,6 +164,12 @@ impl DataConfig {
                 return Err(Error::recipe("data", problem, "correct Example::label"));
             }
         }
+        let pairs = |example: &&Example| example.text_pair.is_some() != corpus.has_pairs();
+        if let Some(example) = corpus.examples().find(pairs) {
+            let problem = format!("pairs and single texts, {:?} among them", example.text);
+            let fix = "give Example::text_pair to all texts or to none";
+            return Err(Error::recipe("data", problem, fix));
+        }
         if corpus.dev.is_empty() {
             let fix = "give the corpus dev texts: they choose the weights";
             return Err(Error::recipe("data", "there is no dev text", fix));

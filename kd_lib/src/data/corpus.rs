@@ -15,6 +15,9 @@ use crate::{Error, Result, files};
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
+/// Names of the files of each split: training, dev, test.
+const SPLIT_FILES: [&[&str]; 3] = [&["train"], &["dev", "val"], &["test"]];
+
 /// The three parts of a corpus.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -74,7 +77,8 @@ impl Corpus {
             hasher.update(files::hash_file(&file.path)?.as_bytes());
             read_examples(&file.path, format, &labels)
         };
-        let (train, dev, test) = (read(&["train"])?, read(&["dev", "val"])?, read(&["test"])?);
+        let [train, dev, test] = SPLIT_FILES;
+        let (train, dev, test) = (read(train)?, read(dev)?, read(test)?);
         let corpus = Corpus {
             name: name_of(folder)?,
             labels,
@@ -188,6 +192,15 @@ fn find_label_file(folder: &Path) -> Result<PathBuf> {
         format!("{} files of class names", candidates.len()),
         fix,
     ))
+}
+
+/// The files that [`Corpus::open`] reads of a folder.
+pub(crate) fn corpus_files(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = vec![find_label_file(folder)?];
+    for names in SPLIT_FILES {
+        files.push(find_split(folder, names)?.path);
+    }
+    Ok(files)
 }
 
 /// The file of a split.

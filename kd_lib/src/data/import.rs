@@ -4,9 +4,9 @@
 //! [`super::corpus`] reads the folders that state their class names in a file.
 
 use super::columns::{ColumnOptions, Columns};
-use super::corpus::{Corpus, Split, has_label_file, name_of};
+use super::corpus::{Corpus, Split, corpus_files, has_label_file, name_of};
 use super::splits::held_out;
-use super::text_files::{Example, TableRow, index_of, normalize};
+use super::text_files::{Example, FileFormat, TableRow, index_of, normalize, read_examples};
 use super::text_table::TextTable;
 use crate::{Error, Result, error::BUG, files};
 use std::collections::{BTreeMap, BTreeSet};
@@ -20,6 +20,11 @@ const SPLIT_SEED: u64 = 0;
 const ENDINGS: [&str; 8] = [
     "csv", "tsv", "tab", "jsonl", "ndjson", "json", "parquet", "txt",
 ];
+/// With more classes than this, and fewer than two texts for each, the labels are those of a wrong
+/// column.
+const MANY_CLASSES: usize = 20;
+/// What programs write where a value is missing.
+const MISSING: [&str; 6] = ["nan", "none", "null", "na", "n/a", "<na>"];
 /// Endings of copies that editors leave.
 const BACKUP_ENDINGS: [&str; 4] = ["bak", "orig", "swp", "tmp"];
 /// Names of the splits in files and in a column `split`.
@@ -56,11 +61,11 @@ struct NamedExample {
 /// file has one of the layouts of [`Corpus::open`], unless columns are named.
 pub fn import(path: &Path, options: &ColumnOptions) -> Result<Imported> {
     if *options == ColumnOptions::default() && has_label_file(path) {
-        return Ok(Imported {
-            corpus: Corpus::open(path)?,
-            notices: Vec::new(),
-            test_is_drawn: false,
-        });
+        return open_with_notices(path);
+    }
+    if path.exists() && !path.is_file() && !path.is_dir() {
+        let fix = "save what it gives in a file, and name that";
+        return Err(Error::file(path, "not a regular file", fix));
     }
     if !path.exists() {
         let fix = "name a file with texts and labels, or a folder of such files; `make corpus` \
@@ -115,6 +120,85 @@ pub fn import(path: &Path, options: &ColumnOptions) -> Result<Imported> {
     })
 }
 
+/// A folder that states its class names in a file. Files beside its splits are named, or refused if
+/// their names tell a split.
+fn open_with_notices(path: &Path) -> Result<Imported> {
+    let corpus = Corpus::open(path)?;
+    let own_files = corpus_files(path)?;
+    let mut notices = Vec::new();
+    for file in files::sorted_entries(path)? {
+        if own_files.contains(&file) || is_left_out(&file) {
+            continue;
+        }
+        if let Some(split) = split_of(&file)? {
+            let problem = format!("a second file of the split {split:?}, which is not read");
+            let fix = "move it out of the folder, or join it with the split's file";
+            return Err(Error::file(&file, problem, fix));
+        }
+        notices.push(format!("{}: not read", file.display()));
+    }
+    for split in [Split::Train, Split::Dev, Split::Test] {
+        let empty = corpus.split(split).iter().filter(|e| e.input().is_empty());
+        let lines: Vec<usize> = empty.map(|example| example.line).collect();
+        if let Some(first) = lines.first() {
+            notices.push(format!(
+                "{split:?}: {} empty texts, the first in line {first}",
+                lines.len()
+            ));
+        }
+    }
+    Ok(Imported {
+        corpus,
+        notices,
+        test_is_drawn: false,
+    })
+}
+
+/// The labelled texts of one file, and how they were read.
+#[derive(Debug, Clone)]
+pub struct LabelledFile {
+    /// The texts.
+    pub examples: Vec<Example>,
+    /// What was detected, in sentences.
+    pub notices: Vec<String>,
+}
+
+/// Reads a file of labelled texts whose classes are known, in any layout.
+///
+/// # Errors
+/// If a label is none of the classes, or if a column tells splits: only some rows are meant then.
+pub fn read_labelled_file(file: &Path, labels: &[String]) -> Result<LabelledFile> {
+    let mut notices = Vec::new();
+    if let Some(format) = FileFormat::detect(file, labels)? {
+        let examples = read_examples(file, format, labels)?;
+        return Ok(LabelledFile { examples, notices });
+    }
+    let index = index_of(labels);
+    let mut examples = Vec::new();
+    for row in read_rows(file, None, &ColumnOptions::default(), &mut notices)? {
+        if row.split.is_some() {
+            let fix = "keep the rows of one split, and remove the column";
+            return Err(Error::line(file, 1, "a column of splits", fix));
+        }
+        let label = index.get(row.label.as_str()).copied().ok_or_else(|| {
+            let problem = format!(
+                "class {:?} is not among the {} known",
+                row.label,
+                labels.len()
+            );
+            let fix = format!("write one of {}", labels.join(", "));
+            Error::line(file, row.line, problem, fix)
+        })?;
+        examples.push(Example {
+            text: row.text,
+            text_pair: row.text_pair,
+            label,
+            line: row.line,
+        });
+    }
+    Ok(LabelledFile { examples, notices })
+}
+
 /// The files to read, and the split that each name tells.
 fn split_files(path: &Path, notices: &mut Vec<String>) -> Result<Vec<(PathBuf, Option<Split>)>> {
     if path.is_file() {
@@ -123,7 +207,7 @@ fn split_files(path: &Path, notices: &mut Vec<String>) -> Result<Vec<(PathBuf, O
     let is_table = |file: &Path| file.is_file() && ENDINGS.iter().any(|e| has_ending(file, e));
     let mut found = Vec::new();
     for file in files::sorted_entries(path)? {
-        if is_hidden(&file) || BACKUP_ENDINGS.iter().any(|e| has_ending(&file, e)) {
+        if is_left_out(&file) {
             continue;
         }
         let split = split_of(&file)?;
@@ -190,8 +274,10 @@ fn has_ending(file: &Path, ending: &str) -> bool {
         .is_some_and(|extension| extension.eq_ignore_ascii_case(ending))
 }
 
-fn is_hidden(file: &Path) -> bool {
-    files::file_name(file).starts_with('.')
+/// Whether a file is hidden or a copy that an editor left.
+fn is_left_out(file: &Path) -> bool {
+    let is_backup = BACKUP_ENDINGS.iter().any(|ending| has_ending(file, ending));
+    is_backup || files::file_name(file).starts_with('.')
 }
 
 /// The split that a file's name tells: `train.csv`, `NAME.dev.txt`, `test-00000-of-00001.jsonl`.
@@ -246,35 +332,35 @@ fn read_rows(
     for row in &table.rows {
         rows.push(named_example(file, row, &columns, split)?);
     }
-    let is_empty = |row: &&NamedExample| row.text.is_empty();
-    if let Some(first) = rows.iter().find(is_empty) {
-        notices.push(format!(
-            "{}: {} empty texts, the first in line {}",
-            file.display(),
-            rows.iter().filter(is_empty).count(),
-            first.line
-        ));
-    }
-    let lacks_second = |row: &&NamedExample| {
-        !row.text.is_empty() && row.text_pair.as_deref().is_some_and(str::is_empty)
+    let mut count = |what: &str, lines: Vec<usize>| {
+        if let Some(first) = lines.first() {
+            let (file, number) = (file.display(), lines.len());
+            notices.push(format!(
+                "{file}: {number} {what}, the first in line {first}"
+            ));
+        }
     };
-    if let Some(first) = rows.iter().find(lacks_second) {
-        notices.push(format!(
-            "{}: {} pairs without a second text, the first in line {}",
-            file.display(),
-            rows.iter().filter(lacks_second).count(),
-            first.line
-        ));
-    }
-    let has_line_end = |row: &&TableRow| row.fields[columns.text].contains('\n');
-    if let Some(first) = table.rows.iter().find(has_line_end) {
-        notices.push(format!(
-            "{}: {} texts of several lines, the first in line {}",
-            file.display(),
-            table.rows.iter().filter(has_line_end).count(),
-            first.line
-        ));
-    }
+    let lines_where = |is: &dyn Fn(&NamedExample) -> bool| -> Vec<usize> {
+        let found = rows.iter().filter(|row| is(row));
+        found.map(|row| row.line).collect()
+    };
+    count(
+        "labels that look like missing ones (nan, none, null)",
+        lines_where(&|row| MISSING.contains(&row.label.to_lowercase().as_str())),
+    );
+    count("empty texts", lines_where(&|row| row.text.is_empty()));
+    count(
+        "pairs without a second text",
+        lines_where(&|row| {
+            !row.text.is_empty() && row.text_pair.as_deref().is_some_and(str::is_empty)
+        }),
+    );
+    let several_lines = table.rows.iter();
+    let several_lines = several_lines.filter(|row| row.fields[columns.text].contains('\n'));
+    count(
+        "texts of several lines",
+        several_lines.map(|row| row.line).collect(),
+    );
     Ok(rows)
 }
 
@@ -328,6 +414,11 @@ fn class_names(path: &Path, rows: &[NamedExample]) -> Result<Vec<String>> {
             problem,
             "label the texts with at least two",
         ));
+    }
+    if names.len() > MANY_CLASSES && names.len() * 2 > rows.len() {
+        let problem = format!("{} classes for {} texts", names.len(), rows.len());
+        let fix = "name the column of labels by --label";
+        return Err(Error::file(path, problem, fix));
     }
     if names.iter().all(|name| name.parse::<i64>().is_ok()) {
         names.sort_by_key(|name| name.parse::<i64>().unwrap_or_default());

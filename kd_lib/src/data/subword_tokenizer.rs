@@ -64,6 +64,8 @@ pub struct SubwordEncoding {
     pub ids: Vec<u32>,
     /// Of each token, which text of a pair it belongs to, as the tokenizer numbers them.
     pub token_types: Vec<u32>,
+    /// Whether the input had more tokens.
+    pub truncated: bool,
 }
 
 impl SubwordTokenizer {
@@ -160,6 +162,9 @@ impl SubwordTokenizer {
                 if rows.is_empty() {
                     rows.push(self.row(self.settings.unk_id));
                 }
+                if encoding.truncated {
+                    split.truncated.push(split.ids.len());
+                }
                 split.ids.push(rows);
                 if pairs {
                     let types = encoding.token_types.iter().map(|&kind| kind.into());
@@ -202,6 +207,7 @@ impl SubwordTokenizer {
         if truncation.is_head() {
             let kept = kept_tokens(encoding, max_length);
             return SubwordEncoding {
+                truncated: kept.len() < ids.len(),
                 ids: kept.iter().map(|&at| ids[at]).collect(),
                 token_types: kept.iter().map(|&at| token_types[at]).collect(),
             };
@@ -212,6 +218,7 @@ impl SubwordTokenizer {
             SpecialTokens::NONE
         };
         SubwordEncoding {
+            truncated: ids.len() > max_length,
             ids: truncation.apply(ids.to_vec(), max_length, special),
             token_types: truncation.apply(token_types.to_vec(), max_length, special),
         }
@@ -474,6 +481,16 @@ fn word_piece(folder: &Path) -> Result<Tokenizer> {
         )))
         .with_pre_tokenizer(Some(BertPreTokenizer))
         .with_post_processor(Some(post));
+    let added_path = folder.join("added_tokens.json");
+    if added_path.exists() {
+        let added: HashMap<String, u32> = files::read_json(&added_path)?;
+        let unknown = |name: &&String| tokenizer.token_to_id(name.as_str()).is_none();
+        if let Some(name) = added.keys().find(unknown) {
+            let problem = format!("the token {name:?} is not in vocab.txt");
+            let fix = "save the fast tokenizer as tokenizer.json, which holds added tokens";
+            return Err(Error::file(&added_path, problem, fix));
+        }
+    }
     // As in transformers, a special token that a text spells out is that token.
     for name in ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"] {
         if tokenizer.token_to_id(name).is_some() {

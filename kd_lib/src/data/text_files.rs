@@ -43,30 +43,25 @@ pub enum FileFormat {
 }
 
 impl FileFormat {
-    /// Detects the format of a single file: from its name, otherwise the one in which all lines can
-    /// be read, otherwise the one in which most lines can.
+    /// Detects the format of a single file: the one in which all lines can be read, otherwise the
+    /// one in which most lines can. None if no line can, or if the file's ending is that of a table:
+    /// [`super::import::read_labelled_file`] reads tables.
     ///
     /// # Errors
     /// If all lines fit both formats, or a number at their ends can be a class's name and another
     /// class's index, or if they have more columns than a format.
-    pub fn detect(path: &Path, labels: &[String]) -> Result<FileFormat> {
+    pub fn detect(path: &Path, labels: &[String]) -> Result<Option<FileFormat>> {
         let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
-        if ending == "csv" {
-            return Ok(FileFormat::Csv);
-        }
-        if ["json", "jsonl", "ndjson", "parquet"]
-            .iter()
-            .any(|other| ending == *other)
-        {
-            let fix = "write it as CSV with the columns text and label, or as label<TAB>text";
-            return Err(Error::file(path, "a layout that is not read here", fix));
+        let is = |endings: &[&str]| endings.iter().any(|other| ending == *other);
+        if is(&["csv", "json", "jsonl", "ndjson", "parquet"]) {
+            return Ok(None);
         }
         let (lines, index) = (read_lines(path)?, index_of(labels));
         if lines.is_empty() {
             let fix = "name a file with texts and labels";
             return Err(Error::file(path, "an empty file", fix));
         }
-        if lines.iter().all(|line| line.matches('\t').count() > 1) {
+        if !is(&["tsv", "tab"]) && lines.iter().all(|line| line.matches('\t').count() > 1) {
             let problem = "each line has three columns or more";
             let fix = "keep text and label, or name the format: --format label-text or \
                        --format text-index, which read further tabs as part of the text";
@@ -85,8 +80,18 @@ impl FileFormat {
             let fix = "name the format: --format label-text or --format text-index";
             return Err(Error::file(path, problem, fix));
         }
+        let first_fits = |format| parse_line(path, 1, &lines[0], format, &index).is_ok();
+        let begins_with_header = |format, fitting: usize| {
+            is(&["tsv", "tab"]) && fitting + 1 == lines.len() && !first_fits(format)
+        };
+        if begins_with_header(FileFormat::LabelText, label_text)
+            || begins_with_header(FileFormat::TextIndex, text_index)
+            || (label_text == 0 && text_index == 0)
+        {
+            return Ok(None);
+        }
         if label_text > text_index {
-            return Ok(FileFormat::LabelText);
+            return Ok(Some(FileFormat::LabelText));
         }
         for (number, line) in (1..).zip(&lines) {
             let last = line.rsplit('\t').next().unwrap_or_default().trim();
@@ -100,7 +105,7 @@ impl FileFormat {
                 return Err(Error::line(path, number, problem, fix));
             }
         }
-        Ok(FileFormat::TextIndex)
+        Ok(Some(FileFormat::TextIndex))
     }
 }
 
@@ -386,6 +391,10 @@ fn read_csv(path: &Path, index: &HashMap<&str, usize>) -> Result<Vec<Example>> {
         column(name)?.ok_or_else(missing)
     };
     let (text_column, label_column) = (needed("text")?, needed("label")?);
+    if column("split")?.is_some() {
+        let fix = "keep the rows of one split, and remove the column";
+        return Err(Error::line(path, header.line, "a column split", fix));
+    }
     let pair_column = column("text_pair")?;
     let mut examples = Vec::new();
     for row in rows {

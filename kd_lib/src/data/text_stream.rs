@@ -2,11 +2,14 @@
 //! line that cannot be read costs that line alone. Files of texts are read by
 //! [`super::text_files`].
 
-use super::text_files::{split_lines, split_pair, without_mark};
+use super::text_files::{split_pair, without_mark};
 use super::text_input::TextInput;
 use crate::{Error, Result};
 use std::io::{self, BufRead};
 use std::path::Path;
+
+/// Bytes of a line that is still taken for a text.
+const LONGEST_LINE: usize = 1 << 24;
 
 /// A text, and the second of a pair.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,6 +37,11 @@ impl StreamedText {
         number: usize,
     ) -> Result<StreamedText> {
         let origin = Path::new(origin);
+        if line.len() > LONGEST_LINE {
+            let problem = format!("more than {LONGEST_LINE} bytes");
+            let fix = "give one text a line";
+            return Err(Error::line(origin, number, problem, fix));
+        }
         let line = std::str::from_utf8(line).map_err(|e| {
             let problem = format!("not UTF-8 at byte {} of the line", e.valid_up_to());
             Error::line(
@@ -71,30 +79,45 @@ impl StreamedText {
     }
 }
 
-/// Passes each line on when its end has been read, without the LF, CRLF or CR that ends it. A
-/// failure to read is passed on too and ends the stream, as does a `false` of `send`.
+/// Passes each line on when its end has been read, without the LF, CRLF or CR that ends it. Of a line
+/// that is too long the beginning is passed on, which [`StreamedText::parse`] refuses. A failure to
+/// read is passed on too and ends the stream, as does a `false` of `send`.
 pub fn for_each_line(mut input: impl BufRead, mut send: impl FnMut(io::Result<Vec<u8>>) -> bool) {
+    let mut line = Vec::new();
+    let mut after_cr = false;
     loop {
-        let mut read = Vec::new();
-        match input.read_until(b'\n', &mut read) {
-            Ok(0) => return,
-            Ok(_) => {
-                if read.ends_with(b"\n") {
-                    read.pop();
-                }
-                if read.ends_with(b"\r") {
-                    read.pop();
-                }
-                for line in split_lines(&read) {
-                    if !send(Ok(line.to_vec())) {
-                        return;
-                    }
-                }
-            }
+        let bytes = match input.fill_buf() {
+            Ok(bytes) => bytes,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
             Err(error) => {
                 send(Err(error));
                 return;
             }
+        };
+        let Some(&first) = bytes.first() else {
+            if !line.is_empty() {
+                send(Ok(line));
+            }
+            return;
+        };
+        // The second byte of a CRLF.
+        if std::mem::take(&mut after_cr) && first == b'\n' {
+            input.consume(1);
+            continue;
+        }
+        let end = bytes.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+        let part = &bytes[..end.unwrap_or(bytes.len())];
+        let room = (LONGEST_LINE + 1).saturating_sub(line.len());
+        line.extend_from_slice(&part[..part.len().min(room)]);
+        let Some(end) = end else {
+            let length = bytes.len();
+            input.consume(length);
+            continue;
+        };
+        after_cr = bytes[end] == b'\r';
+        input.consume(end + 1);
+        if !send(Ok(std::mem::take(&mut line))) {
+            return;
         }
     }
 }

@@ -6,11 +6,13 @@ use crate::{Error, Result};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::Field;
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
+use serde::Deserialize;
+use serde::de::{Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Formatter;
 use std::fs::File;
+use std::panic::catch_unwind;
 use std::path::Path;
 
 /// Rows of a file.
@@ -38,6 +40,14 @@ pub struct Unusable {
 const LIST: Unusable = Unusable {
     what: "a list or an object",
     fix: "write one text and one class in each row",
+};
+const NOT_UTF8: Unusable = Unusable {
+    what: "bytes that are not UTF-8",
+    fix: "write the column as text",
+};
+const DATE: Unusable = Unusable {
+    what: "dates or times",
+    fix: "write them as text",
 };
 const LONG_NUMBER: Unusable = Unusable {
     what: "a number with more digits than are read exactly",
@@ -226,6 +236,43 @@ fn read_tsv(path: &Path, lines: &[String]) -> Result<TextTable> {
 
 /// A Parquet file. Numbers are written in digits; a row counts as a line.
 fn read_parquet(path: &Path) -> Result<TextTable> {
+    // The crate panics on some values and types, for example on intervals.
+    let fix = "keep the columns of texts and labels alone";
+    let panicked = |_| Err(Error::file(path, "a Parquet file that cannot be read", fix));
+    catch_unwind(|| read_parquet_rows(path)).unwrap_or_else(panicked)
+}
+
+/// The text of a value, or why it has none.
+fn parquet_text(field: &Field) -> std::result::Result<String, Unusable> {
+    match field {
+        Field::Null => Ok(String::new()),
+        // pandas writes a missing number so.
+        Field::Double(number) if number.is_nan() => Ok(String::new()),
+        Field::Float(number) if number.is_nan() => Ok(String::new()),
+        Field::Str(text) => Ok(text.clone()),
+        Field::Double(number) => Ok(number.to_string()),
+        Field::Float(number) => Ok(number.to_string()),
+        Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
+            Ok(text) => Ok(text.to_owned()),
+            Err(_) => Err(NOT_UTF8),
+        },
+        Field::ListInternal(_) | Field::MapInternal(_) | Field::Group(_) => Err(LIST),
+        Field::Bool(_)
+        | Field::Byte(_)
+        | Field::Short(_)
+        | Field::Int(_)
+        | Field::Long(_)
+        | Field::UByte(_)
+        | Field::UShort(_)
+        | Field::UInt(_)
+        | Field::ULong(_)
+        | Field::Float16(_)
+        | Field::Decimal(_) => Ok(field.to_string()),
+        _ => Err(DATE),
+    }
+}
+
+fn read_parquet_rows(path: &Path) -> Result<TextTable> {
     let fix =
         "write it with Snappy or no compression (pandas: df.to_parquet(path)), or as JSON lines";
     let bad = |e: ParquetError| Error::file(path, e.to_string(), fix);
@@ -240,30 +287,12 @@ fn read_parquet(path: &Path) -> Result<TextTable> {
     let (mut rows, mut unusable) = (Vec::new(), BTreeMap::new());
     for (line, row) in (1..).zip(reader.get_row_iter(None).map_err(bad)?) {
         let mut fields = Vec::new();
-        for (name, field) in row.map_err(bad)?.get_column_iter() {
-            if let Field::ListInternal(_) | Field::MapInternal(_) | Field::Group(_) = field {
-                unusable
-                    .entry(fields.len())
-                    .or_insert(UnusableValue { line, reason: LIST });
-            }
-            fields.push(match field {
-                Field::Null => String::new(),
-                // pandas writes a missing number so.
-                Field::Double(number) if number.is_nan() => String::new(),
-                Field::Float(number) if number.is_nan() => String::new(),
-                Field::Str(text) => text.clone(),
-                Field::Double(number) => number.to_string(),
-                Field::Float(number) => number.to_string(),
-                Field::Bytes(bytes) => match std::str::from_utf8(bytes.data()) {
-                    Ok(text) => text.to_owned(),
-                    Err(_) => {
-                        let problem = format!("column {name:?} is not UTF-8");
-                        let fix = "write the column as text";
-                        return Err(Error::line(path, line, problem, fix));
-                    }
-                },
-                other => other.to_string(),
-            });
+        for (_, field) in row.map_err(bad)?.get_column_iter() {
+            fields.push(parquet_text(field).unwrap_or_else(|reason| {
+                let value = UnusableValue { line, reason };
+                unusable.entry(fields.len()).or_insert(value);
+                String::new()
+            }));
         }
         rows.push(TableRow { line, fields });
     }
@@ -289,10 +318,57 @@ fn json_array(path: &Path) -> Result<Option<Vec<(usize, JsonObject)>>> {
         return Ok(None);
     }
     let text = std::str::from_utf8(&bytes).map_err(Error::in_file(path, utf8_fix(&bytes)))?;
-    let text = without_mark(text);
-    let list: Vec<JsonObject> = serde_json::from_str(text)
-        .map_err(|e| Error::line(path, e.line(), e.to_string(), JSON_FIX))?;
-    Ok(Some((1..).zip(list).collect()))
+    Ok(Some(array_objects(path, without_mark(text))?))
+}
+
+/// The objects of an array, each with the line in which it begins.
+fn array_objects(path: &Path, text: &str) -> Result<Vec<(usize, JsonObject)>> {
+    let line_of = |end: usize| 1 + text[..end].matches('\n').count();
+    let bad = |at: usize, problem: &str| Err(Error::line(path, line_of(at), problem, JSON_FIX));
+    let blanks = |at: usize| text[at..].len() - text[at..].trim_ascii_start().len();
+    let mut objects = Vec::new();
+    let mut at = text.find('[').map_or(0, |bracket| bracket + 1);
+    let (mut line, mut counted) = (1, 0);
+    loop {
+        at += blanks(at);
+        if objects.is_empty() && text[at..].starts_with(']') {
+            at += 1;
+            break;
+        }
+        line += text[counted..at].matches('\n').count();
+        counted = at;
+        let mut stream = serde_json::Deserializer::from_str(&text[at..]).into_iter();
+        match stream.next() {
+            Some(Ok(object)) => objects.push((line, object)),
+            Some(Err(error)) => {
+                // What the crate says of the place counts from the object.
+                let problem = error.to_string();
+                let problem = problem.split(" at line ").next().unwrap_or_default();
+                let line = line + error.line().saturating_sub(1);
+                return Err(Error::line(path, line, problem, JSON_FIX));
+            }
+            None => return bad(at, "the array does not end"),
+        }
+        at += stream.byte_offset();
+        at += blanks(at);
+        match text[at..].chars().next() {
+            Some(',') => at += 1,
+            Some(']') => {
+                at += 1;
+                break;
+            }
+            _ => {
+                return bad(
+                    at,
+                    "neither a comma nor the end of the array behind an object",
+                );
+            }
+        }
+    }
+    match text[at..].trim_ascii() {
+        "" => Ok(objects),
+        _ => bad(at + blanks(at), "something behind the array"),
+    }
 }
 
 fn read_json(path: &Path, lines: &[String]) -> Result<TextTable> {
@@ -347,7 +423,15 @@ fn json_rows(path: &Path, objects: Vec<(usize, JsonObject)>) -> Result<TextTable
 }
 
 /// The keys and values of an object in their order, so that a key that is there twice is noticed.
-struct JsonObject(Vec<(String, Value)>);
+struct JsonObject(Vec<(String, JsonValue)>);
+
+/// A value of a [`JsonObject`].
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum JsonValue {
+    Object(JsonObject),
+    Other(Value),
+}
 
 impl<'de> Deserialize<'de> for JsonObject {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
@@ -385,17 +469,20 @@ struct JsonField {
 /// key that is there already.
 fn flatten(
     key: String,
-    value: Value,
+    value: JsonValue,
     fields: &mut BTreeMap<String, JsonField>,
 ) -> std::result::Result<(), String> {
     let mut unusable = None;
-    let text = match value {
-        Value::Object(inner) => {
+    let value = match value {
+        JsonValue::Object(JsonObject(inner)) => {
             for (inner_key, value) in inner {
                 flatten(format!("{key}.{inner_key}"), value, fields)?;
             }
             return Ok(());
         }
+        JsonValue::Other(value) => value,
+    };
+    let text = match value {
         Value::String(text) => text,
         Value::Null => String::new(),
         other => {

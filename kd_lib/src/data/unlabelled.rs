@@ -11,6 +11,8 @@ use std::path::{Path, PathBuf};
 
 /// Endings of files that hold more than one text a line.
 const OTHER_LAYOUTS: [&str; 6] = ["csv", "json", "jsonl", "ndjson", "parquet", "gz"];
+/// What stands before a label in a file for fastText.
+const FASTTEXT_LABEL: &str = "__label__";
 /// Lines that are looked at for labels.
 const CHECKED_LINES: usize = 1000;
 
@@ -66,7 +68,7 @@ impl UnlabelledFile {
 ///
 /// # Errors
 /// If there is none, if they are JSON objects or another layout's, if most have more tabs than a
-/// text or pair has, or if most end with a class: a label would be read as part of the text.
+/// text or pair has, or if most begin or end with a class: a label would be read as part of the text.
 fn read_lines_alone(path: &Path, classes: &[String], pairs: bool) -> Result<TextLines> {
     let fix = "write the texts alone, one per line (of pairs text<TAB>text_pair)";
     let ending = path.extension().unwrap_or_default().to_ascii_lowercase();
@@ -91,6 +93,13 @@ fn read_lines_alone(path: &Path, classes: &[String], pairs: bool) -> Result<Text
             .any(|class| class == last.trim().trim_matches('"'));
         is_class && last.len() < line.len()
     };
+    let begins_with_class = |line: &&str| {
+        let first = line.split(['\t', ',', ';', ' ']).next().unwrap_or_default();
+        let name = first.strip_prefix(FASTTEXT_LABEL).unwrap_or(first);
+        let is_class = classes.iter().any(|class| class == name.trim_matches('"'));
+        let is_field = !line[first.len()..].starts_with(' ') || first != name;
+        is_class && is_field && first.len() < line.len()
+    };
     let expected_tabs = usize::from(pairs);
     let has_more_columns = |line: &&str| line.matches('\t').count() > expected_tabs;
     let beginning = || lines.iter().take(CHECKED_LINES);
@@ -99,6 +108,10 @@ fn read_lines_alone(path: &Path, classes: &[String], pairs: bool) -> Result<Text
     };
     if most(&ends_with_class) {
         let problem = "most lines end with the name of a class";
+        return Err(Error::file(path, problem, fix));
+    }
+    if most(&begins_with_class) {
+        let problem = "most lines begin with the name of a class";
         return Err(Error::file(path, problem, fix));
     }
     if most(&has_more_columns) {

@@ -6,12 +6,13 @@ use super::budget::duration;
 use super::facts::{CorpusFacts, MAX_PROBED_DEV_TEXTS, PlanSettings, SecondsPerText};
 use super::recipes::TransferTexts;
 use crate::data::Corpus;
+use crate::models::ModelConfig;
 use crate::store::Recipe;
 use crate::store::planned_run::schedule;
 use crate::training::linear_probe::MAX_PROBE_TEXTS;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Version of the plan's file.
 pub const FORMAT: u32 = 2;
@@ -132,6 +133,32 @@ impl DistillPlan {
             pair.distilled.recipe.teacher = None;
             pair.distilled.recipe.teacher_logits = Some(file.to_path_buf());
         }
+        self
+    }
+
+    /// The same plan with another path to the file of unlabelled texts, if it has such a file.
+    pub fn with_unlabelled(mut self, file: &Path) -> DistillPlan {
+        let set = |path: &mut Option<PathBuf>| {
+            if path.is_some() {
+                *path = Some(file.to_path_buf());
+            }
+        };
+        let recipes = self.candidates.iter_mut().map(|pair| &mut pair.distilled);
+        let recipes = recipes
+            .chain(&mut self.teacher)
+            .map(|stage| &mut stage.recipe);
+        for recipe in recipes {
+            let teacher = recipe.teacher.as_deref_mut();
+            for model in std::iter::once(&mut recipe.model).chain(teacher.map(|t| &mut t.model)) {
+                if let ModelConfig::Bert(bert) = model {
+                    set(&mut bert.vocab_texts);
+                }
+            }
+            if let Some(transfer) = &mut recipe.transfer {
+                set(&mut transfer.unlabelled_file);
+            }
+        }
+        set(&mut self.settings.unlabelled);
         self
     }
 

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 const PLAN: &str = "plan.json";
 const ELAPSED: &str = "elapsed.json";
+/// A larger number of threads is a damaged plan.
+const MAX_THREADS: usize = 1024;
 /// Interval between two writings of the elapsed seconds: a kill loses at most this much.
 const WRITE_INTERVAL: Duration = Duration::from_secs(2);
 
@@ -82,6 +84,11 @@ pub fn read_plan(folder_or_file: &Path) -> Result<Option<DistillPlan>> {
         return Err(Error::file(&path, problem, fix));
     }
     let plan: DistillPlan = files::read_json(&path)?;
+    if !(1..=MAX_THREADS).contains(&plan.speed.threads) {
+        let problem = format!("a plan with {} threads", plan.speed.threads);
+        let fix = "restore the plan.json that kd distill wrote";
+        return Err(Error::file(&path, problem, fix));
+    }
     if plan.candidates.is_empty() {
         let fix = "restore the plan.json that kd distill wrote";
         return Err(Error::file(&path, "a plan without students", fix));

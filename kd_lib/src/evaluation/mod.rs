@@ -26,6 +26,12 @@ pub fn score(logits: &Tensor, labels: &[i64]) -> Result<Scores> {
     Ok(Scores::of(to_array(logits)?.view(), &labels))
 }
 
+/// The first row of logits `[example, class]` with a value that is infinite or not a number.
+pub fn first_row_not_finite(logits: &Tensor) -> Result<Option<usize>> {
+    let finite = Vec::<bool>::try_from(logits.isfinite().all_dim(1, false))?;
+    Ok(finite.iter().position(|finite| !finite))
+}
+
 /// A tensor `[rows, columns]` as an fp32 array.
 pub fn to_array(tensor: &Tensor) -> Result<Array2<f32>> {
     let (rows, columns) = tensor.size2()?;

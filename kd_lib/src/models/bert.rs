@@ -172,6 +172,7 @@ impl Architecture for BertSettings {
                 tokenizer
             }
         };
+        self.refuse_long_prefix(&tokenizer, data.max_length)?;
         let first = texts.full_corpus.first().copied();
         let encoded = tokenizer.encode(&Vec::from_iter(first))?;
         let types = encoded
@@ -243,6 +244,17 @@ impl BertSettings {
     fn layers_of(&self, config: &BertConfig) -> usize {
         let kept = self.keep_layers.as_ref().map(Vec::len);
         kept.unwrap_or(config.num_hidden_layers)
+    }
+
+    /// Refuses a prefix that leaves no room for a text's own tokens.
+    fn refuse_long_prefix(&self, tokenizer: &SubwordTokenizer, max_length: usize) -> Result<()> {
+        let without_text = tokenizer.encode(&[""])?.ids[0].len();
+        if without_text < max_length {
+            return Ok(());
+        }
+        let problem = format!("it fills all {max_length} tokens of a sequence");
+        let fix = "shorten the prefix, or raise data.max_length";
+        Err(Error::recipe("model.prefix", problem, fix))
     }
 
     /// A tokenizer of `size` pieces for training texts and those of `vocab_texts`, of a large file a

@@ -21,6 +21,9 @@ const FILES: [&str; 5] = [
     "tokenizer_config.json",
 ];
 
+/// A config of a larger network is taken for a typing error: memory would not suffice.
+const MAX_PARAMETERS: f64 = 2e9;
+
 /// Name of the word embedding in a checkpoint.
 pub(crate) const WORD_EMBEDDINGS: &str = "embeddings.word_embeddings.weight";
 
@@ -90,6 +93,10 @@ impl BertConfig {
                 return Err(Error::file(path, format!("{key} is {other:?}"), fix));
             }
         }
+        if stated["is_decoder"] == true {
+            let fix = "this encoder reads texts in both directions; choose another checkpoint";
+            return Err(Error::file(path, "is_decoder is true", fix));
+        }
         let not_a_config = Error::in_file(path, "use a BERT checkpoint's config.json");
         let padding = stated["pad_token_id"].as_i64().unwrap_or(1);
         let mut config: BertConfig = serde_json::from_value(stated).map_err(not_a_config)?;
@@ -124,6 +131,12 @@ impl BertConfig {
                 return Err(Error::file(path, format!("{key} is {size}"), fix));
             }
         }
+        let parameters = self.parameters();
+        if parameters > MAX_PARAMETERS {
+            let problem = format!("its sizes make a network of {parameters:.0e} parameters");
+            let fix = "correct the sizes: 2e9 parameters are the most that is read";
+            return Err(Error::file(path, problem, fix));
+        }
         let dropouts = [
             ("hidden_dropout_prob", self.hidden_dropout_prob),
             (
@@ -137,6 +150,19 @@ impl BertConfig {
             }
         }
         Ok(())
+    }
+
+    /// Number of values of the embeddings and layers, biases aside.
+    fn parameters(&self) -> f64 {
+        let width = self.hidden_size as f64;
+        let rows = [
+            self.vocab_size,
+            self.max_position_embeddings,
+            self.type_vocab_size,
+        ];
+        let embeddings: f64 = rows.iter().map(|&rows| rows as f64 * width).sum();
+        let layer = 4.0 * width * width + 2.0 * width * self.intermediate_size as f64;
+        embeddings + self.num_hidden_layers as f64 * layer
     }
 
     /// Longest sequence in tokens.
@@ -155,7 +181,7 @@ pub struct Checkpoint {
     read: Arc<OnceRead>,
 }
 
-/// What is read of a checkpoint when it is first asked for. Copies share it.
+/// Parts of a checkpoint that are read when they are first needed. Clones share them.
 #[derive(Debug, Default)]
 struct OnceRead {
     tokenizer: OnceLock<SubwordTokenizer>,
@@ -224,6 +250,17 @@ impl Checkpoint {
     /// if absent.
     pub fn weights(&self, kept_ids: Option<&[u32]>) -> Result<EncoderWeights> {
         let mut weights = EncoderWeights::read(&self.folder)?;
+        let is_roberta = self.config.first_position > 0;
+        let (is_other, named) = match weights.prefix {
+            "roberta." => (!is_roberta, "roberta"),
+            "bert." => (is_roberta, "bert"),
+            _ => (false, ""),
+        };
+        if is_other {
+            let problem = format!("weights of {named}, but config.json has another model_type");
+            let fix = "correct model_type in config.json: positions begin elsewhere in a RoBERTa";
+            return Err(Error::file(&weights.path, problem, fix));
+        }
         let word = format!("{}{WORD_EMBEDDINGS}", weights.prefix);
         let table = weights.file.take(&weights.path, &word)?;
         let table = select_rows(&weights.path, table, kept_ids)?;

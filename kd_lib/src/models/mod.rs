@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use tch::{Device, Tensor};
 
-/// What a network computes of a batch.
+/// What a network computes from a batch.
 #[derive(Debug)]
 pub struct ModelOutput {
     /// `[batch, classes]`, fp32.
@@ -260,6 +260,9 @@ pub enum ModelConfig {
     /// A network that a notebook or another crate defines.
     Custom(CustomModel),
 }
+
+/// The kinds of [`ModelConfig`], as recipes name them.
+pub const MODEL_KINDS: [&str; 5] = ["bert", "bilstm", "textcnn", "fasttext", "custom"];
 
 impl ModelConfig {
     /// The settings as an architecture.

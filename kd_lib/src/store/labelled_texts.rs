@@ -1,7 +1,8 @@
 //! An external teacher: the texts that it should label are written to a file, and its logits or
 //! classes are read back. Both files have one JSON object per line. Every text must come back once,
-//! unchanged; the order does not matter. The teachers that this crate trains need neither file
-//! ([`super::teacher_logits`]).
+//! unchanged; the order does not matter. A first line `{"classes": […]}` says in which order the
+//! logits stand; without it, they stand in the order of the corpus's classes. The teachers that this
+//! crate trains need neither file ([`super::teacher_logits`]).
 
 use crate::data::text_files::read_lines;
 use crate::data::text_input::{TextInput, TextKey};
@@ -18,6 +19,16 @@ use tch::Tensor;
 /// equally by the others (label smoothing).
 const PROBABILITY_OF_CLASS: f64 = 0.9;
 
+/// The line that names the classes of the logits.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ClassesLine {
+    classes: Vec<String>,
+}
+
+/// Logits sum to 1 within this distance and are not negative: then they are probabilities.
+const PROBABILITY_TOLERANCE: f32 = 1e-3;
+
 /// A line of either file.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,7 +37,7 @@ struct Row<'a> {
     text: Cow<'a, str>,
     #[serde(borrow, default, skip_serializing_if = "Option::is_none")]
     text_pair: Option<Cow<'a, str>>,
-    /// One number per class, in the order of the corpus's classes.
+    /// One number per class, in the order of the file's classes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     logits: Option<Vec<f64>>,
     /// The name of a class, from a teacher that gives no numbers.
@@ -48,13 +59,23 @@ impl Row<'_> {
 /// # Errors
 /// If another file of that name is there.
 pub fn write_texts(path: &Path, texts: &[TextInput]) -> Result<usize> {
-    write_rows(path, texts, |_| None)
+    write_rows(path, String::new(), texts, |_| None)
 }
 
-/// Writes texts with a teacher's logits `[text, class]`, each text once; returns their number.
-pub fn write_logits(path: &Path, texts: &[TextInput], logits: &Tensor) -> Result<usize> {
+/// Writes texts with a teacher's logits `[text, class]`, each text once; returns their number. The
+/// first line names the classes.
+pub fn write_logits(
+    path: &Path,
+    texts: &[TextInput],
+    logits: &Tensor,
+    classes: &[String],
+) -> Result<usize> {
     let logits = crate::evaluation::to_array(logits)?;
-    write_rows(path, texts, |at| {
+    let classes = ClassesLine {
+        classes: classes.to_vec(),
+    };
+    let first_line = serde_json::to_string(&classes).map_err(Error::in_file(path, BUG))?;
+    write_rows(path, first_line + "\n", texts, |at| {
         Some(
             logits
                 .row(at)
@@ -67,10 +88,10 @@ pub fn write_logits(path: &Path, texts: &[TextInput], logits: &Tensor) -> Result
 
 fn write_rows(
     path: &Path,
+    mut lines: String,
     texts: &[TextInput],
     logits_of: impl Fn(usize) -> Option<Vec<f64>>,
 ) -> Result<usize> {
-    let mut lines = String::new();
     let mut written = HashMap::new();
     for (at, text) in texts.iter().enumerate() {
         if written.insert(text.key(), at).is_some() {
@@ -133,19 +154,38 @@ fn parse<'a>(path: &Path, number: usize, line: &'a str) -> Result<Row<'a>> {
 /// probability of 0.9.
 ///
 /// # Errors
-/// If a row is missing, repeated or edited, or if its numbers are not finite or not one per class.
+/// If a row is missing, repeated or edited, if its numbers are not finite or not one per class, if
+/// the file names other classes, or if all its numbers are probabilities.
 pub fn read_logits(path: &Path, texts: &[TextInput], classes: &[String]) -> Result<Tensor> {
     let wanted: HashMap<TextKey, usize> = (0..).zip(texts).map(|(at, t)| (t.key(), at)).collect();
     let mut found: HashMap<TextKey, (usize, Vec<f32>)> = HashMap::new();
-    for (number, line) in (1..).zip(read_lines(path)?) {
-        let row = parse(path, number, &line)?;
+    let lines = read_lines(path)?;
+    let stated = match lines.first().map(|first| serde_json::from_str(first)) {
+        Some(Ok(ClassesLine { classes })) => Some(classes),
+        _ => None,
+    };
+    let order = match &stated {
+        Some(stated) => Some(order_of(path, stated, classes)?),
+        None => None,
+    };
+    let rows = (1..).zip(&lines).skip(usize::from(stated.is_some()));
+    let (mut rows_of_numbers, mut rows_of_probabilities) = (0, 0);
+    for (number, line) in rows {
+        let row = parse(path, number, line)?;
         let key = row.input().key();
         if !wanted.contains_key(&key) {
             let problem = format!("{:?} is none of the texts to label", row.text);
             let fix = "give each exported text back unchanged, and no other";
             return Err(Error::line(path, number, problem, fix));
         }
-        let logits = logits_of(path, number, &row, classes)?;
+        let mut logits = logits_of(path, number, &row, stated.as_deref().unwrap_or(classes))?;
+        if row.logits.is_some() {
+            rows_of_numbers += 1;
+            rows_of_probabilities += usize::from(are_probabilities(&logits));
+        }
+        if let Some(order) = &order {
+            logits = order.iter().map(|&place| logits[place]).collect();
+        }
         match found.entry(key) {
             Entry::Vacant(place) => place.insert((number, logits)),
             Entry::Occupied(first) => {
@@ -154,6 +194,11 @@ pub fn read_logits(path: &Path, texts: &[TextInput], classes: &[String]) -> Resu
                 return Err(Error::line(path, number, problem, fix));
             }
         };
+    }
+    if rows_of_numbers > 0 && rows_of_probabilities == rows_of_numbers {
+        let problem = "the numbers of each row are probabilities: they sum to 1";
+        let fix = "write logits, or the natural logarithm of each probability";
+        return Err(Error::file(path, problem, fix));
     }
     let mut values = Vec::with_capacity(texts.len() * classes.len());
     for text in texts {
@@ -166,6 +211,26 @@ pub fn read_logits(path: &Path, texts: &[TextInput], classes: &[String]) -> Resu
     }
     let size = [texts.len() as i64, classes.len() as i64];
     Ok(Tensor::from_slice(&values).view(size))
+}
+
+/// For each class of the corpus, its place among the classes that the file states.
+///
+/// # Errors
+/// If the two name different classes.
+fn order_of(path: &Path, stated: &[String], classes: &[String]) -> Result<Vec<usize>> {
+    let place = |class: &String| stated.iter().position(|other| other == class);
+    let places: Option<Vec<usize>> = classes.iter().map(place).collect();
+    let same_number = stated.len() == classes.len();
+    places.filter(|_| same_number).ok_or_else(|| {
+        let problem = format!("the classes {}", stated.join(", "));
+        let fix = format!("name those of the corpus: {}", classes.join(", "));
+        Error::line(path, 1, problem, fix)
+    })
+}
+
+fn are_probabilities(values: &[f32]) -> bool {
+    let sum: f32 = values.iter().sum();
+    values.iter().all(|value| *value >= 0.0) && (sum - 1.0).abs() < PROBABILITY_TOLERANCE
 }
 
 fn logits_of(path: &Path, number: usize, row: &Row, classes: &[String]) -> Result<Vec<f32>> {

@@ -3,6 +3,7 @@
 //! [`super::recipe`] for the meaning of the keys.
 
 use super::retired;
+use crate::models::MODEL_KINDS;
 use crate::{Error, Result};
 use std::path::Path;
 use toml::{Table, Value};
@@ -71,6 +72,15 @@ pub(crate) fn read_with_profile(path: &Path, profile: &str) -> Result<Table> {
         let fix = "write its settings as [default.data], [default.train] and so on";
         return Err(Error::file(&profile_path, problem, fix));
     };
+    let is_section = |name: &str| name == DEFAULT || MODEL_KINDS.contains(&name);
+    if let Some(odd) = profiles.keys().find(|name| !is_section(name)) {
+        let problem = format!("the section {odd:?}");
+        let fix = format!(
+            "name [{DEFAULT}.…] or a kind of model: {}",
+            MODEL_KINDS.join(", ")
+        );
+        return Err(Error::file(&profile_path, problem, fix));
+    }
     if let Some(ratio) = profile.remove(EPOCHS_SCALE) {
         scale_epochs(&mut table, &ratio, &profile_path)?;
     }
@@ -125,37 +135,63 @@ fn is_same_kind(inner: &Table, above: &Table) -> bool {
 
 /// The keys `a.b.c` that a setting gives a value: `data={max_length=16}` sets `data.max_length`.
 pub fn keys(setting: &str) -> Result<Vec<String>> {
-    let mut table = Table::new();
-    set(&mut table, setting)?;
     let mut keys = Vec::new();
-    add_keys(&table, "", &mut keys);
+    add_keys(&parse(setting)?, "", &mut keys);
     Ok(keys)
 }
 
 fn add_keys(table: &Table, prefix: &str, keys: &mut Vec<String>) {
     for (key, value) in table {
-        let key = format!("{prefix}{}", key.trim());
         match value {
-            Value::Table(inner) => add_keys(inner, &format!("{key}."), keys),
-            _ => keys.push(key),
+            Value::Table(inner) => add_keys(inner, &format!("{prefix}{key}."), keys),
+            _ => keys.push(format!("{prefix}{key}")),
         }
     }
 }
 
-/// Sets `a.b.c=value` in a table. The value is TOML, or else a string.
+/// A setting as settings of one key each: `data={max_length=16}` is `data.max_length=16`. A table
+/// with a `kind` stays whole, since it replaces the settings of another kind.
+pub fn one_key_each(setting: &str) -> Result<Vec<String>> {
+    let mut settings = Vec::new();
+    add_settings(&parse(setting)?, "", &mut settings);
+    Ok(settings)
+}
+
+fn add_settings(table: &Table, prefix: &str, settings: &mut Vec<String>) {
+    for (key, value) in table {
+        match value {
+            Value::Table(inner) if !inner.is_empty() && !inner.contains_key("kind") => {
+                add_settings(inner, &format!("{prefix}{key}."), settings);
+            }
+            _ => settings.push(format!("{prefix}{key}={value}")),
+        }
+    }
+}
+
+/// Sets `a.b.c=value` in a table.
 pub(crate) fn set(table: &mut Table, setting: &str) -> Result<()> {
+    override_keys(table, parse(setting)?);
+    Ok(())
+}
+
+/// `a.b.c=value` as a table of tables. The value is TOML, or else a string.
+fn parse(setting: &str) -> Result<Table> {
     let fix = "write --set key=value, for example --set optimizer.learning_rate=2e-5";
     let no_value = || Error::recipe(setting, "no '='", fix);
     let (key, value) = setting.split_once('=').ok_or_else(no_value)?;
-    retired::refuse_key(key.trim())?;
+    let key = key.trim();
+    retired::refuse_key(key)?;
+    if setting.trim().contains(['\n', '\r']) {
+        let fix = "give each setting an option of its own: --set KEY=VALUE --set KEY=VALUE";
+        return Err(Error::recipe(key, "a setting of several lines", fix));
+    }
     let parsed = format!("value = {value}").parse::<Table>().ok();
     let parsed = parsed.and_then(|mut table| table.remove("value"));
     let mut nested = parsed.unwrap_or_else(|| Value::String(value.into()));
-    for part in key.trim().rsplit('.') {
+    let mut parts: Vec<&str> = key.split('.').map(str::trim).collect();
+    let first = parts.remove(0);
+    for part in parts.into_iter().rev() {
         nested = Value::Table(Table::from_iter([(part.to_owned(), nested)]));
     }
-    if let Value::Table(overrides) = nested {
-        override_keys(table, overrides);
-    }
-    Ok(())
+    Ok(Table::from_iter([(first.to_owned(), nested)]))
 }

@@ -5,13 +5,13 @@ use super::run::Run;
 use super::saved_model::{LoadedModel, SavedModel};
 use crate::data::batch::eval_batches;
 use crate::data::text_files::normalize;
-use crate::data::{TextInput, Tokenizer};
-use crate::evaluation::{SplitPass, argmax, probabilities, to_array};
+use crate::data::{TextInput, TokenizedSplit, Tokenizer};
+use crate::evaluation::{SplitPass, argmax, first_row_not_finite, probabilities, to_array};
 use crate::models::{ForwardPass, ModelOutput, hidden_width};
 use crate::precision::Precision;
 use crate::{Error, Result, device};
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::PathBuf;
 use tch::{Device, Kind, Tensor};
 
@@ -39,6 +39,10 @@ pub struct Prediction {
     /// character.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub empty: bool,
+    /// Whether the text was longer than the model's longest sequence, so that a part of it was not
+    /// read.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub truncated: bool,
     /// The most probable class.
     pub label: String,
     /// Its probability.
@@ -114,7 +118,7 @@ impl Predictor {
         &self,
         texts: &[T],
         hidden_layers: &[usize],
-        compute: impl FnOnce(&SplitPass) -> Result<ModelOutput>,
+        compute_pass: impl FnOnce(&SplitPass) -> Result<ModelOutput>,
     ) -> Result<ModelOutput> {
         let mut widths = Vec::new();
         for &layer in hidden_layers {
@@ -128,6 +132,14 @@ impl Predictor {
                 hidden: widths.into_iter().map(none).collect(),
             });
         }
+        let tokenized = self.tokenize(texts)?;
+        let output = self.outputs_of(&tokenized, hidden_layers, compute_pass)?;
+        self.refuse_not_finite(texts, &output.logits)?;
+        Ok(output)
+    }
+
+    /// The texts as tokens, normalized as those of training are.
+    fn tokenize<'a, T: Into<TextInput<'a>> + Copy>(&self, texts: &[T]) -> Result<TokenizedSplit> {
         let mut normalized = Vec::new();
         for &text in texts {
             let input: TextInput = text.into();
@@ -140,36 +152,45 @@ impl Predictor {
             text,
             text_pair: text_pair.as_deref(),
         });
-        let tokenized = self.tokenizer.encode(&Vec::from_iter(inputs))?;
+        self.tokenizer.encode(&Vec::from_iter(inputs))
+    }
+
+    /// Outputs of tokenized texts; the logits are divided by the run's temperature, if it has one.
+    fn outputs_of(
+        &self,
+        tokenized: &TokenizedSplit,
+        hidden_layers: &[usize],
+        compute_pass: impl FnOnce(&SplitPass) -> Result<ModelOutput>,
+    ) -> Result<ModelOutput> {
         let train = &self.recipe.train;
-        let evaluation = ForwardPass::evaluation(self.precision);
-        let mut output = compute(&SplitPass {
+        let device = self.model.network.params().device();
+        let mut output = compute_pass(&SplitPass {
             model: self.model.network.as_ref(),
-            split: &tokenized,
-            batches: &eval_batches(
-                &tokenized,
-                train.batch_size,
-                train.group_by_length,
-                self.model.network.params().device(),
-            ),
+            split: tokenized,
+            batches: &eval_batches(tokenized, train.batch_size, train.group_by_length, device),
             forward: ForwardPass {
                 hidden_layers,
-                ..evaluation
+                ..ForwardPass::evaluation(self.precision)
             },
         })?;
         if let Some(temperature) = self.model.temperature {
             output.logits /= temperature;
         }
-        let finite = output.logits.isfinite().all_dim(1, false);
-        if let Some(row) = Vec::<bool>::try_from(finite)?
-            .iter()
-            .position(|finite| !finite)
-        {
-            let problem = format!("the logits of {:?} are not finite", normalized[row].0);
-            let fix = "train the run again with a lower learning rate or in fp32";
-            return Err(Error::file(&self.folder, problem, fix));
-        }
         Ok(output)
+    }
+
+    fn refuse_not_finite<'a, T: Into<TextInput<'a>> + Copy>(
+        &self,
+        texts: &[T],
+        logits: &Tensor,
+    ) -> Result<()> {
+        let Some(row) = first_row_not_finite(logits)? else {
+            return Ok(());
+        };
+        let input: TextInput = texts[row].into();
+        let problem = format!("the logits of {:?} are not finite", input.text);
+        let fix = "train the run again with a lower learning rate or in fp32";
+        Err(Error::file(&self.folder, problem, fix))
     }
 
     /// Predictions in the order of the texts or text pairs.
@@ -180,7 +201,11 @@ impl Predictor {
         if texts.is_empty() {
             return Ok(Vec::new());
         }
-        let logits = to_array(&self.logits(texts)?)?;
+        let tokenized = self.tokenize(texts)?;
+        let output = self.outputs_of(&tokenized, &[], |pass| Ok(pass.outputs()))?;
+        self.refuse_not_finite(texts, &output.logits)?;
+        let truncated: HashSet<usize> = tokenized.truncated.iter().copied().collect();
+        let logits = to_array(&output.logits)?;
         let probabilities = probabilities(logits.view());
         let mut predictions = Vec::new();
         for (row, &text) in texts.iter().enumerate() {
@@ -190,6 +215,7 @@ impl Predictor {
             predictions.push(Prediction {
                 text: input.text.to_owned(),
                 text_pair: input.text_pair.map(str::to_owned),
+                truncated: truncated.contains(&row),
                 empty: input.texts().all(|text| normalize(text).is_empty()),
                 label: self.labels[best].clone(),
                 probability: text_probabilities[best],

@@ -1,4 +1,4 @@
-//! What a pretrained checkpoint computes of texts before any training.
+//! What a pretrained checkpoint computes from texts before any training.
 
 use super::model_factory::{self, StatePass};
 use super::recipe::Recipe;

@@ -2,7 +2,7 @@
 //! (`smoke`, `quick`, `full`) and `key=value` settings override its keys before it is read
 //! ([`super::overrides`]). [`super::planned_run`] applies it to a corpus.
 
-use super::overrides::{read_extended, read_with_profile, set};
+use super::overrides::{self, read_extended, read_with_profile, set};
 use super::retired;
 use crate::data::{DataConfig, TransferConfig};
 use crate::models::ModelConfig;
@@ -93,9 +93,11 @@ impl Recipe {
         let mut table = read_with_profile(path, profile)?;
         let mut for_teacher = Vec::new();
         for setting in settings {
-            match setting.strip_prefix("teacher.") {
-                Some(setting) => for_teacher.push(setting.to_owned()),
-                None => set(&mut table, setting)?,
+            for setting in overrides::one_key_each(setting)? {
+                match setting.strip_prefix("teacher.") {
+                    Some(setting) => for_teacher.push(setting.to_owned()),
+                    None => set(&mut table, &setting)?,
+                }
             }
         }
         if let Some(Value::String(teacher)) = table.get("teacher") {
@@ -111,6 +113,11 @@ impl Recipe {
             let teacher = Recipe::read(teacher_path, profile, &for_teacher)?;
             let teacher = Value::try_from(teacher).map_err(Error::in_file(path, BUG))?;
             table.insert("teacher".into(), teacher);
+        } else if let Some(Value::Table(teacher)) = table.get_mut("teacher") {
+            // A recipe that a plan wrote holds its teacher's.
+            for setting in &for_teacher {
+                set(teacher, setting)?;
+            }
         } else if let Some(setting) = for_teacher.first() {
             let key = format!("teacher.{setting}");
             return Err(Error::recipe(

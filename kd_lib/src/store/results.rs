@@ -28,7 +28,7 @@ const CURVES: &str = "curves.csv";
 const PREDICTIONS: &str = "predictions-";
 const ADDED: &str = "added";
 /// Largest file of an added run, in bytes.
-const MAX_ADDED: u64 = 250_000;
+const MAX_ADDED: usize = 250_000;
 /// The set of runs that tables are made of.
 pub const MAIN_SET: &str = "runs";
 
@@ -133,11 +133,13 @@ impl StoredResults {
             tensors.push(("logits".to_owned(), logits.to_kind(Kind::Half)));
             tensors.push(("labels".to_owned(), classes_to_tensor(&test.labels)));
         }
-        let tensors = tensors.iter().map(|(name, tensor)| (name.clone(), tensor));
-        files::write_tensors_with_metadata(&path, tensors, metadata)?;
-        let size = std::fs::metadata(&path).map_err(Error::io(&path))?.len();
+        let bytes = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
+        let size = tensors
+            .iter()
+            .map(|(_, tensor)| bytes(tensor))
+            .sum::<usize>()
+            + metadata.values().map(String::len).sum::<usize>();
         if size > MAX_ADDED {
-            std::fs::remove_file(&path).map_err(Error::io(&path))?;
             let problem = format!("{size} bytes, stored results have {MAX_ADDED} at most");
             return Err(Error::file(
                 &path,
@@ -145,6 +147,8 @@ impl StoredResults {
                 "store a run with a smaller test set",
             ));
         }
+        let tensors = tensors.iter().map(|(name, tensor)| (name.clone(), tensor));
+        files::write_tensors_with_metadata(&path, tensors, metadata)?;
         Ok(path)
     }
 

@@ -24,19 +24,24 @@ pub struct RunStore {
     /// Where pretrained checkpoints are looked for in addition to `checkpoints`.
     pretrained: Vec<PathBuf>,
     results: PathBuf,
+    /// The project whose commit a report names.
+    project: PathBuf,
     threads: ThreadPolicy,
     opened: OpenedCheckpoints,
 }
 
 impl RunStore {
-    /// A store in this folder of checkpoints. Stored results are those of the project around it.
+    /// A store in this folder of checkpoints. Stored results are those of the project around it:
+    /// `notebooks/results` beside the folder, even if the folder is a symbolic link.
     pub fn new(checkpoints: impl Into<PathBuf>) -> RunStore {
         let checkpoints = checkpoints.into();
-        let results = checkpoints.join("../notebooks/results");
+        let results = checkpoints.with_file_name("notebooks").join("results");
+        let project = checkpoints.with_file_name("");
         RunStore {
             checkpoints,
             pretrained: Vec::new(),
             results,
+            project,
             threads: ThreadPolicy::Unchanged,
             opened: OpenedCheckpoints::default(),
         }
@@ -61,6 +66,15 @@ impl RunStore {
         }
     }
 
+    /// The same store for another project than the one around its folder: its runs' reports name
+    /// that project's commit.
+    pub fn with_project(self, project: impl Into<PathBuf>) -> RunStore {
+        RunStore {
+            project: project.into(),
+            ..self
+        }
+    }
+
     /// The folder of checkpoints.
     pub fn checkpoints(&self) -> &Path {
         &self.checkpoints
@@ -77,12 +91,19 @@ impl RunStore {
     }
 
     /// All finished runs, by name. A damaged one is an error of its own.
-    pub fn runs(&self) -> Vec<Result<Run>> {
-        let folders = files::sorted_entries(&self.checkpoints.join("runs")).unwrap_or_default();
+    ///
+    /// # Errors
+    /// If the folder of runs is there and cannot be read.
+    pub fn runs(&self) -> Result<Vec<Result<Run>>> {
+        let folder = self.checkpoints.join("runs");
+        if !folder.exists() {
+            return Ok(Vec::new());
+        }
+        let folders = files::sorted_entries(&folder)?;
         let finished = folders
             .iter()
             .filter(|folder| run_files::has_checksums(folder));
-        finished.map(Run::open).collect()
+        Ok(finished.map(Run::open).collect())
     }
 
     /// A finished run by its folder, or by its name among this store's runs. `.` and `./NAME` are
@@ -130,6 +151,8 @@ impl RunStore {
 
     /// The finished run of a recipe on a corpus: found, continued or trained.
     pub fn run(&self, recipe: &Recipe, corpus: &Corpus, callback: ProgressCallback) -> Result<Run> {
+        // Making the transfer set may take seconds.
+        Progress::begin(&recipe.name, Activity::Preparing).send(callback)?;
         let planned = self.plan(recipe, corpus)?;
         let folder = self.run_folder(&planned.id);
         if !self.is_finished(&planned) {
@@ -142,7 +165,7 @@ impl RunStore {
             // Another process may have finished the run while this one waited for the lock.
             if !self.is_finished(&planned) {
                 let taught_by = self.check_teacher_weights(&planned, &folder)?;
-                let commit = device::commit(&self.checkpoints);
+                let commit = device::commit(&self.project, &self.checkpoints);
                 train_run(&planned, &folder, &teachers, &taught_by, commit, callback)?;
             }
         }
@@ -168,7 +191,16 @@ impl RunStore {
 
     /// Adds what tables need of a finished run to a set of the stored results. Returns the new
     /// file.
+    ///
+    /// # Errors
+    /// If the folder of checkpoints is not that of a project, or for the reasons of
+    /// [`StoredResults::add`].
     pub fn add_to_results(&self, set: &str, run: &Run) -> Result<PathBuf> {
+        let notebooks = self.results.parent().unwrap_or(&self.results);
+        if !notebooks.is_dir() {
+            let fix = "store results in the checkpoints of a project, beside its folder notebooks";
+            return Err(Error::file(notebooks, "no such folder", fix));
+        }
         self.stored_results()?.add(set, run)
     }
 

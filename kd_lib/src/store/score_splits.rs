@@ -4,7 +4,7 @@ use super::planned_run::PlannedRun;
 use super::run;
 use crate::data::batch::eval_batches;
 use crate::data::{Example, Split, TokenizedSplit, Tokenizer};
-use crate::evaluation::{self, Scores, SplitPass, to_array};
+use crate::evaluation::{self, Scores, SplitPass, first_row_not_finite, to_array};
 use crate::models::{Classifier, ForwardPass};
 use crate::training::progress::TextClock;
 use crate::training::{Activity, ProgressCallback};
@@ -118,11 +118,7 @@ fn refuse_not_finite(
     logits: &Tensor,
     examples: &[Example],
 ) -> Result<()> {
-    let finite = logits.isfinite().all_dim(1, false);
-    let Some(row) = Vec::<bool>::try_from(finite)?
-        .iter()
-        .position(|finite| !finite)
-    else {
+    let Some(row) = first_row_not_finite(logits)? else {
         return Ok(());
     };
     let line = examples[row].line;

@@ -2,6 +2,7 @@
 //! aligned text. [`crate::evaluation::significance`] tests whether a difference is statistically
 //! distinguishable.
 
+use super::recipe::Recipe;
 use super::run::{Run, RunReport};
 use crate::evaluation::Scores;
 use comfy_table::{CellAlignment, ContentArrangement, TableComponent};
@@ -183,11 +184,31 @@ pub fn rows(runs: &[Run]) -> Vec<TableRow> {
 
 fn differ_in_seed_alone(a: &Run, b: &Run) -> bool {
     let (a, b) = (&a.report, &b.report);
-    a.recipe.clone().with_seed(0) == b.recipe.clone().with_seed(0)
+    without_seed_and_device(&a.recipe) == without_seed_and_device(&b.recipe)
         && a.corpus_fingerprint == b.corpus_fingerprint
         && a.precision == b.precision
         && a.environment.device == b.environment.device
         && a.teachers == b.teachers
+}
+
+/// The recipe without what is not part of an experiment, or is compared apart: the seed, the device
+/// as it is written (a report names the device), and `./` before a path.
+fn without_seed_and_device(recipe: &Recipe) -> Recipe {
+    let mut recipe = recipe.clone().with_seed(0);
+    recipe.device.clear();
+    if let Some(teacher) = &mut recipe.teacher {
+        teacher.device.clear();
+    }
+    let file = recipe
+        .transfer
+        .as_mut()
+        .and_then(|transfer| transfer.unlabelled_file.as_mut());
+    for path in file.into_iter().chain(&mut recipe.teacher_logits) {
+        if let Ok(plain) = path.strip_prefix(".") {
+            *path = plain.to_path_buf();
+        }
+    }
+    recipe
 }
 
 /// Digits of a fingerprint that tell two corpora of one name apart.

@@ -2,11 +2,12 @@
 
 use super::model_factory::{self, BuiltModel};
 use super::planned_run::PlannedRun;
+use super::recipe::Recipe;
 use super::run::{self, Run, RunReport, TaughtBy};
 use super::run_files;
 use super::score_splits::{SplitScores, score_splits};
 use super::tensorboard;
-use crate::data::Tokenizer;
+use crate::data::{TokenizedSplit, Tokenizer};
 use crate::device::Environment;
 use crate::training::{
     Activity, Progress, ProgressCallback, Trainer, TrainingOutcome, progress, state,
@@ -50,6 +51,8 @@ pub(super) fn train_run(
     preparing.send(&mut callback)?;
     let tokenizer = model_factory::build_tokenizer(planned)?;
     let data = model_factory::build_data(planned, &tokenizer, teachers, &mut callback)?;
+    let mut notices = planned.notices.clone();
+    notices.extend(truncation_notice(&data.train, &planned.recipe));
     preparing.send(&mut callback)?;
     let mut built = model_factory::build_model(planned, &tokenizer, teachers)?;
     if files::content_addressed(folder, state::PREFIX).is_empty() {
@@ -69,11 +72,24 @@ pub(super) fn train_run(
     let trained = Trained {
         tokenizer,
         train_examples: data.lines.len(),
+        notices,
         outcome,
         scores,
         commit,
     };
     write_run(planned, folder, &built, trained)
+}
+
+/// Says how many texts are not read to their end.
+fn truncation_notice(train: &TokenizedSplit, recipe: &Recipe) -> Option<String> {
+    let (truncated, texts) = (train.truncated.len(), train.ids.len());
+    let limit = recipe.data.max_length;
+    (truncated > 0).then(|| {
+        format!(
+            "{truncated} of {texts} texts that are trained on have more than {limit} tokens \
+             (data.max_length): the rest of each is not read"
+        )
+    })
 }
 
 /// Writes the files of a finished run, the checksums last.
@@ -86,6 +102,7 @@ fn write_run(
     let Trained {
         tokenizer,
         train_examples,
+        notices,
         outcome,
         scores,
         commit,
@@ -110,7 +127,7 @@ fn write_run(
         train_examples,
         transfer_examples: planned.transfer_set.len(),
         teachers: planned.teachers.clone(),
-        notices: planned.notices.clone(),
+        notices,
         parameters: built.model.params().count(),
         steps: outcome.steps,
         best_step: outcome.best_step,
@@ -133,6 +150,7 @@ fn write_run(
 struct Trained {
     tokenizer: Tokenizer,
     train_examples: usize,
+    notices: Vec<String>,
     outcome: TrainingOutcome,
     scores: SplitScores,
     commit: Option<String>,

@@ -35,7 +35,7 @@ pub struct StepConfig<'a> {
     pub loss_scale: f64,
 }
 
-/// The texts of a run as token ids, and what its teacher computed of them.
+/// The texts of a run as token ids, and what its teacher computed for them.
 #[derive(Debug)]
 pub struct TrainData {
     /// The training texts, the transfer set at the end.

@@ -1,7 +1,7 @@
 //! What a run reports while it works. A [`ProgressCallback`] gets a [`Progress`] after each update,
 //! between the passes of an update, after each batch of an evaluation, and during the wait for
 //! another process. The callback may ask the run to save what it has and stop. Progress is printed
-//! in whole lines, because a notebook cell shows nothing less.
+//! in whole lines, because a notebook cell displays only complete lines.
 
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};

@@ -10,6 +10,7 @@ use kd_lib::models::{
 };
 use kd_lib::store::{Predictor, Recipe, Run, RunStore};
 use kd_lib::tch::{Device, Kind, Tensor};
+use kd_lib::training::Activity;
 use kd_lib::training::progress::{Progress, silent};
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
@@ -25,6 +26,12 @@ pub fn lock_generator() -> MutexGuard<'static, ()> {
     GENERATOR
         .lock()
         .unwrap_or_else(|poisoned| poisoned.into_inner())
+}
+
+/// A callback for a run that must be found: it may be prepared, and not trained.
+pub fn not_trained(progress: &Progress) -> ControlFlow<()> {
+    assert_eq!(progress.activity, Activity::Preparing, "trained again");
+    ControlFlow::Continue(())
 }
 
 /// The project's root: the folder of `Cargo.lock` above the tested package.

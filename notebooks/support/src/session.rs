@@ -202,7 +202,8 @@ impl Session {
 
     /// What the outputs below come from: commit, corpus, profile, processor.
     pub fn provenance(&self) -> String {
-        let commit = device::commit(&self.root).unwrap_or_else(|| "unknown".into());
+        let commit = device::commit(&self.root, &self.root.join("checkpoints"))
+            .unwrap_or_else(|| "unknown".into());
         let device = device::choose("auto").or_end_cell();
         let Environment {
             processor,

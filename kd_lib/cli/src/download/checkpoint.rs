@@ -1,7 +1,7 @@
 //! A checkpoint of a hub: its name, its files and where they came from.
 
 use super::client::{Client, Download, percent_encoded};
-use super::partial::{Partial, holds_something, unreadable};
+use super::partial::{Partial, behind_link, holds_something, unreadable};
 use anyhow::{Result, bail};
 use kd_lib::files;
 use std::path::{Path, PathBuf};
@@ -80,11 +80,11 @@ pub(super) fn checkpoint_from(
     wanted: &Checkpoint,
     checkpoints: &Path,
 ) -> Result<PathBuf> {
-    let folder = checkpoints.join(&wanted.name);
+    let folder = behind_link(checkpoints.join(&wanted.name))?;
     if is_there(&folder, wanted)? {
         return Ok(folder);
     }
-    let partial = Partial::open(checkpoints.join(wanted.partial_name()))?;
+    let partial = Partial::open(folder.with_file_name(wanted.partial_name()))?;
     let mut lacking = Vec::new();
     let pinned = download_config(client, wanted, &partial)?;
     if pinned.is_none() {

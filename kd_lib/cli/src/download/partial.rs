@@ -42,6 +42,19 @@ impl Partial {
     }
 }
 
+/// The folder itself, or the one that a symbolic link of this name leads to.
+pub(super) fn behind_link(folder: PathBuf) -> Result<PathBuf> {
+    if !folder.is_symlink() {
+        return Ok(folder);
+    }
+    folder.canonicalize().map_err(|_| {
+        anyhow!(
+            "{}: a symbolic link to a folder that is not there; create that folder, or remove the link",
+            folder.display()
+        )
+    })
+}
+
 /// The name of a file that is not whole yet.
 pub(super) fn part_of(target: &Path) -> PathBuf {
     let mut part = target.as_os_str().to_owned();
