@@ -2,7 +2,8 @@
 //! written is read back unchanged.
 
 use kd_lib::data::batch::{epoch_batches, eval_batches};
-use kd_lib::data::text_files::{FileFormat, read_examples, read_lines};
+use kd_lib::data::lines::read_lines;
+use kd_lib::data::text_files::{FileFormat, read_examples};
 use kd_lib::data::truncation::SpecialTokens;
 use kd_lib::data::{Corpus, TokenizedSplit, Truncation, Vocabulary};
 use kd_lib::files::{TensorFile, write_tensors};

@@ -4,7 +4,7 @@
 use crate::distill_profile;
 use crate::signals::StopSignals;
 use crate::threads;
-use crate::{print, progress_callback};
+use crate::{print, progress_callback, quoted};
 use anyhow::{Context, Result, bail, ensure};
 use kd_lib::data::import::Imported;
 use kd_lib::data::{Corpus, TextInput};
@@ -23,7 +23,6 @@ use kd_lib::store::teacher_logits::teacher_logits;
 use kd_lib::store::{Recipe, Run, RunStore, labelled_texts, overrides};
 use kd_lib::threads::ThreadPolicy;
 use kd_lib::training::{Activity, Progress, ProgressCallback};
-use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -245,12 +244,6 @@ fn with_files_of(plan: DistillPlan, request: &Request) -> Result<DistillPlan> {
 fn absolute(file: &Path) -> Result<PathBuf> {
     file.canonicalize()
         .with_context(|| file.display().to_string())
-}
-
-/// A word of a command line as a shell reads it.
-fn quoted(word: &OsStr) -> String {
-    let word = word.to_string_lossy();
-    shlex::try_quote(&word).map_or_else(|_| word.to_string(), |quoted| quoted.into_owned())
 }
 
 /// The name of a plan's folder: the corpus, and a hash of all that changes the plan.

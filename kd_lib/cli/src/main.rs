@@ -38,6 +38,7 @@ use kd_lib::training::progress::{Progress, print_lines};
 use project::{find_run, open_store, recipes_folder};
 use signals::{STOPPED, StopSignals};
 use std::collections::HashSet;
+use std::ffi::OsStr;
 use std::fmt::Display;
 use std::io::{ErrorKind, Write};
 use std::ops::ControlFlow;
@@ -270,6 +271,12 @@ fn readable_runs(store: &RunStore) -> Result<Vec<Run>> {
         }
     }
     Ok(runs)
+}
+
+/// A word of a command line as a shell reads it.
+fn quoted(word: &OsStr) -> String {
+    let word = word.to_string_lossy();
+    shlex::try_quote(&word).map_or_else(|_| word.to_string(), |quoted| quoted.into_owned())
 }
 
 /// Prints a line. A reader that has closed the pipe has read enough.

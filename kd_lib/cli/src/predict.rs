@@ -2,6 +2,7 @@
 //! of a file's texts, scored.
 
 use crate::project::open_predictor;
+use crate::quoted;
 use anyhow::{Context, Result, bail, ensure};
 use kd_lib::data::text_files::{FileFormat, read_examples};
 use kd_lib::data::text_stream::{StreamedText, for_each_line};
@@ -65,7 +66,8 @@ pub fn predict(run: &Run, texts: &[String], text_pair: Option<&str>) -> Result<(
         bail!("\"-\" reads standard input and stands alone; leave the other texts out");
     }
     for text in texts.iter().filter(|text| Path::new(text).is_file()) {
-        note!("{text:?} is classified as a text; to classify the file: kd predict RUN - < {text}");
+        let file = quoted(text.as_ref());
+        note!("{text:?} is classified as a text; to classify the file: kd predict RUN - < {file}");
     }
     let predictor = open_predictor(run)?;
     if let Some(text_pair) = text_pair {

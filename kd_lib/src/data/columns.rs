@@ -2,7 +2,7 @@
 //! names them; otherwise they are inferred from the columns' names or from their content. If two readings fit, the table is refused, and the
 //! error names the option that decides. [`super::text_table`] reads the table.
 
-use super::text_files::TableRow;
+use super::csv_rows::TableRow;
 use super::text_table::TextTable;
 use crate::{Error, Result};
 use std::collections::HashMap;

@@ -5,11 +5,13 @@
 
 use super::columns::{ColumnOptions, Columns};
 use super::corpus::{Corpus, Split, corpus_files, has_label_file, name_of};
+use super::csv_rows::TableRow;
+use super::lines::normalize;
 use super::splits::held_out;
-use super::text_files::{Example, FileFormat, TableRow, index_of, normalize, read_examples};
+use super::text_files::{Example, FileFormat, index_of, read_examples};
 use super::text_table::TextTable;
-use crate::{Error, Result, error::BUG, files};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::{Error, Result, files};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 use tokenizers::normalizers::NFKD;
 use tokenizers::{NormalizedString, Normalizer};
@@ -57,6 +59,27 @@ struct NamedExample {
     split: Option<Split>,
 }
 
+impl NamedExample {
+    /// The example with the index of its class; `file` is only for the message.
+    fn with_class(self, file: &Path, index: &HashMap<&str, usize>) -> Result<Example> {
+        let Some(&label) = index.get(self.label.as_str()) else {
+            let problem = format!(
+                "class {:?} is not among the {} known",
+                self.label,
+                index.len()
+            );
+            let fix = "correct the label, or name a file with the classes of this run";
+            return Err(Error::line(file, self.line, problem, fix));
+        };
+        Ok(Example {
+            text: self.text,
+            text_pair: self.text_pair,
+            label,
+            line: self.line,
+        })
+    }
+}
+
 /// Reads a file, or a folder with a file for each split. A folder that states its class names in a
 /// file has one of the layouts of [`Corpus::open`], unless columns are named.
 pub fn import(path: &Path, options: &ColumnOptions) -> Result<Imported> {
@@ -83,32 +106,10 @@ pub fn import(path: &Path, options: &ColumnOptions) -> Result<Imported> {
     hasher.update(format!("{options:?}").as_bytes());
     let labels = class_names(path, &rows)?;
     note_similar_classes(&labels, &mut notices);
-    let index = index_of(&labels);
-    let (mut train, mut dev, mut test) = (Vec::new(), Vec::new(), Vec::new());
-    for row in rows {
-        let label = index.get(row.label.as_str()).copied().ok_or_else(|| {
-            let problem = format!("{:?} is not among the classes", row.label);
-            Error::line(path, row.line, problem, BUG)
-        })?;
-        let example = Example {
-            text: row.text,
-            text_pair: row.text_pair,
-            label,
-            line: row.line,
-        };
-        match row.split {
-            None | Some(Split::Train) => train.push(example),
-            Some(Split::Dev) => dev.push(example),
-            Some(Split::Test) => test.push(example),
-        }
-    }
     let mut corpus = Corpus {
         name: name_of(path)?,
-        labels,
-        train,
-        dev,
-        test,
         fingerprint: hasher.finalize().to_hex().to_string(),
+        ..in_splits(path, rows, labels)?
     };
     let test_is_drawn = corpus.test.is_empty();
     hold_out(path, &mut corpus, &mut notices)?;
@@ -118,6 +119,22 @@ pub fn import(path: &Path, options: &ColumnOptions) -> Result<Imported> {
         notices,
         test_is_drawn,
     })
+}
+
+/// The rows as a corpus without a name. Rows without a split are for training.
+fn in_splits(path: &Path, rows: Vec<NamedExample>, labels: Vec<String>) -> Result<Corpus> {
+    let mut corpus = Corpus::default();
+    let index = index_of(&labels);
+    for row in rows {
+        let split = match row.split {
+            None | Some(Split::Train) => &mut corpus.train,
+            Some(Split::Dev) => &mut corpus.dev,
+            Some(Split::Test) => &mut corpus.test,
+        };
+        split.push(row.with_class(path, &index)?);
+    }
+    corpus.labels = labels;
+    Ok(corpus)
 }
 
 /// A folder that states its class names in a file. Files beside its splits are named, or refused if
@@ -180,21 +197,7 @@ pub fn read_labelled_file(file: &Path, labels: &[String]) -> Result<LabelledFile
             let fix = "keep the rows of one split, and remove the column";
             return Err(Error::line(file, 1, "a column of splits", fix));
         }
-        let label = index.get(row.label.as_str()).copied().ok_or_else(|| {
-            let problem = format!(
-                "class {:?} is not among the {} known",
-                row.label,
-                labels.len()
-            );
-            let fix = format!("write one of {}", labels.join(", "));
-            Error::line(file, row.line, problem, fix)
-        })?;
-        examples.push(Example {
-            text: row.text,
-            text_pair: row.text_pair,
-            label,
-            line: row.line,
-        });
+        examples.push(row.with_class(file, &index)?);
     }
     Ok(LabelledFile { examples, notices })
 }

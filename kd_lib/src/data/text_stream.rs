@@ -2,7 +2,7 @@
 //! line that cannot be read costs that line alone. Files of texts are read by
 //! [`super::text_files`].
 
-use super::text_files::{split_pair, without_mark};
+use super::lines::{split_pair, without_mark};
 use super::text_input::TextInput;
 use crate::{Error, Result};
 use std::io::{self, BufRead};

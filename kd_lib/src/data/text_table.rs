@@ -1,7 +1,8 @@
 //! A file as rows of named or numbered columns: CSV, TSV, JSON lines and Parquet. Nothing here
 //! knows which column is a text and which is a label; [`super::columns`] decides that.
 
-use super::text_files::{TableRow, csv_rows, read_lines, utf8_fix, without_mark};
+use super::csv_rows::{TableRow, csv_rows};
+use super::lines::{read_lines, utf8_fix, without_mark};
 use crate::{Error, Result};
 use parquet::errors::ParquetError;
 use parquet::file::reader::{FileReader, SerializedFileReader};

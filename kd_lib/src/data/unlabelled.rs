@@ -2,7 +2,7 @@
 //! holds more than texts is refused. [`super::transfer_set`] decides how many are used.
 
 use super::corpus::Corpus;
-use super::text_files::{TextLines, normalize, split_pair};
+use super::lines::{TextLines, normalize, split_pair};
 use super::text_input::TextKey;
 use super::transfer_text::TransferText;
 use crate::{Error, Result};

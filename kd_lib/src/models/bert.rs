@@ -10,8 +10,8 @@ use super::{
     Architecture, Classifier, ForwardPass, InitialWeights, ModelOutput, ModelSizes, Params,
     Perturbation, ProbedHead, TokenizerTexts, check_vocab_size,
 };
+use crate::data::lines::TextLines;
 use crate::data::splits::draw_at_most;
-use crate::data::text_files::TextLines;
 use crate::data::{Batch, DataConfig, SubwordTokenizer, TextInput, Tokenizer};
 use crate::precision::{self, Precision};
 use crate::{Error, Result};

@@ -1,8 +1,7 @@
 //! Knowledge distillation with a temperature (Hinton, Vinyals & Dean 2015, section 2).
 
 use super::{
-    Loss, LossInputs, Objective, check_temperature, check_weights, kl_divergence,
-    softened_log_probabilities,
+    Loss, LossInputs, Objective, check_kd_settings, kl_divergence, softened_log_probabilities,
 };
 use crate::Result;
 use serde::{Deserialize, Serialize};
@@ -23,11 +22,7 @@ pub struct Kd {
 
 impl Objective for Kd {
     fn validate(&self) -> Result<()> {
-        check_temperature(self.temperature)?;
-        check_weights(&[
-            ("soft_weight", self.soft_weight),
-            ("hard_weight", self.hard_weight),
-        ])
+        check_kd_settings(self.temperature, self.hard_weight, self.soft_weight)
     }
 
     fn temperature(&self) -> Option<f64> {

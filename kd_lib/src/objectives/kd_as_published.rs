@@ -3,8 +3,7 @@
 //! without T². With C classes it is 1/(C·T²) of [`super::Kd`]'s, so it fades as T grows.
 
 use super::{
-    Loss, LossInputs, Objective, check_temperature, check_weights, kl_divergence,
-    softened_log_probabilities,
+    Loss, LossInputs, Objective, check_kd_settings, kl_divergence, softened_log_probabilities,
 };
 use crate::Result;
 use serde::{Deserialize, Serialize};
@@ -24,11 +23,7 @@ pub struct KdAsPublished {
 
 impl Objective for KdAsPublished {
     fn validate(&self) -> Result<()> {
-        check_temperature(self.temperature)?;
-        check_weights(&[
-            ("soft_weight", self.soft_weight),
-            ("hard_weight", self.hard_weight),
-        ])
+        check_kd_settings(self.temperature, self.hard_weight, self.soft_weight)
     }
 
     fn temperature(&self) -> Option<f64> {

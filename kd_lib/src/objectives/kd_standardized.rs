@@ -3,8 +3,8 @@
 //! standardized before the softmax, so that the student need not match the teacher's scale.
 
 use super::{
-    Loss, LossInputs, Objective, check_temperature, check_three_classes, check_weights,
-    kl_divergence, softened_log_probabilities,
+    Loss, LossInputs, Objective, check_kd_settings, check_three_classes, kl_divergence,
+    softened_log_probabilities,
 };
 use crate::Result;
 use serde::{Deserialize, Serialize};
@@ -30,11 +30,7 @@ pub struct KdStandardized {
 
 impl Objective for KdStandardized {
     fn validate(&self) -> Result<()> {
-        check_temperature(self.temperature)?;
-        check_weights(&[
-            ("soft_weight", self.soft_weight),
-            ("hard_weight", self.hard_weight),
-        ])
+        check_kd_settings(self.temperature, self.hard_weight, self.soft_weight)
     }
 
     /// Of two logits standardization leaves only which one is larger, so that the gradient is zero.

@@ -322,6 +322,12 @@ pub fn check_temperature(temperature: f64) -> Result<()> {
     ))
 }
 
+/// Checks the settings of a loss with one soft term at a temperature.
+pub fn check_kd_settings(temperature: f64, hard_weight: f64, soft_weight: f64) -> Result<()> {
+    check_temperature(temperature)?;
+    check_weights(&[("soft_weight", soft_weight), ("hard_weight", hard_weight)])
+}
+
 /// Refuses negative weights, and weights that are all 0. `weights` are settings by name.
 pub fn check_weights(weights: &[(&str, f64)]) -> Result<()> {
     for (name, weight) in weights {

@@ -4,7 +4,7 @@
 //! logits stand; without it, they stand in the order of the corpus's classes. The teachers that this
 //! crate trains need neither file ([`super::teacher_logits`]).
 
-use crate::data::text_files::read_lines;
+use crate::data::lines::read_lines;
 use crate::data::text_input::{TextInput, TextKey};
 use crate::error::BUG;
 use crate::{Error, Result, files};

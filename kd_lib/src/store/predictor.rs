@@ -4,7 +4,7 @@ use super::recipe::Recipe;
 use super::run::Run;
 use super::saved_model::{LoadedModel, SavedModel};
 use crate::data::batch::eval_batches;
-use crate::data::text_files::normalize;
+use crate::data::lines::normalize;
 use crate::data::{TextInput, TokenizedSplit, Tokenizer};
 use crate::evaluation::{SplitPass, argmax, first_row_not_finite, probabilities, to_array};
 use crate::models::{ForwardPass, ModelOutput, hidden_width};

@@ -15,7 +15,7 @@ use crate::threads::ThreadChange;
 use crate::{Error, Result};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tch::{Kind, Tensor};
 
 /// Version of the state's file.
@@ -65,6 +65,28 @@ pub(crate) struct TrainState {
     summed_updates: f64,
 }
 
+/// What to do if no state can be read.
+const RESTART: &str = "remove the run's folder to train from the start";
+
+/// The newest state of a run's folder that has the bytes that were written; none if none was saved.
+///
+/// # Errors
+/// If states were saved and all are damaged.
+fn newest_intact_state(folder: &Path) -> Result<Option<PathBuf>> {
+    let newest_first = files::content_addressed(folder, PREFIX);
+    let Some(newest) = newest_first.first() else {
+        return Ok(None);
+    };
+    let mut intact = newest_first.iter();
+    match intact.find(|path| files::matches_its_name(path)) {
+        Some(intact) => Ok(Some(intact.clone())),
+        None => {
+            let problem = "damaged, like every state saved before it";
+            Err(Error::file(newest, problem, RESTART))
+        }
+    }
+}
+
 impl TrainState {
     /// Evaluations on dev after the best one.
     pub fn evaluations_since_best(&self) -> usize {
@@ -84,38 +106,15 @@ impl TrainState {
         params: &Params,
         optimizer: &mut AdamW,
     ) -> Result<TrainState> {
-        let newest_first = files::content_addressed(folder, PREFIX);
-        if newest_first.is_empty() {
-            let scaler = GradScaler::new(precision);
+        let Some(path) = newest_intact_state(folder)? else {
             return Ok(TrainState {
-                scaler,
+                scaler: GradScaler::new(precision),
                 ..TrainState::default()
             });
-        }
-        let fix = "remove the run's folder to train from the start";
-        let intact = newest_first
-            .iter()
-            .find(|path| files::matches_its_name(path));
-        let Some(path) = intact else {
-            let problem = "damaged, like every state saved before it";
-            return Err(Error::file(&newest_first[0], problem, fix));
         };
+        let path = path.as_path();
         let mut file = TensorFile::read(path)?;
-        let text = file.metadata.get("state").cloned().unwrap_or_default();
-        let metadata: serde_json::Value = serde_json::from_str(&text)
-            .map_err(|e| Error::file(path, format!("no training state in it ({e})"), fix))?;
-        if !READABLE
-            .iter()
-            .any(|version| metadata["version"] == *version)
-        {
-            let problem = format!(
-                "state version {}, this program reads {READABLE:?}",
-                metadata["version"]
-            );
-            return Err(Error::file(path, problem, fix));
-        }
-        let mut state: TrainState = serde_json::from_value(metadata)
-            .map_err(|e| Error::file(path, format!("no training state in it ({e})"), fix))?;
+        let mut state = TrainState::from_metadata(path, &file)?;
         params.assign(path, &mut file, "weight.")?;
         for (param, moments) in params.iter().zip(&mut optimizer.moments) {
             let mut saved = |kind: &str| -> Result<Tensor> {
@@ -133,6 +132,21 @@ impl TrainState {
         }
         optimizer.step = (state.step - state.scaler.skipped) as i64;
         Ok(state)
+    }
+
+    /// The part of a state that is no tensor.
+    fn from_metadata(path: &Path, file: &TensorFile) -> Result<TrainState> {
+        let none = |e: serde_json::Error| {
+            Error::file(path, format!("no training state in it ({e})"), RESTART)
+        };
+        let text = file.metadata.get("state").cloned().unwrap_or_default();
+        let metadata: serde_json::Value = serde_json::from_str(&text).map_err(none)?;
+        let version = &metadata["version"];
+        if !READABLE.iter().any(|readable| *version == *readable) {
+            let problem = format!("state version {version}, this program reads {READABLE:?}");
+            return Err(Error::file(path, problem, RESTART));
+        }
+        serde_json::from_value(metadata).map_err(none)
     }
 
     /// Counts an update of this many `examples`. An evaluation is due if the run has

@@ -258,10 +258,12 @@ fn comparison_cells(row: &MeasuredRow) -> [Cell; 3] {
         p if p < 0.05 => format!("{p:.3}"),
         p => format!("{p:.2}"),
     };
-    let verdict = match comparison.is_significant() {
-        _ if difference.seeds < 2 => ", one seed",
-        true => "",
-        false => ", not distinguishable",
+    let verdict = if difference.seeds < 2 {
+        ", one seed"
+    } else if comparison.is_significant() {
+        ""
+    } else {
+        ", not distinguishable"
     };
     let points = |value: f64| format!("{:+.2}", 100.0 * value);
     let Interval { low, high } = difference.interval;
