@@ -776,15 +776,21 @@ fn values_that_are_no_text_matter_only_in_a_column_that_is_read() {
 #[test]
 fn labels_of_a_wrong_column_are_refused_and_missing_ones_are_named() {
     let folder = tempfile::tempdir().unwrap();
-    let ids = format!("id,text\n{}", lines(40, |n, t, _| format!("{n},{t}")));
-    let path = write(folder.path(), "ids.csv", &ids);
+    let ids = |number: usize, name: &str| {
+        let rows = lines(number, |n, t, _| format!("{n},{t} {n}"));
+        write(folder.path(), "ids.csv", &format!("{name},text\n{rows}"))
+    };
+    let error = import(&ids(40, "label"), &ColumnOptions::default()).unwrap_err();
+    let error = error.to_string();
+    assert!(error.contains("40 classes for 40 texts"), "{error}");
+    // The user's word for the column counts for more, up to a point.
     let options = ColumnOptions {
         label: Some("id".into()),
         text: Some("text".into()),
         ..ColumnOptions::default()
     };
-    let error = import(&path, &options).unwrap_err().to_string();
-    assert!(error.contains("40 classes for 40 texts"), "{error}");
+    let error = import(&ids(1200, "id"), &options).unwrap_err().to_string();
+    assert!(error.contains("1200 classes for 1200 texts"), "{error}");
     let missing = table(folder.path(), "nan.csv", |n, t, l| {
         let label = if n % 4 == 0 { "nan" } else { l };
         format!("{t},{label}")
@@ -796,6 +802,22 @@ fn labels_of_a_wrong_column_are_refused_and_missing_ones_are_named() {
         ),
         "{notices}"
     );
+}
+
+#[test]
+fn objects_of_one_line_are_told_by_their_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let objects: Vec<String> = (0..30)
+        .map(|n| format!("{{\"text\": \"text {n}\", \"label\": \"{}\"}}", n % 2))
+        .collect();
+    let path = write(
+        folder.path(),
+        "a.json",
+        &format!("[{}]", objects.join(", ")),
+    );
+    let corpus = detected(&path).unwrap().corpus;
+    let lines: BTreeSet<usize> = corpus.examples().map(|example| example.line).collect();
+    assert_eq!(lines, (1..=30).collect());
 }
 
 #[test]
@@ -815,13 +837,17 @@ fn what_lies_beside_the_splits_of_a_folder_with_class_names_is_refused_or_named(
         }
         detected(folder.path())
     };
-    for name in ["train.csv.gz", "train (1).txt", "test.jsonl", "dev/"] {
+    for name in ["train (1).txt", "test.jsonl", "old-dev.csv"] {
         let error = with(name).unwrap_err().to_string();
         assert!(error.contains("which is not read"), "{name}: {error}");
     }
-    let notices = with("vocab.pkl").unwrap().notices;
-    assert!(notices[0].ends_with("vocab.pkl: not read"), "{notices:?}");
-    assert_eq!(notices[1], "Train: 1 empty texts, the first in line 1");
+    for name in ["vocab.pkl", "train.csv.gz", "train_test_split.py", "dev"] {
+        let notices = with(name).unwrap().notices;
+        let expected = format!("{name}: not read");
+        assert!(notices[0].ends_with(&expected), "{notices:?}");
+        assert_eq!(notices[1], "Train: 1 empty texts, the first in line 1");
+    }
+    assert!(with("test/").is_ok());
 }
 
 #[test]
@@ -845,6 +871,10 @@ fn a_file_of_known_classes_is_read_in_any_layout() {
         let read: Vec<(&str, usize)> = examples.iter().map(|e| (&*e.text, e.label)).collect();
         assert_eq!(read, [("one", 1), ("two", 0)], "{name}");
     }
+    let columns = "id\ttext\tlabel\n7\tone text\tyes\n8\tanother text\tno\n9\tone\tyes\n";
+    let examples = read("h.tsv", columns).unwrap().examples;
+    assert_eq!(examples[0].text, "one text");
+    assert!(read("i.tsv", "17\tone\t1\n18\ttwo\t0\n").is_err());
     let unknown = read("f.csv", "text,label\none,maybe\n")
         .unwrap_err()
         .to_string();

@@ -104,6 +104,12 @@ mod tests {
         assert_eq!(recipes.distilled.train.final_temperature, Some(2.0));
         assert_eq!(recipes.student.train.final_temperature, None);
         assert_eq!(recipes.teacher.train.epochs, 1.0);
+        let several_lines = [r#"teacher.model.prefix="Instruct:\nQuery: ""#.to_owned()];
+        let with_prefix = super::recipes(&folder, "full", &several_lines, None).unwrap();
+        let kd_lib::models::ModelConfig::Bert(bert) = &with_prefix.teacher.model else {
+            panic!("a BERT");
+        };
+        assert_eq!(bert.prefix, "Instruct:\nQuery: ");
         assert_eq!(recipes.distilled.teacher.unwrap().train.epochs, 1.0);
     }
 }

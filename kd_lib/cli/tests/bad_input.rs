@@ -240,7 +240,7 @@ fn an_invalid_recipe_is_refused() {
         (
             "student",
             "train.epochs=1\ntrain.batch_size=8",
-            &["train.epochs", "a setting of several lines"],
+            &["train.epochs", "several settings in one"],
         ),
         (
             "student",

@@ -25,6 +25,8 @@ const ENDINGS: [&str; 8] = [
 /// With more classes than this, and fewer than two texts for each, the labels are those of a wrong
 /// column.
 const MANY_CLASSES: usize = 20;
+/// The same if the user named the column.
+const MOST_CLASSES: usize = 1000;
 /// What programs write where a value is missing.
 const MISSING: [&str; 6] = ["nan", "none", "null", "na", "n/a", "<na>"];
 /// Endings of copies that editors leave.
@@ -104,7 +106,7 @@ pub fn import(path: &Path, options: &ColumnOptions) -> Result<Imported> {
         rows.extend(read_rows(&file, split, options, &mut notices)?);
     }
     hasher.update(format!("{options:?}").as_bytes());
-    let labels = class_names(path, &rows)?;
+    let labels = class_names(path, &rows, options.label.is_some())?;
     note_similar_classes(&labels, &mut notices);
     let mut corpus = Corpus {
         name: name_of(path)?,
@@ -147,7 +149,9 @@ fn open_with_notices(path: &Path) -> Result<Imported> {
         if own_files.contains(&file) || is_left_out(&file) {
             continue;
         }
-        if let Some(split) = split_of(&file)? {
+        if is_table(&file)
+            && let Some(split) = split_of(&file)?
+        {
             let problem = format!("a second file of the split {split:?}, which is not read");
             let fix = "move it out of the folder, or join it with the split's file";
             return Err(Error::file(&file, problem, fix));
@@ -207,7 +211,6 @@ fn split_files(path: &Path, notices: &mut Vec<String>) -> Result<Vec<(PathBuf, O
     if path.is_file() {
         return Ok(vec![(path.to_path_buf(), None)]);
     }
-    let is_table = |file: &Path| file.is_file() && ENDINGS.iter().any(|e| has_ending(file, e));
     let mut found = Vec::new();
     for file in files::sorted_entries(path)? {
         if is_left_out(&file) {
@@ -270,6 +273,11 @@ fn refuse_second_files(found: &[(PathBuf, Option<Split>)]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether a file has an ending of the files that are read.
+fn is_table(file: &Path) -> bool {
+    file.is_file() && ENDINGS.iter().any(|ending| has_ending(file, ending))
 }
 
 fn has_ending(file: &Path, ending: &str) -> bool {
@@ -407,7 +415,7 @@ fn named_example(
 }
 
 /// The class names: numbers by their value, other names by code point.
-fn class_names(path: &Path, rows: &[NamedExample]) -> Result<Vec<String>> {
+fn class_names(path: &Path, rows: &[NamedExample], is_named: bool) -> Result<Vec<String>> {
     let distinct: BTreeSet<&str> = rows.iter().map(|row| row.label.as_str()).collect();
     let mut names: Vec<String> = distinct.into_iter().map(str::to_owned).collect();
     if names.len() < 2 {
@@ -418,9 +426,10 @@ fn class_names(path: &Path, rows: &[NamedExample]) -> Result<Vec<String>> {
             "label the texts with at least two",
         ));
     }
-    if names.len() > MANY_CLASSES && names.len() * 2 > rows.len() {
+    let limit = if is_named { MOST_CLASSES } else { MANY_CLASSES };
+    if names.len() > limit && names.len() * 2 > rows.len() {
         let problem = format!("{} classes for {} texts", names.len(), rows.len());
-        let fix = "name the column of labels by --label";
+        let fix = "name the column of labels by --label, or give each class more texts";
         return Err(Error::file(path, problem, fix));
     }
     if names.iter().all(|name| name.parse::<i64>().is_ok()) {

@@ -62,7 +62,10 @@ impl FileFormat {
             let fix = "name a file with texts and labels";
             return Err(Error::file(path, "an empty file", fix));
         }
-        if !is(&["tsv", "tab"]) && lines.iter().all(|line| line.matches('\t').count() > 1) {
+        if lines.iter().all(|line| line.matches('\t').count() > 1) {
+            if is(&["tsv", "tab"]) {
+                return Ok(None);
+            }
             let problem = "each line has three columns or more";
             let fix = "keep text and label, or name the format: --format label-text or \
                        --format text-index, which read further tabs as part of the text";
@@ -266,10 +269,6 @@ fn read_csv(path: &Path, index: &HashMap<&str, usize>) -> Result<Vec<Example>> {
         column(name)?.ok_or_else(missing)
     };
     let (text_column, label_column) = (needed("text")?, needed("label")?);
-    if column("split")?.is_some() {
-        let fix = "keep the rows of one split, and remove the column";
-        return Err(Error::line(path, header.line, "a column split", fix));
-    }
     let pair_column = column("text_pair")?;
     let mut examples = Vec::new();
     for row in rows {

@@ -322,7 +322,8 @@ fn json_array(path: &Path) -> Result<Option<Vec<(usize, JsonObject)>>> {
     Ok(Some(array_objects(path, without_mark(text))?))
 }
 
-/// The objects of an array, each with the line in which it begins.
+/// The objects of an array, each with the line in which it begins; with its number from 1 if some
+/// share a line.
 fn array_objects(path: &Path, text: &str) -> Result<Vec<(usize, JsonObject)>> {
     let line_of = |end: usize| 1 + text[..end].matches('\n').count();
     let bad = |at: usize, problem: &str| Err(Error::line(path, line_of(at), problem, JSON_FIX));
@@ -366,10 +367,17 @@ fn array_objects(path: &Path, text: &str) -> Result<Vec<(usize, JsonObject)>> {
             }
         }
     }
-    match text[at..].trim_ascii() {
-        "" => Ok(objects),
-        _ => bad(at + blanks(at), "something behind the array"),
+    if !text[at..].trim_ascii().is_empty() {
+        return bad(at + blanks(at), "something behind the array");
     }
+    let lines_differ = objects.is_sorted_by(|(line, _), (next, _)| line < next);
+    if !lines_differ {
+        // In an array of one line, the number of an object says more than its line.
+        for (number, (line, _)) in (1..).zip(&mut objects) {
+            *line = number;
+        }
+    }
+    Ok(objects)
 }
 
 fn read_json(path: &Path, lines: &[String]) -> Result<TextTable> {

@@ -138,28 +138,25 @@ impl DistillPlan {
 
     /// The same plan with another path to the file of unlabelled texts, if it has such a file.
     pub fn with_unlabelled(mut self, file: &Path) -> DistillPlan {
-        let set = |path: &mut Option<PathBuf>| {
-            if path.is_some() {
-                *path = Some(file.to_path_buf());
-            }
-        };
-        let recipes = self.candidates.iter_mut().map(|pair| &mut pair.distilled);
-        let recipes = recipes
-            .chain(&mut self.teacher)
-            .map(|stage| &mut stage.recipe);
-        for recipe in recipes {
-            let teacher = recipe.teacher.as_deref_mut();
-            for model in std::iter::once(&mut recipe.model).chain(teacher.map(|t| &mut t.model)) {
-                if let ModelConfig::Bert(bert) = model {
-                    set(&mut bert.vocab_texts);
-                }
-            }
-            if let Some(transfer) = &mut recipe.transfer {
-                set(&mut transfer.unlabelled_file);
-            }
+        let distilled = self.candidates.iter_mut().map(|pair| &mut pair.distilled);
+        for stage in distilled.chain(&mut self.teacher) {
+            set_unlabelled(&mut stage.recipe, file);
         }
-        set(&mut self.settings.unlabelled);
+        replace(&mut self.settings.unlabelled, file);
         self
+    }
+
+    /// A recipe of this plan with the plan's paths to files. A run that was finished before a file
+    /// was moved still has the old path.
+    pub(super) fn with_own_paths(&self, mut recipe: Recipe) -> Recipe {
+        if let Some(file) = &self.settings.unlabelled {
+            set_unlabelled(&mut recipe, file);
+        }
+        let own = self.distilled_recipe();
+        if let Some(file) = own.and_then(|own| own.teacher_logits.as_ref()) {
+            replace(&mut recipe.teacher_logits, file);
+        }
+        recipe
     }
 
     /// The teacher and the candidates, in the order of training.
@@ -314,6 +311,25 @@ impl DistillPlan {
             recipe.seed,
             epochs(recipe.train.epochs)
         )
+    }
+}
+
+/// Replaces the path to the file of unlabelled texts in a recipe and in its teacher's.
+fn set_unlabelled(recipe: &mut Recipe, file: &Path) {
+    if let Some(teacher) = &mut recipe.teacher {
+        set_unlabelled(teacher, file);
+    }
+    if let ModelConfig::Bert(bert) = &mut recipe.model {
+        replace(&mut bert.vocab_texts, file);
+    }
+    if let Some(transfer) = &mut recipe.transfer {
+        replace(&mut transfer.unlabelled_file, file);
+    }
+}
+
+fn replace(path: &mut Option<PathBuf>, file: &Path) {
+    if path.is_some() {
+        *path = Some(file.to_path_buf());
     }
 }
 

@@ -38,7 +38,7 @@ pub fn run_plan(
         _ => cross_validate(store, corpus, plan, folder, callback)?,
     };
     if plan.settings.refit {
-        let recipe = refit_recipe(&result);
+        let recipe = plan.with_own_paths(refit_recipe(&result));
         let mut clock = PlanClock::open(folder)?;
         let before = clock.seconds();
         let mut timed = |progress: &Progress| {
@@ -102,7 +102,11 @@ fn run_round(
         let place = fold_folder(folder, round, done + 1);
         let seconds = seconds_left.max(0.0) / (number_of_folds - done) as f64;
         let fold_plan = match read_plan(&place)? {
-            Some(begun) => begun,
+            // The file of unlabelled texts may be elsewhere by now.
+            Some(begun) => match &plan.settings.unlabelled {
+                Some(file) => begun.with_unlabelled(file),
+                None => begun,
+            },
             None => {
                 let fold_plan = plan.for_fold(&fold.corpus.fingerprint, seconds);
                 write_plan(&fold_plan, &place, 0.0)?;

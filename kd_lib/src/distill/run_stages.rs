@@ -106,7 +106,15 @@ pub fn run_stages(
     let mut distilled = vec![choose(&mut candidates, Side::Distilled, folder)?];
     for further in &plan.further_seeds {
         let chosen = [&baseline[0], &distilled[0]];
-        if let Some(runs) = runner.train_further_seed(further, chosen, seconds_for_training)? {
+        let again = FurtherRuns {
+            further,
+            recipes: chosen.map(|run| {
+                let recipe = run.report.recipe.clone().with_seed(further.seed);
+                plan.with_own_paths(recipe)
+            }),
+            seconds: chosen.iter().map(|run| run.report.seconds).sum(),
+        };
+        if let Some(runs) = runner.train_further_seed(&again, seconds_for_training)? {
             let [without_teacher, with_teacher] = runs;
             baseline.push(without_teacher);
             distilled.push(with_teacher);
@@ -122,6 +130,14 @@ pub fn run_stages(
         left_out: elapsed.left_out,
         seconds: elapsed.seconds,
     })
+}
+
+/// The chosen baseline and distilled student with another seed.
+struct FurtherRuns<'a> {
+    further: &'a FurtherSeed,
+    recipes: [Recipe; 2],
+    /// What the chosen runs took together.
+    seconds: f64,
 }
 
 /// Trains the stages, and counts the seconds.
@@ -188,24 +204,25 @@ impl StageRunner<'_, '_> {
     /// already, both are trained.
     fn train_further_seed(
         &mut self,
-        further: &FurtherSeed,
-        chosen: [&Run; 2],
+        again: &FurtherRuns,
         seconds_for_training: f64,
     ) -> Result<Option<[Run; 2]>> {
-        let [baseline, distilled] =
-            chosen.map(|run| run.report.recipe.clone().with_seed(further.seed));
-        let seconds: f64 = chosen.iter().map(|run| run.report.seconds).sum();
+        let FurtherRuns {
+            further,
+            recipes: [baseline, distilled],
+            seconds,
+        } = again;
         let fits = self.clock.elapsed.seconds + seconds <= seconds_for_training;
-        if fits || self.is_begun(&baseline)? {
+        if fits || self.is_begun(baseline)? {
             if further.spare {
                 self.total += 2;
             }
-            return Ok(Some([self.train(&baseline)?, self.train(&distilled)?]));
+            return Ok(Some([self.train(baseline)?, self.train(distilled)?]));
         }
         // A spare seed lies beyond what the plan has time for, so that nothing was left out.
         if !further.spare {
             let what = format!("the chosen students with seed {}", further.seed);
-            self.skip(2, &what, seconds)?;
+            self.skip(2, &what, *seconds)?;
         }
         Ok(None)
     }

@@ -160,12 +160,21 @@ pub fn one_key_each(setting: &str) -> Result<Vec<String>> {
 fn add_settings(table: &Table, prefix: &str, settings: &mut Vec<String>) {
     for (key, value) in table {
         match value {
-            Value::Table(inner) if !inner.is_empty() && !inner.contains_key("kind") => {
+            Value::Table(inner) if is_group(inner) => {
                 add_settings(inner, &format!("{prefix}{key}."), settings);
             }
             _ => settings.push(format!("{prefix}{key}={value}")),
         }
     }
+}
+
+/// Whether a table can be written as settings of one key each.
+fn is_group(table: &Table) -> bool {
+    let is_bare = |key: &String| {
+        let allowed = |c: char| c.is_ascii_alphanumeric() || "_-".contains(c);
+        !key.is_empty() && key.chars().all(allowed)
+    };
+    !table.is_empty() && !table.contains_key("kind") && table.keys().all(is_bare)
 }
 
 /// Sets `a.b.c=value` in a table.
@@ -181,13 +190,13 @@ fn parse(setting: &str) -> Result<Table> {
     let (key, value) = setting.split_once('=').ok_or_else(no_value)?;
     let key = key.trim();
     retired::refuse_key(key)?;
-    if setting.trim().contains(['\n', '\r']) {
+    let mut parsed: Table = format!("value = {value}").parse().unwrap_or_default();
+    let nested = parsed.remove("value");
+    if !parsed.is_empty() {
         let fix = "give each setting an option of its own: --set KEY=VALUE --set KEY=VALUE";
-        return Err(Error::recipe(key, "a setting of several lines", fix));
+        return Err(Error::recipe(key, "several settings in one", fix));
     }
-    let parsed = format!("value = {value}").parse::<Table>().ok();
-    let parsed = parsed.and_then(|mut table| table.remove("value"));
-    let mut nested = parsed.unwrap_or_else(|| Value::String(value.into()));
+    let mut nested = nested.unwrap_or_else(|| Value::String(value.into()));
     let mut parts: Vec<&str> = key.split('.').map(str::trim).collect();
     let first = parts.remove(0);
     for part in parts.into_iter().rev() {

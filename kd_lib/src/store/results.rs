@@ -29,6 +29,8 @@ const PREDICTIONS: &str = "predictions-";
 const ADDED: &str = "added";
 /// Largest file of an added run, in bytes.
 const MAX_ADDED: usize = 250_000;
+/// More bytes than the header of an added file has beside its metadata.
+const HEADER_BYTES: usize = 512;
 /// The set of runs that tables are made of.
 pub const MAIN_SET: &str = "runs";
 
@@ -134,11 +136,10 @@ impl StoredResults {
             tensors.push(("labels".to_owned(), classes_to_tensor(&test.labels)));
         }
         let bytes = |tensor: &Tensor| tensor.numel() * tensor.kind().elt_size_in_bytes();
-        let size = tensors
-            .iter()
-            .map(|(_, tensor)| bytes(tensor))
-            .sum::<usize>()
-            + metadata.values().map(String::len).sum::<usize>();
+        let tensor_bytes: usize = tensors.iter().map(|(_, tensor)| bytes(tensor)).sum();
+        // The header of the file holds the metadata as JSON, and a few numbers for each tensor.
+        let header_bytes = json(serde_json::to_string(&metadata))?.len() + HEADER_BYTES;
+        let size = header_bytes + tensor_bytes;
         if size > MAX_ADDED {
             let problem = format!("{size} bytes, stored results have {MAX_ADDED} at most");
             return Err(Error::file(

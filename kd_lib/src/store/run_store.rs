@@ -35,8 +35,12 @@ impl RunStore {
     /// `notebooks/results` beside the folder, even if the folder is a symbolic link.
     pub fn new(checkpoints: impl Into<PathBuf>) -> RunStore {
         let checkpoints = checkpoints.into();
-        let results = checkpoints.with_file_name("notebooks").join("results");
-        let project = checkpoints.with_file_name("");
+        // Not `..` of a symbolic link, which leads to the parent of what the link names.
+        let project = match checkpoints.file_name() {
+            Some(_) => checkpoints.with_file_name(""),
+            None => checkpoints.join(".."),
+        };
+        let results = project.join("notebooks/results");
         RunStore {
             checkpoints,
             pretrained: Vec::new(),
