@@ -70,9 +70,9 @@ pub fn choose(name: &str) -> Result<Device> {
     }
 }
 
-/// Whether a device multiplies matrices of this kind in hardware; for bf16 also, whether that is no
-/// slower than fp32. An Intel processor with AVX-512 bf16 but without AMX does not: its products of bf16 matrices take about
-/// twice as long as those of fp32 matrices.
+/// Whether a device multiplies matrices of this kind in hardware. For bf16 the products must also be
+/// no slower than those of fp32. They are about half as fast on an Intel processor with AVX-512 bf16
+/// and without AMX.
 pub fn multiplies(device: Device, kind: Kind) -> bool {
     match kind {
         Kind::BFloat16 => device.is_cuda() || PROCESSOR.bf16,

@@ -1,6 +1,6 @@
-//! The one error type. A variant names the place (file, line, recipe key, option), the value that was
-//! found there, and what to do. [`Error::Torch`] and [`Error::Shape`] say what went wrong alone: they
-//! come from code that gave libtorch or a plot something impossible.
+//! The one error type. A variant names the place (file, line, recipe key, option), the value that
+//! was found there, and what to do. [`Error::Torch`] and [`Error::Shape`] say only what went wrong:
+//! they come from code that gave libtorch or a plot something impossible.
 
 use std::fmt::Display;
 use std::io::ErrorKind;
@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 /// What can go wrong, with the place and the fix in its message.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
-#[allow(missing_docs)] // of fields: each stands in its message. Steps and lines count from 1.
+#[allow(missing_docs)] // The message shows the fields. Steps and lines count from 1.
 pub enum Error {
     /// The operating system refused to read or write a file.
     #[error("{}: {cause}; {}", path.display(), io_fix(cause.kind()))]
@@ -22,6 +22,13 @@ pub enum Error {
     Line {
         path: PathBuf,
         line: usize,
+        problem: String,
+        fix: String,
+    },
+    /// A model cannot read a text.
+    #[error("{text:?} {problem}; {fix}")]
+    Input {
+        text: String,
         problem: String,
         fix: String,
     },

@@ -117,6 +117,15 @@ pub fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T> {
     ))
 }
 
+/// The folder that holds another one, by its path as it is written: `..` of a symbolic link is the
+/// parent of what the link names.
+pub fn parent_as_written(folder: &Path) -> PathBuf {
+    match folder.file_name() {
+        Some(_) => folder.with_file_name(""),
+        None => folder.join(".."),
+    }
+}
+
 /// Writes a text to a file of the user's. What is there already is not overwritten, unless it is
 /// the same text.
 ///

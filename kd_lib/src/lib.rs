@@ -11,7 +11,7 @@
 //! 4. [`objectives`]: logits of student and teacher → a loss
 //! 5. [`evaluation`]: logits → scores, calibration, significance
 //! 6. [`training`]: gradients, adversarial passes, the optimizer, the one loop and its saved state
-//! 7. [`store`]: recipes, plans, runs on disk, the cache of teachers' logits, tables, predictions
+//! 7. [`store`]: recipes, planned runs, runs on disk, the cache of teachers' logits, tables, predictions
 //! 8. [`distill`]: from texts and a budget of time to a student and a report
 //!
 //! This crate is not a framework: there is one loop, and there are no hooks. A new network

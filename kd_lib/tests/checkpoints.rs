@@ -2,16 +2,18 @@
 //! the result if it were ignored is refused.
 
 use crate::common::{
-    TINY_TEACHER, distance, lock_generator, recipe, root, sample, teacher_weights, tiny_checkpoint,
+    TINY_STUDENT, TINY_TEACHER, distance, lock_generator, recipe, root, sample, teacher_weights,
+    tiny_checkpoint,
 };
 use kd_lib::data::{Batch, Corpus, Example, SubwordTokenizer, TextInput, Tokenizer, Truncation};
 use kd_lib::files::{TensorFile, write_json, write_tensors};
 use kd_lib::models::{
     Architecture, BertConfig, BertSettings, Checkpoint, ForwardPass, InitialWeights, Mode,
-    ModelSizes, Pooling, TokenizerTexts,
+    ModelConfig, ModelSizes, Pooling, TokenizerTexts,
 };
 use kd_lib::precision::Precision;
 use kd_lib::store::RunStore;
+use kd_lib::training::progress;
 use kd_lib::{Result, files};
 use std::path::Path;
 use tch::{Device, Kind, Tensor};
@@ -105,6 +107,15 @@ fn sizes_and_dropouts_without_a_meaning_are_refused() {
         let error = BertConfig::read(&folder.path().join("config.json")).unwrap_err();
         assert!(error.to_string().contains(key), "{error}");
     }
+    for padding in [-1, i64::MAX, i64::MIN] {
+        let folder = tempfile::tempdir().unwrap();
+        tiny_checkpoint(folder.path());
+        set_config(folder.path(), "model_type", Some("roberta".into()));
+        set_config(folder.path(), "pad_token_id", Some(padding.into()));
+        let error = BertConfig::read(&folder.path().join("config.json")).unwrap_err();
+        let expected = format!("pad_token_id is {padding}");
+        assert!(error.to_string().contains(&expected), "{error}");
+    }
     for key in ["max_position_embeddings", "intermediate_size"] {
         let folder = tempfile::tempdir().unwrap();
         tiny_checkpoint(folder.path());
@@ -114,6 +125,50 @@ fn sizes_and_dropouts_without_a_meaning_are_refused() {
             .to_string();
         assert!(error.contains("parameters"), "{error}");
     }
+}
+
+#[test]
+fn weights_that_are_no_floats_are_refused() {
+    let _turn = lock_generator();
+    let folder = tempfile::tempdir().unwrap();
+    tiny_checkpoint(folder.path());
+    let path = folder.path().join("model.safetensors");
+    let file = TensorFile::read(&path).unwrap();
+    let whole = file
+        .tensors
+        .iter()
+        .map(|(name, tensor)| (name.clone(), tensor.to_kind(Kind::Int64)))
+        .collect::<Vec<_>>();
+    let named = whole.iter().map(|(name, tensor)| (name.clone(), tensor));
+    write_tensors(&path, named).unwrap();
+    let error = initialize(folder.path(), Pooling::Mean).unwrap_err();
+    assert!(error.to_string().contains("not floats"), "{error}");
+}
+
+#[test]
+fn a_student_that_cannot_be_built_is_refused_before_its_teacher_is_trained() {
+    let _turn = lock_generator();
+    let folder = tempfile::tempdir().unwrap();
+    tiny_checkpoint(&folder.path().join("tiny"));
+    tiny_checkpoint(&folder.path().join("broken"));
+    set_tensor(
+        &folder.path().join("broken"),
+        "embeddings.word_embeddings.weight",
+        None,
+    );
+    let store = RunStore::new(folder.path());
+    let corpus = Corpus::open(sample()).unwrap();
+    let mut student = recipe("distilled", &TINY_STUDENT);
+    student.teacher = Some(Box::new(recipe("teacher", &TINY_TEACHER)));
+    let ModelConfig::Bilstm(settings) = &mut student.model else {
+        panic!("a BiLSTM");
+    };
+    settings.pretrained_embeddings = Some("broken".into());
+    let error = store
+        .run(&student, &corpus, &mut progress::silent)
+        .unwrap_err();
+    assert!(error.to_string().contains("word_embeddings"), "{error}");
+    assert!(store.runs().unwrap().is_empty(), "the teacher was trained");
 }
 
 #[test]

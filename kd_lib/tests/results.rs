@@ -335,8 +335,26 @@ fn an_added_run_is_read_back_unchanged() {
     }
     assert!(read.folder().is_err(), "a stored result has no weights");
 
+    // A copy of the folder is no second run.
+    let own = store.run_folder(&run.report.id);
+    let copy = own.with_file_name("copy");
+    std::fs::create_dir(&copy).unwrap();
+    for file in std::fs::read_dir(&own).unwrap().map(|file| file.unwrap()) {
+        if file.path().is_file() {
+            std::fs::copy(file.path(), copy.join(file.file_name())).unwrap();
+        }
+    }
+    let listed = store.runs().unwrap();
+    let errors: Vec<String> = listed
+        .iter()
+        .filter_map(|run| run.as_ref().err().map(ToString::to_string))
+        .collect();
+    assert_eq!(listed.len(), 2);
+    assert_eq!(errors.len(), 1);
+    assert!(errors[0].contains("a copy of the run"), "{errors:?}");
+
     // Without the run's folder the store finds the stored result.
-    std::fs::remove_dir_all(store.run_folder(&run.report.id)).unwrap();
+    std::fs::remove_dir_all(own).unwrap();
     let recalled = store
         .find_finished(&recipe, &corpus)
         .unwrap()

@@ -16,7 +16,7 @@ use std::path::PathBuf;
         kd train notebooks/recipes/distilled.toml --profile smoke --data data/sample\n  \
         kd table\n  \
         kd predict RUN 文本\n\n\
-        RUN is a run's folder, or its name under checkpoints/runs.\n\n\
+        RUN is a run's id (NAME-HASH, see kd runs), or its folder.\n\n\
         Interrupted (Ctrl-C, SIGTERM, SIGUSR1, SIGHUP), `train` and `distill` save what they \
         have and exit with code 75; the same command continues."
 )]
@@ -48,7 +48,7 @@ pub enum KdCommand {
     /// Write a run's logits of exported texts (kd distill --export-texts), as a teacher from
     /// elsewhere would.
     TeacherLogits(TeacherLogitsArguments),
-    /// The table of all finished runs, mean ± sd over seeds.
+    /// The table of the finished runs that were scored on test, mean ± sd over seeds.
     Table,
     /// The finished runs.
     Runs,
@@ -87,7 +87,7 @@ pub struct TrainArguments {
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// Another seed; a teacher keeps its own.
-    #[arg(long)]
+    #[arg(long, value_parser = seed())]
     pub seed: Option<u64>,
     /// Print what would happen, time a few updates, and write nothing.
     #[arg(long)]
@@ -117,7 +117,8 @@ pub struct DistillArguments {
     /// with the threads of the training.
     #[arg(long, value_name = "MS", conflicts_with = "profile")]
     pub max_latency: Option<f64>,
-    /// A file of texts without labels, one per line, for the teacher to label.
+    /// A file of texts without labels, one per line, for the teacher to label. With --plan: where
+    /// the plan's file is now.
     #[arg(long, value_name = "FILE", conflicts_with = "profile")]
     pub unlabelled: Option<PathBuf>,
     /// Test all labelled texts by cross-validation with N folds; 0 for the test split alone. By
@@ -136,7 +137,7 @@ pub struct DistillArguments {
         long,
         value_name = "FILE",
         conflicts_with_all = [
-            "profile", "budget", "max_size", "max_latency", "unlabelled", "folds", "refit", "set"
+            "profile", "budget", "max_size", "max_latency", "folds", "refit", "set"
         ]
     )]
     pub plan: Option<PathBuf>,
@@ -160,19 +161,20 @@ pub struct DistillArguments {
     pub profile: Option<String>,
     /// Override a setting of the teacher (teacher.model.checkpoint=my-bert). With --profile
     /// also of the students: `data.` and `device` settings go to all three; `objective`,
-    /// `ensemble` and `transfer` go to the distilled student only.
+    /// `ensemble`, `transfer` and `train.final_temperature` go to the distilled student only, all
+    /// other settings to both students.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
     /// First seed of the plan, 123 by default; further seeds follow it. With --profile another
     /// seed for both students.
-    #[arg(long, conflicts_with = "plan")]
+    #[arg(long, value_parser = seed(), conflicts_with = "plan")]
     pub seed: Option<u64>,
 }
 
 /// What `kd evaluate` reads.
 #[derive(Args)]
 pub struct EvaluateArguments {
-    /// A run's folder or name.
+    /// A run's id or folder.
     pub run: PathBuf,
     /// The split.
     #[arg(long, value_enum, default_value_t = SplitName::Test, conflicts_with = "data")]
@@ -188,7 +190,7 @@ pub struct EvaluateArguments {
 /// What `kd predict` reads.
 #[derive(Args)]
 pub struct PredictArguments {
-    /// A run's folder or name.
+    /// A run's id or folder.
     pub run: PathBuf,
     /// Texts, or "-". A model that reads text pairs takes `text<TAB>text_pair`.
     #[arg(required = true)]
@@ -201,7 +203,7 @@ pub struct PredictArguments {
 /// What `kd teacher-logits` reads.
 #[derive(Args)]
 pub struct TeacherLogitsArguments {
-    /// A run's folder or name.
+    /// A run's id or folder.
     pub run: PathBuf,
     /// The exported texts.
     pub texts: PathBuf,
@@ -215,15 +217,15 @@ pub struct TeacherLogitsArguments {
 pub struct DownloadArguments {
     /// Its name, for example thucnews-title or google-bert/bert-base-chinese.
     pub name: String,
-    /// The checkpoint's revision: a branch, a tag or a commit.
-    #[arg(long, default_value = "main")]
-    pub revision: String,
-    /// The hub that has the checkpoint, or a mirror of it.
-    #[arg(long, default_value = "https://huggingface.co")]
-    pub hub: String,
-    /// Folder of corpora.
-    #[arg(long, default_value = "data")]
-    pub into: PathBuf,
+    /// The checkpoint's revision: a branch, a tag or a commit; `main` by default.
+    #[arg(long)]
+    pub revision: Option<String>,
+    /// The hub that has the checkpoint, or a mirror of it; by default that of Hugging Face.
+    #[arg(long)]
+    pub hub: Option<String>,
+    /// Folder of corpora; `data` by default. Checkpoints go into the folder of --checkpoints.
+    #[arg(long)]
+    pub into: Option<PathBuf>,
 }
 
 /// Which columns of a file are texts and labels. They are detected if absent.
@@ -241,6 +243,11 @@ pub struct ColumnArguments {
     /// Whether the first row names the columns.
     #[arg(long, value_enum)]
     header: Option<YesNo>,
+}
+
+/// The seeds that a recipe can hold: TOML has no larger whole numbers.
+fn seed() -> clap::builder::RangedU64ValueParser {
+    clap::value_parser!(u64).range(..=i64::MAX as u64)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -264,7 +271,7 @@ impl From<ColumnArguments> for ColumnOptions {
 pub enum ResultsCommand {
     /// Add finished runs: report, curve and test logits, one file a run.
     Add {
-        /// Folders or names of runs.
+        /// Ids or folders of runs.
         #[arg(required = true)]
         runs: Vec<PathBuf>,
         /// The set of runs that they join; tables are made of `runs`.

@@ -5,7 +5,7 @@ use crate::distill_profile;
 use crate::signals::StopSignals;
 use crate::threads;
 use crate::{print, progress_callback, quoted};
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use kd_lib::data::import::Imported;
 use kd_lib::data::{Corpus, TextInput};
 use kd_lib::distill::folds::{reason_against_folds, suggested_folds};
@@ -28,7 +28,12 @@ use std::time::Instant;
 
 /// Settings of the teacher that a plan chooses, and those that select texts, which would not reach
 /// the students.
-const PLANNED: [&str; 7] = [
+const PLANNED: [&str; 12] = [
+    "name",
+    "skip_test",
+    "prune_vocab",
+    "vocab_size",
+    "vocab_texts",
     "epochs",
     "eval_every_samples",
     "max_length",
@@ -94,8 +99,12 @@ pub fn distill(store: RunStore, request: Request, stop: &StopSignals) -> Result<
     let corpus = &request.imported.corpus;
     found.plan.refuse_other_corpus(corpus, &found.folder)?;
     if request.dry_run {
-        let store = with_threads_of(&found.plan, store);
-        return describe(&store, corpus, &found.plan, &mut callback);
+        let store = with_threads_of(&found.plan, store, request.policy);
+        let described = describe(&store, corpus, &found.plan, &mut callback);
+        return described.map_err(|error| match error.downcast_ref() {
+            Some(kd_lib::Error::Stopped { .. }) => anyhow!("stopped; a dry run saves nothing"),
+            _ => error,
+        });
     }
     let preparation = started.elapsed().as_secs_f64();
     let folder_name = found.folder.file_name().unwrap_or_default();
@@ -107,7 +116,7 @@ pub fn distill(store: RunStore, request: Request, stop: &StopSignals) -> Result<
         return export_texts(&store, corpus, &found.plan, file, &found.folder);
     }
     note!("{}", found.plan.describe());
-    let store = with_threads_of(&found.plan, store);
+    let store = with_threads_of(&found.plan, store, request.policy);
     found.train_and_report(&store, &request, &mut callback)
 }
 
@@ -161,6 +170,15 @@ impl PlanInFolder {
                 new_plan(store, corpus, settings, folds_are_default, &mut notices)?
             }
         };
+        if request.unlabelled.is_some() && plan.settings.unlabelled.is_none() {
+            bail!("--unlabelled: the plan has no unlabelled texts; make a new one without --plan");
+        }
+        if request.teacher_logits.is_some() && (plan.settings.folds > 0 || plan.settings.refit) {
+            note!(
+                "With --teacher-logits, the plan's cross-validation and the training on all labelled \
+                 texts are left out: the file has no logits for them"
+            );
+        }
         Ok(PlanInFolder {
             plan: with_files_of(plan, request)?,
             folder,
@@ -246,7 +264,8 @@ fn absolute(file: &Path) -> Result<PathBuf> {
         .with_context(|| file.display().to_string())
 }
 
-/// The name of a plan's folder: the corpus, and a hash of all that changes the plan.
+/// The name of a plan's folder: the corpus, and a hash of the settings. The number of threads is not
+/// hashed.
 fn folder_name(
     corpus: &Corpus,
     settings: &PlanSettings,
@@ -275,13 +294,21 @@ fn with_hash_of_logits(folder: &Path, logits: &Path) -> Result<PathBuf> {
 }
 
 /// From now on the number of threads that the plan was measured with.
-fn with_threads_of(plan: &DistillPlan, store: RunStore) -> RunStore {
+fn with_threads_of(plan: &DistillPlan, store: RunStore, asked: ThreadPolicy) -> RunStore {
     let threads = plan.speed.threads;
     let cores = std::thread::available_parallelism().map_or(threads, usize::from);
     if threads > cores {
         note!(
             "The plan was made with {threads} threads, so it is carried out with as many; this machine \
              has {cores} cores, so it takes longer than planned"
+        );
+    }
+    if let ThreadPolicy::Fixed(asked) = asked
+        && asked != threads
+    {
+        note!(
+            "The plan was made with {threads} threads, so it is carried out with as many; --threads \
+             and OMP_NUM_THREADS have no effect on it"
         );
     }
     let policy = ThreadPolicy::Fixed(threads);
@@ -372,6 +399,25 @@ pub fn write_teacher_logits(
     stop: &StopSignals,
 ) -> Result<()> {
     let file = texts;
+    for path in [file, into] {
+        ensure!(
+            path.as_os_str() != "-",
+            "-: the texts are read again and the logits are written as a whole; name files"
+        );
+    }
+    // Before hours of computing.
+    let folder = files::parent_as_written(into);
+    ensure!(
+        folder.as_os_str().is_empty() || folder.is_dir(),
+        "{}: no such folder; make it, or name another file",
+        folder.display()
+    );
+    if into.symlink_metadata().is_ok() {
+        note!(
+            "{}: exists; it is an error if the logits are others",
+            into.display()
+        );
+    }
     let texts = labelled_texts::read_texts(file)?;
     ensure!(!texts.is_empty(), "{}: no text", file.display());
     let inputs: Vec<TextInput> = texts.iter().map(ExportedText::input).collect();

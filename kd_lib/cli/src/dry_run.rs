@@ -12,14 +12,14 @@ const UPDATES: usize = 4;
 pub fn describe(store: &RunStore, recipe: &Recipe, corpus: &Corpus) -> Result<String> {
     let mut lines = Vec::new();
     for teacher in recipe.teachers() {
-        let plan = store.plan(&teacher, corpus)?;
+        let planned = store.plan(&teacher, corpus)?;
         // A stored result has no weights, so it cannot teach.
-        let state = if store.is_finished(&plan) {
+        let state = if store.is_finished(&planned) {
             "finished"
         } else {
             "not trained yet: it is trained first"
         };
-        lines.push(format!("teacher: {} ({state})", plan.id));
+        lines.push(format!("teacher: {} ({state})", planned.id));
     }
     let mut timer = store.step_timer(recipe, corpus)?;
     timer.time_step()?;
@@ -35,9 +35,16 @@ pub fn describe(store: &RunStore, recipe: &Recipe, corpus: &Corpus) -> Result<St
         corpus,
         transfer_set,
         recipe,
+        notices,
         ..
     } = &timer.planned;
-    lines.push(format!("run: {id}"));
+    lines.extend(notices.iter().map(|notice| format!("note: {notice}")));
+    let state = if store.is_finished(&timer.planned) {
+        " (finished)"
+    } else {
+        ""
+    };
+    lines.push(format!("run: {id}{state}"));
     lines.push(format!(
         "corpus: {} ({} training texts, {} texts in the transfer set)",
         corpus.name,

@@ -46,6 +46,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+/// Where checkpoints are downloaded from.
+const DEFAULT_HUB: &str = "https://huggingface.co";
+
 fn main() -> ExitCode {
     memory::keep_freed_memory();
     match run() {
@@ -142,13 +145,26 @@ fn distill_recipes(store: &RunStore, profile: &str, arguments: DistillArguments)
         runs.push(train(store, recipe, &corpus, &stop)?);
     }
     note!("{}", table::table(&table::rows(&runs)).text());
-    let distilled = &runs[2];
-    print(
-        table::per_class(&distilled.report.test, &distilled.labels)
-            .text()
-            .trim_end(),
-    )?;
-    print(distilled.folder()?.display())
+    if let Some(distilled) = runs.last() {
+        let report = &distilled.report;
+        // data.skip_test leaves no scores on test.
+        let scores = if report.test.is_empty() {
+            note!(
+                "{}: skipped test (data.skip_test); scores on dev:",
+                report.id
+            );
+            &report.dev
+        } else {
+            &report.test
+        };
+        print(
+            table::per_class(scores, &distilled.labels)
+                .text()
+                .trim_end(),
+        )?;
+        print(distilled.folder()?.display())?;
+    }
+    Ok(())
 }
 
 /// `kd distill --budget`: plans the recipes from the corpus, the machine's speed and the budget.
@@ -213,10 +229,21 @@ fn add_to_results(store: &RunStore, runs: &[PathBuf], set: &str) -> Result<()> {
 fn download(store: Result<RunStore>, arguments: &DownloadArguments) -> Result<()> {
     let name = &arguments.name;
     let folder = if name.contains('/') {
+        ensure!(
+            arguments.into.is_none(),
+            "--into: the folder of corpora; {name} is a checkpoint: name its folder with --checkpoints"
+        );
         let checkpoints = store?.checkpoints().to_path_buf();
-        download::download_checkpoint(name, &arguments.revision, &arguments.hub, &checkpoints)?
+        let revision = arguments.revision.as_deref().unwrap_or("main");
+        let hub = arguments.hub.as_deref().unwrap_or(DEFAULT_HUB);
+        download::download_checkpoint(name, revision, hub, &checkpoints)?
     } else {
-        download::download_corpus(name, &arguments.into)?
+        ensure!(
+            arguments.revision.is_none() && arguments.hub.is_none(),
+            "--revision and --hub are for checkpoints (OWNER/NAME); {name} is a corpus: leave them out"
+        );
+        let into = arguments.into.as_deref().unwrap_or(Path::new("data"));
+        download::download_corpus(name, into)?
     };
     print(folder.display())
 }

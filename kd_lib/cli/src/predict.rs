@@ -9,13 +9,19 @@ use kd_lib::data::text_stream::{StreamedText, for_each_line};
 use kd_lib::data::{Example, TextInput, import};
 use kd_lib::evaluation::{Scores, to_array};
 use kd_lib::store::{Prediction, Predictor, Run};
+use kd_lib::tch::Tensor;
 use serde_json::json;
 use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::sync::mpsc::sync_channel;
+use std::time::{Duration, Instant};
 
 /// Most lines that are predicted at a time: memory stays bounded however many there are.
 const LINES_AT_ONCE: usize = 4096;
+/// Labelled texts that are scored at a time, so that progress can be said.
+const TEXTS_AT_ONCE: usize = 1024;
+/// Between two lines of progress.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What is said once of texts that are JSON objects.
 const JSON_NOTICE: &str = "a JSON object is classified as a text, with its braces and keys; to classify \
@@ -199,8 +205,33 @@ pub fn score_file(run: &Run, file: &Path, format: Option<FileFormat>) -> Result<
             read.examples
         }
     };
-    let texts: Vec<TextInput> = examples.iter().map(Example::input).collect();
+    let predictor = open_predictor(run)?;
+    let is_other = |example: &&Example| example.text_pair.is_some() != predictor.reads_pairs();
+    if let Some(example) = examples.iter().find(is_other) {
+        let problem = if predictor.reads_pairs() {
+            "one text, and this model reads pairs; add a column text_pair"
+        } else {
+            "a pair, and this model reads one text; remove the column of second texts"
+        };
+        bail!("{}:{}: {problem}", file.display(), example.line);
+    }
     let labels: Vec<usize> = examples.iter().map(|e| e.label).collect();
-    let logits = open_predictor(run)?.logits(&texts)?;
+    let logits = logits_with_progress(&predictor, &examples)?;
     Ok(Scores::of(to_array(&logits)?.view(), &labels))
+}
+
+/// The logits of many texts. How many are done is said every few seconds.
+fn logits_with_progress(predictor: &Predictor, examples: &[Example]) -> Result<Tensor> {
+    let mut parts = Vec::new();
+    let (mut done, mut said) = (0, Instant::now());
+    for part in examples.chunks(TEXTS_AT_ONCE) {
+        let texts: Vec<TextInput> = part.iter().map(Example::input).collect();
+        parts.push(predictor.logits(&texts)?);
+        done += part.len();
+        if said.elapsed() > PROGRESS_INTERVAL && done < examples.len() {
+            said = Instant::now();
+            note!("{done} of {} texts", examples.len());
+        }
+    }
+    Ok(Tensor::cat(&parts, 0))
 }

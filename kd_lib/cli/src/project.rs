@@ -1,10 +1,11 @@
 //! Where things are: the run store, its runs by name, and the project's recipes.
 
 use anyhow::{Context, Result, anyhow};
+use kd_lib::files;
 use kd_lib::store::{Predictor, Run, RunStore};
 use std::path::{Path, PathBuf};
 
-/// A finished run by its folder or name. A folder needs no store. If the name begins the names of
+/// A finished run by its id or folder. A folder needs no store. If the name begins the names of
 /// others, the error lists them.
 pub fn find_run(store: Result<RunStore>, run: &Path) -> Result<Run> {
     let store = match store {
@@ -57,7 +58,7 @@ pub fn open_store(checkpoints: Option<PathBuf>) -> Result<RunStore> {
 
 /// The project's recipes: next to the store's checkpoints, else around the working directory.
 pub fn recipes_folder(store: &RunStore) -> Result<PathBuf> {
-    let next_to_store = store.checkpoints().join("../notebooks/recipes");
+    let next_to_store = files::parent_as_written(store.checkpoints()).join("notebooks/recipes");
     if next_to_store.is_dir() {
         return Ok(next_to_store);
     }

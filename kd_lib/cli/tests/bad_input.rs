@@ -216,6 +216,35 @@ fn a_store_that_cannot_be_listed_is_no_empty_table() {
 }
 
 #[test]
+fn options_that_would_have_no_effect_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let sample = sample();
+    let data = sample.to_str().unwrap();
+    let cases: [(&[&str], &str); 5] = [
+        (&["download", "a/b", "--into", "models"], "--into"),
+        (
+            &["download", "thucnews-title", "--revision", "v9"],
+            "--revision",
+        ),
+        (
+            &["distill", data, "--set", "teacher.model.vocab_size=8000"],
+            "the plan chooses teacher.model.vocab_size",
+        ),
+        (
+            &["distill", data, "--set", "teacher.data.skip_test=false"],
+            "the plan chooses teacher.data.skip_test",
+        ),
+        (&["teacher-logits", "run", "-", "--into", "a.jsonl"], "run"),
+    ];
+    for (arguments, part) in cases {
+        refused(folder.path(), arguments, &[part]);
+    }
+    let seed = ["train", "student.toml", "--seed", "18446744073709551615"];
+    let error = kd_output(folder.path(), &seed, "").stderr;
+    assert!(utf8(&error).contains("--seed"), "{}", utf8(&error));
+}
+
+#[test]
 fn an_argument_that_is_not_utf8_is_answered() {
     let folder = tempfile::tempdir().unwrap();
     let odd = OsStr::from_bytes(b"caf\xe9.csv");

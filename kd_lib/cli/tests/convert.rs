@@ -170,6 +170,68 @@ fn values_names_and_the_factor_on_epochs_are_converted() {
 }
 
 #[test]
+fn what_names_a_recipe_of_the_users_keeps_the_name() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("published-bert.toml"), STUDENT).unwrap();
+    let path = folder.path().join("mine.toml");
+    let old = "extends = \"published-bert.toml\"\n\n[train]\nbatch = 16\n";
+    std::fs::write(&path, old).unwrap();
+    let output = kd_output(folder.path(), &["convert", path.to_str().unwrap()], "");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    let converted = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(converted, old.replace("batch", "batch_size"));
+}
+
+#[test]
+fn sections_of_a_profile_are_converted_and_two_names_of_one_setting_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("smoke.toml");
+    std::fs::write(
+        &path,
+        "[default.data]\nmax_tokens = 16\n\n[bert.train]\nbatch = 4\n",
+    )
+    .unwrap();
+    let output = kd_output(folder.path(), &["convert", path.to_str().unwrap()], "");
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    assert_eq!(
+        std::fs::read_to_string(&path).unwrap(),
+        "[default.data]\nmax_length = 16\n\n[bert.train]\nbatch_size = 4\n"
+    );
+
+    let twice = folder.path().join("twice.toml");
+    let old = "[train]\nbatch = 16\nbatch_size = 64\n";
+    std::fs::write(&twice, old).unwrap();
+    let output = kd_output(folder.path(), &["convert", twice.to_str().unwrap()], "");
+    let error = text(&output.stderr);
+    assert!(error.contains("are one setting"), "{error}");
+    assert_eq!(std::fs::read_to_string(&twice).unwrap(), old);
+}
+
+#[test]
+fn a_folder_that_holds_no_stored_results_of_the_old_version_stays_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let convert = |name: &str| {
+        let path = folder.path().join(name);
+        text(&kd_output(folder.path(), &["convert", path.to_str().unwrap()], "").stderr).to_owned()
+    };
+    let results = folder.path().join("results");
+    std::fs::create_dir_all(results.join("runs")).unwrap();
+    std::fs::write(results.join("reports.jsonl"), "{}\n").unwrap();
+    assert!(convert("results").contains("would be overwritten"));
+    let kept = std::fs::read_to_string(results.join("reports.jsonl"));
+    assert_eq!(kept.unwrap(), "{}\n");
+
+    std::fs::create_dir_all(folder.path().join("empty/runs")).unwrap();
+    assert!(convert("empty").contains("no stored run"));
+    assert!(!folder.path().join("empty/reports.jsonl").exists());
+
+    let run = folder.path().join("checkpoints/runs/bilstm-0123456789ab");
+    std::fs::create_dir_all(&run).unwrap();
+    std::fs::write(run.join("model.safetensors"), "").unwrap();
+    assert!(convert("checkpoints").contains("a folder of runs"));
+}
+
+#[test]
 fn a_file_that_is_neither_recipe_nor_run_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let output = kd_output(

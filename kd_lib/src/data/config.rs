@@ -26,8 +26,8 @@ pub struct DataConfig {
     pub truncation: Truncation,
     /// Train on at most this many examples, drawn with a fixed seed; all if absent.
     pub max_train_samples: Option<usize>,
-    /// Use the labels of this fraction of them, drawn with a fixed seed. The other texts may join
-    /// the transfer set as unlabelled ones.
+    /// Use the labels of only this fraction of the selected training examples, drawn with a fixed
+    /// seed. The other texts may join the transfer set as unlabelled ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub label_fraction: Option<f64>,
     /// Evaluate on at most this many dev examples, drawn with a fixed seed; all if absent.

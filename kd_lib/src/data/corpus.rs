@@ -44,7 +44,9 @@ pub struct Corpus {
     /// Test examples.
     pub test: Vec<Example>,
     /// A BLAKE3 hash as hex: of a folder's class file and split files; of imported files, of their
-    /// bytes, splits and column options; of a fold, of its corpus and its number.
+    /// bytes, splits and column options; of a fold, of its corpus, its number, the number of folds
+    /// and the seed. A program that builds or changes a corpus must set a new one: two corpora with
+    /// one fingerprint share their runs.
     pub fingerprint: String,
 }
 

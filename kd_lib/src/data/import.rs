@@ -414,7 +414,7 @@ fn named_example(
     })
 }
 
-/// The class names: numbers by their value, other names by code point.
+/// The class names: by value if all are whole numbers, else by code point.
 fn class_names(path: &Path, rows: &[NamedExample], is_named: bool) -> Result<Vec<String>> {
     let distinct: BTreeSet<&str> = rows.iter().map(|row| row.label.as_str()).collect();
     let mut names: Vec<String> = distinct.into_iter().map(str::to_owned).collect();

@@ -435,7 +435,18 @@ fn word_piece(folder: &Path) -> Result<Tokenizer> {
     }
     let path = folder.join("vocab.txt");
     if !path.exists() {
-        let fix = "copy the one that the checkpoint came with";
+        let others = [
+            "sentencepiece.bpe.model",
+            "spiece.model",
+            "tokenizer.model",
+            "merges.txt",
+        ];
+        let fix = if others.iter().any(|name| folder.join(name).exists()) {
+            "save its fast tokenizer as tokenizer.json: \
+             AutoTokenizer.from_pretrained(FOLDER).save_pretrained(FOLDER)"
+        } else {
+            "copy the one that the checkpoint came with"
+        };
         return Err(Error::file(
             folder,
             "no tokenizer.json and no vocab.txt",

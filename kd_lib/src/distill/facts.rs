@@ -66,9 +66,9 @@ pub struct CorpusFacts {
     pub classes: usize,
     /// Longest sequence in the teacher's tokens, special tokens included.
     pub max_length: usize,
-    /// Share of the training texts that are longer.
+    /// Share of the measured training texts that are longer than `max_length`.
     pub truncated: f64,
-    /// Share of their tokens that the teacher's tokenizer does not know.
+    /// Share of the measured texts' tokens that the teacher's tokenizer does not know.
     #[serde(default)]
     pub unknown: f64,
     /// Whether whitespace separates words.

@@ -45,7 +45,7 @@ impl Side {
     }
 }
 
-/// One training of a plan.
+/// One training run of a plan.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Stage {
     /// What is trained.
@@ -61,7 +61,8 @@ pub struct StudentPair {
     pub baseline: Stage,
     /// The student that learns from the teacher.
     pub distilled: Stage,
-    /// Whether it is left out if the time is short; the distilled student first.
+    /// Whether the pair may be skipped if the time is short. The distilled student is skipped
+    /// first.
     pub optional: bool,
 }
 
@@ -79,7 +80,8 @@ pub struct FurtherSeed {
     pub seed: u64,
     /// Expected seconds of the baseline, if the first candidate is chosen.
     pub baseline_seconds: f64,
-    /// Expected seconds of the distilled student, likewise. The teacher's logits are there by then.
+    /// Expected seconds of the distilled student, if the first candidate is chosen. The teacher's
+    /// logits exist by then and are not included.
     pub distilled_seconds: f64,
     /// Whether it is beyond the budget by the plan's own estimate: it is trained if the candidates
     /// take less time than expected.
@@ -174,7 +176,7 @@ impl DistillPlan {
     /// Updates of the first distilled student.
     pub fn distilled_updates(&self) -> usize {
         self.distilled_recipe().map_or(0, |recipe| {
-            let texts = TransferTexts::of(recipe, &self.facts).texts(&self.facts);
+            let texts = TransferTexts::of(recipe, &self.facts).texts_per_epoch(&self.facts);
             schedule(recipe, texts as usize).total_steps
         })
     }
@@ -297,7 +299,7 @@ impl DistillPlan {
             let texts = TransferTexts::of(recipe, &self.facts);
             augmented = format!(
                 ", {} unlabelled texts, {} augmented texts of each",
-                texts.unlabelled, texts.augmentations
+                texts.unlabelled, texts.augmentations_per_text
             );
         }
         let sampled = match recipe.data.max_train_samples {

@@ -51,7 +51,7 @@ pub fn seconds_spent(folder: &Path) -> Result<f64> {
     Ok(read_elapsed(folder)?.seconds)
 }
 
-/// Adds seconds that were spent on a plan's folder outside its trainings.
+/// Adds seconds that were spent on a plan's folder outside its training runs.
 pub fn add_seconds(folder: &Path, seconds: f64) -> Result<()> {
     let mut clock = PlanClock::open(folder)?;
     clock.elapsed.seconds += seconds;

@@ -18,7 +18,7 @@ pub fn probabilities(logits: ArrayView2<f32>) -> Array2<f64> {
     let highest = logits
         .fold_axis(Axis(1), f64::NEG_INFINITY, |a, b| a.max(*b))
         .insert_axis(Axis(1));
-    let odds = (logits - highest).exp();
-    let sums = odds.sum_axis(Axis(1)).insert_axis(Axis(1));
-    odds / sums
+    let exponentials = (logits - highest).exp();
+    let sums = exponentials.sum_axis(Axis(1)).insert_axis(Axis(1));
+    exponentials / sums
 }

@@ -101,6 +101,14 @@ impl BertConfig {
         let padding = stated["pad_token_id"].as_i64().unwrap_or(1);
         let mut config: BertConfig = serde_json::from_value(stated).map_err(not_a_config)?;
         if ROBERTA.contains(&kind.as_str()) {
+            let positions = config.max_position_embeddings;
+            if !(0..positions).contains(&padding) {
+                let problem = format!(
+                    "pad_token_id is {padding} and max_position_embeddings is {positions}, but the \
+                     positions of a RoBERTa begin behind pad_token_id"
+                );
+                return Err(Error::file(path, problem, "correct the two numbers"));
+            }
             config.first_position = padding + 1;
         }
         config.check_sizes(path)?;

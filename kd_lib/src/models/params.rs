@@ -148,6 +148,11 @@ impl Params {
         let mut values = Vec::new();
         for param in self.iter() {
             let value = file.take(path, &format!("{prefix}{}", param.name))?;
+            if !value.is_floating_point() {
+                let problem = format!("{:?} holds {:?}, not floats", param.name, value.kind());
+                let fix = "use a checkpoint that is not quantized";
+                return Err(Error::file(path, problem, fix));
+            }
             if value.size() != param.master.size() {
                 let problem = format!(
                     "{:?} has shape {:?}, the model's is {:?}",

@@ -8,6 +8,11 @@ use crate::Result;
 use serde::{Deserialize, Serialize};
 use tch::Tensor;
 
+/// The dimension of the examples in logits and probabilities.
+const EXAMPLES: i64 = 0;
+/// The dimension of the classes.
+const CLASSES: i64 = 1;
+
 /// `hard_weight · CE(s, y) + β · T² · mean(1 − ρ(example)) + γ · T² · mean(1 − ρ(class))` with
 /// Pearson's ρ between the softened probabilities of student and teacher. ρ(example) is taken over
 /// the classes of an example (inter-class relation), ρ(class) over the examples of a micro-batch
@@ -56,9 +61,11 @@ impl Objective for Dist {
         let logits = inputs.student_logits();
         let student = softened_log_probabilities(&logits, temperature).exp();
         let teacher = softened_log_probabilities(&inputs.teacher_logits()?, temperature).exp();
-        let distance = |over: i64| 1 - correlation(&student, &teacher, over).mean(student.kind());
-        let inter_class = distance(1);
-        let intra_class = distance(0);
+        let distance = |dimension: i64| {
+            1 - pearson_correlation(&student, &teacher, dimension).mean(student.kind())
+        };
+        let inter_class = distance(CLASSES);
+        let intra_class = distance(EXAMPLES);
         let soft =
             (inter_class * self.beta + intra_class * self.gamma) * (temperature * temperature);
         let hard = inputs.hard_loss();
@@ -67,8 +74,9 @@ impl Objective for Dist {
     }
 }
 
-/// Pearson's ρ of two matrices along a dimension.
-fn correlation(a: &Tensor, b: &Tensor, over: i64) -> Tensor {
-    let centred = |x: &Tensor| x - x.mean_dim([over].as_slice(), true, x.kind());
-    Tensor::cosine_similarity(&centred(a), &centred(b), over, 1e-8)
+/// Pearson's ρ of two matrices of probabilities `[example, class]` along a dimension:
+/// [`CLASSES`] gives `[example]`, [`EXAMPLES`] gives `[class]`.
+fn pearson_correlation(student: &Tensor, teacher: &Tensor, dimension: i64) -> Tensor {
+    let centred = |x: &Tensor| x - x.mean_dim([dimension].as_slice(), true, x.kind());
+    Tensor::cosine_similarity(&centred(student), &centred(teacher), dimension, 1e-8)
 }

@@ -21,7 +21,7 @@ use crate::{Error, Result};
 use std::path::Path;
 use tch::Tensor;
 
-/// Name of the states that the teacher's head is trained on.
+/// Name under which the states for a head's linear probe are kept.
 const HEAD: &str = "head";
 
 /// A model, and what it can be built from again.
@@ -91,9 +91,22 @@ pub(crate) fn build_model(
     Ok(built)
 }
 
+/// Builds the tokenizer and the model of a planned run, and drops them: what cannot be built is said
+/// before the teacher is trained. Weights that come from the teacher are not there yet.
+pub(crate) fn check_can_be_built(planned: &PlannedRun) -> Result<()> {
+    let tokenizer = build_tokenizer(planned)?;
+    let architecture = planned.recipe.model.architecture()?;
+    if architecture.initializes_from_teacher() {
+        build_random_model(planned, &tokenizer)?;
+    } else {
+        build_model(planned, &tokenizer, &[])?;
+    }
+    Ok(())
+}
+
 /// Initialises the classification head from a linear probe on the model's own states, if the recipe
 /// asks for it. `folder` keeps what an interruption leaves.
-pub(crate) fn probe_head(
+pub(crate) fn initialize_head_from_probe(
     planned: &PlannedRun,
     built: &BuiltModel,
     data: &TrainData,

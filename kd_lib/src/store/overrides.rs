@@ -11,7 +11,7 @@ use toml::{Table, Value};
 /// Longest chain of recipes that extend one another. A longer one is taken for a cycle.
 const MAX_CHAIN: usize = 64;
 /// The section of a profile for the kinds of model that have no section of their own.
-const DEFAULT: &str = "default";
+pub const DEFAULT: &str = "default";
 /// The key of a profile that scales a recipe's epochs, as a ratio of whole numbers.
 const EPOCHS_SCALE: &str = "epochs_scale";
 

@@ -56,8 +56,8 @@ impl Predictor {
     pub fn open(run: &Run) -> Result<Predictor> {
         let folder = run.folder()?;
         let recipe = run.report.recipe.clone();
-        // A run that was trained on a GPU predicts without one too, in a precision that is native
-        // here.
+        // A run that was trained on a GPU predicts without one too. Where the native precision is
+        // fp32 it predicts in fp32, elsewhere in the precision of its training.
         let device = device::choose(if recipe.device == "cpu" {
             "cpu"
         } else {
@@ -234,14 +234,18 @@ impl Predictor {
         let (problem, fix) = if self.reads_pairs {
             (
                 "is one text, and this model reads pairs",
-                "add the second text",
+                "add the text_pair",
             )
         } else {
             (
                 "is a pair, and this model reads one text",
-                "leave the second out",
+                "leave the text_pair out",
             )
         };
-        Error::recipe("text_pair", format!("{:?} {problem}", input.text), fix)
+        Error::Input {
+            text: input.text.to_owned(),
+            problem: problem.to_owned(),
+            fix: fix.to_owned(),
+        }
     }
 }

@@ -105,7 +105,7 @@ impl StoredResults {
     pub fn add(&self, set: &str, run: &Run) -> Result<PathBuf> {
         if set.is_empty() || set.contains(['/', ',', '\n']) {
             let fix = "name a set without / and commas";
-            return Err(Error::recipe("set", format!("{set:?}"), fix));
+            return Err(Error::option("set", format!("{set:?}"), fix));
         }
         if run.labels.len() > 256 {
             let problem = format!("{} classes", run.labels.len());
@@ -151,6 +151,11 @@ impl StoredResults {
         let tensors = tensors.iter().map(|(name, tensor)| (name.clone(), tensor));
         files::write_tensors_with_metadata(&path, tensors, metadata)?;
         Ok(path)
+    }
+
+    /// Whether [`StoredResults::write`] writes files of this name.
+    pub fn is_main_file(name: &str) -> bool {
+        [REPORTS, CURVES].contains(&name) || name.starts_with(PREDICTIONS)
     }
 
     /// Writes runs as the main files of a folder. Used once, when results are converted.

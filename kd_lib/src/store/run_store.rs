@@ -2,6 +2,7 @@
 //! is opened, an interrupted one continues, a new one is trained. The teachers of a distillation
 //! are obtained first, in the same way.
 
+use super::model_factory;
 use super::opened_checkpoints::OpenedCheckpoints;
 use super::planned_run::PlannedRun;
 use super::recipe::Recipe;
@@ -30,16 +31,29 @@ pub struct RunStore {
     opened: OpenedCheckpoints,
 }
 
+/// A finished run, unless its folder is a copy of another one.
+fn open_own(folder: &PathBuf) -> Result<Run> {
+    let run = Run::open(folder)?;
+    if folder
+        .file_name()
+        .is_some_and(|name| name != run.report.id.as_str())
+    {
+        let problem = format!(
+            "a copy of the run {}, or one that was renamed",
+            run.report.id
+        );
+        let fix = "move it out of this folder; commands still read it there by its path";
+        return Err(Error::file(folder, problem, fix));
+    }
+    Ok(run)
+}
+
 impl RunStore {
     /// A store in this folder of checkpoints. Stored results are those of the project around it:
     /// `notebooks/results` beside the folder, even if the folder is a symbolic link.
     pub fn new(checkpoints: impl Into<PathBuf>) -> RunStore {
         let checkpoints = checkpoints.into();
-        // Not `..` of a symbolic link, which leads to the parent of what the link names.
-        let project = match checkpoints.file_name() {
-            Some(_) => checkpoints.with_file_name(""),
-            None => checkpoints.join(".."),
-        };
+        let project = files::parent_as_written(&checkpoints);
         let results = project.join("notebooks/results");
         RunStore {
             checkpoints,
@@ -94,7 +108,8 @@ impl RunStore {
         self.checkpoints.join("runs").join(id)
     }
 
-    /// All finished runs, by name. A damaged one is an error of its own.
+    /// All finished runs, sorted by id. A damaged one is an error of its own, and so is a copy: a
+    /// folder that has another name than the id of its run.
     ///
     /// # Errors
     /// If the folder of runs is there and cannot be read.
@@ -107,10 +122,10 @@ impl RunStore {
         let finished = folders
             .iter()
             .filter(|folder| run_files::has_checksums(folder));
-        Ok(finished.map(Run::open).collect())
+        Ok(finished.map(open_own).collect())
     }
 
-    /// A finished run by its folder, or by its name among this store's runs. `.` and `./NAME` are
+    /// A finished run by its folder, or by its id among this store's runs. `.` and `./NAME` are
     /// folders, whatever runs there are.
     pub fn find(&self, run: &Path) -> Result<Run> {
         let may_be_name = run.components().all(|c| matches!(c, Component::Normal(_)));
@@ -126,6 +141,10 @@ impl RunStore {
     /// built or trained.
     pub fn plan(&self, recipe: &Recipe, corpus: &Corpus) -> Result<PlannedRun> {
         recipe.validate()?;
+        if corpus.fingerprint.is_empty() {
+            let fix = "set Corpus::fingerprint to a hash of its texts: runs are found by it";
+            return Err(Error::recipe("data", "the corpus has no fingerprint", fix));
+        }
         let mut teachers = Vec::new();
         for teacher in recipe.teachers() {
             teachers.push(self.plan(&teacher, corpus)?.id);
@@ -160,6 +179,11 @@ impl RunStore {
         let planned = self.plan(recipe, corpus)?;
         let folder = self.run_folder(&planned.id);
         if !self.is_finished(&planned) {
+            let is_trained = |id: &String| run_files::has_checksums(&self.run_folder(id));
+            if !planned.teachers.iter().all(is_trained) {
+                // Before hours of a teacher's training.
+                model_factory::check_can_be_built(&planned)?;
+            }
             let mut teachers = Vec::new();
             for teacher in recipe.teachers() {
                 teachers.push(self.run(&teacher, corpus, callback)?);

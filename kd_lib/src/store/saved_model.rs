@@ -3,7 +3,7 @@
 
 use super::run_files;
 use crate::models::{Classifier, ModelConfig, ModelSizes};
-use crate::{Result, files};
+use crate::{Error, Result, files};
 use serde::{Deserialize, Serialize};
 use std::path::Path;
 use tch::Device;
@@ -33,6 +33,14 @@ impl SavedModel {
     /// Builds the model of a run's folder with its weights. `config` is the run's model with its
     /// code, which `model.json` does not have of a custom model.
     pub fn load(folder: &Path, config: &ModelConfig, device: Device) -> Result<LoadedModel> {
+        if !folder.join(run_files::WEIGHTS).exists() {
+            let fix = "restore model.safetensors, or remove the folder and train its recipe again";
+            return Err(Error::file(
+                folder,
+                "the weights of this run were removed",
+                fix,
+            ));
+        }
         let saved: SavedModel = files::read_json(&folder.join("model.json"))?;
         let config = if saved.model == *config {
             config

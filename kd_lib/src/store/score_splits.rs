@@ -1,4 +1,4 @@
-//! The last step of a training: scores the best weights on dev and test and writes their logits.
+//! The last step of a training run: scores the best weights on dev and test and writes their logits.
 
 use super::planned_run::PlannedRun;
 use super::run;

@@ -56,7 +56,7 @@ pub(super) fn train_run(
     preparing.send(&mut callback)?;
     let mut built = model_factory::build_model(planned, &tokenizer, teachers)?;
     if files::content_addressed(folder, state::PREFIX).is_empty() {
-        model_factory::probe_head(planned, &built, &data, folder, &mut callback)?;
+        model_factory::initialize_head_from_probe(planned, &built, &data, folder, &mut callback)?;
     }
     let model = built.model.as_ref();
     let objective_params = model_factory::build_objective_params(planned, model, &data)?;

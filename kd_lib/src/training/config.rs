@@ -26,19 +26,19 @@ pub struct TrainConfig {
     pub precision: PrecisionSetting,
     /// Evaluate on dev each time this many more examples have been processed.
     pub eval_every_samples: usize,
-    /// Stops after this many evaluations in a row without a higher macro-F1 on dev; without,
-    /// it trains all of its epochs.
+    /// Stops after this many evaluations in a row without a higher macro-F1 on dev. If absent, the
+    /// run trains all its epochs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub early_stopping_patience: Option<usize>,
     /// Anneals the objective's temperature T linearly towards this value: update k of N, from 0,
     /// has T + (final − T) · k/N.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub final_temperature: Option<f64>,
-    /// Weights of the classes in the hard loss; without, all count alike.
+    /// Weights of the classes in the hard loss. If absent, all count alike.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub class_weights: Option<ClassWeights>,
     /// Divides the trained model's logits by a temperature: `"dev"` fits it on dev, a number is a
-    /// known one. Without, the logits stay as they are. A student of this model learns from the
+    /// known one. If absent, the logits are not divided. A student of this model learns from the
     /// divided logits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub temperature_scaling: Option<TemperatureScaling>,

@@ -1,10 +1,17 @@
-//! The gradients of one update. The order is fixed. For each micro-batch of an accumulation group:
-//! forward under the precision → objective → × the micro-batch's share of the group's *examples* ×
-//! the loss scale → backward → the adversarial passes, whose perturbation is computed from *this*
-//! micro-batch's embedding gradient. For a loss that is a mean over examples the sum is the
-//! gradient of one large batch, also if the last micro-batch is smaller. DIST's correlations,
-//! dropout and perturbations still act on one micro-batch. All randomness of a pass is a function
-//! of (seed, step, micro-batch, pass). [`super::trainer`] applies the gradients.
+//! The gradients of one update. Each micro-batch of an accumulation group goes through these steps:
+//!
+//! 1. The forward pass runs in the run's precision.
+//! 2. The objective computes the loss.
+//! 3. The loss is multiplied by the micro-batch's share of the group's *examples* and by the loss
+//!    scale.
+//! 4. The backward pass adds to the gradients.
+//! 5. The adversarial passes follow. Their perturbation is computed from the embedding gradient of
+//!    *this* micro-batch.
+//!
+//! For a loss that is a mean over examples the sum is the gradient of one large batch, also if the
+//! last micro-batch is smaller. DIST's correlations, dropout and perturbations still act on one
+//! micro-batch. All randomness of a pass is a function of (seed, step, micro-batch, pass).
+//! [`super::trainer`] applies the gradients.
 
 use super::adversarial::Adversarial;
 use super::pooled_states::PooledStates;

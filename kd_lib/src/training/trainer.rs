@@ -1,8 +1,13 @@
-//! The training loop. Its order is fixed: the gradients of an accumulation group
-//! ([`super::gradients`]); then unscale → finite? → clip → step; then evaluate on dev if that is
-//! due, keep the best weights, save the state; then change the number of threads if other processes
-//! have freed or taken cores; then ask the progress callback whether to stop. The callback is also
-//! asked between the passes of an update and the batches of an evaluation.
+//! The training loop. Its order is fixed:
+//!
+//! 1. The gradients of an accumulation group are computed ([`super::gradients`]).
+//! 2. They are divided by the loss scale, checked to be finite, and clipped.
+//! 3. The optimizer makes its step.
+//! 4. If an evaluation is due, the model is evaluated on dev, the best weights are kept and the
+//!    state is saved.
+//! 5. The number of threads changes if other processes have freed or taken cores.
+//! 6. The progress callback says whether to stop. It is also asked between the passes of an update
+//!    and the batches of an evaluation.
 
 use super::adversarial::Adversarial;
 use super::curve::CurvePoint;

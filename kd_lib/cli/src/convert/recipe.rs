@@ -3,6 +3,8 @@
 use super::names::{new_augmentation, new_key, new_name, new_objective, rename_recipe, stretched};
 use anyhow::{Context, Result, bail};
 use kd_lib::files;
+use kd_lib::models::MODEL_KINDS;
+use kd_lib::store::overrides::DEFAULT;
 use std::path::{Path, PathBuf};
 use toml_edit::{DocumentMut, Item, Key, Table, TableLike};
 
@@ -15,7 +17,14 @@ pub(super) fn convert_recipe(path: &Path) -> Result<String> {
     let has_own_length = own("stretch") || (own("epochs") && !backup_of(path).exists());
     let stretch = old_train_number(path, "stretch")?;
     let epochs = old_train_number(path, "epochs")?;
-    convert_groups(document.as_table_mut());
+    if own("stretch") && epochs.is_none() {
+        bail!(
+            "{}: train.stretch multiplies train.epochs, which neither this recipe nor one that it \
+             extends has; write train.epochs",
+            path.display()
+        );
+    }
+    convert_groups(document.as_table_mut()).with_context(|| path.display().to_string())?;
     if let (true, Some(stretch), Some(epochs)) = (has_own_length, stretch, epochs) {
         document["train"]["epochs"] = toml_edit::value(stretched(epochs, stretch));
     }
@@ -26,8 +35,11 @@ pub(super) fn convert_recipe(path: &Path) -> Result<String> {
     for key in ["extends", "teacher"] {
         let file = document.get(key).and_then(|file| file.as_str());
         if let Some(stem) = file.and_then(|file| file.strip_suffix(".toml")) {
-            let file = rename_recipe(stem) + ".toml";
-            set_value(&mut document, key, file);
+            let new = rename_recipe(stem) + ".toml";
+            // A recipe of the user's keeps its file, so what names it keeps the name.
+            if !path.with_file_name(format!("{stem}.toml")).exists() {
+                set_value(&mut document, key, new);
+            }
         }
     }
     if document.to_string() == text {
@@ -84,23 +96,33 @@ fn set_value(document: &mut DocumentMut, key: &str, text: String) {
     }
 }
 
-/// Renames groups and settings in place.
-fn convert_groups(document: &mut Table) {
+/// Renames groups and settings in place, also those in the sections of a profile.
+fn convert_groups(document: &mut Table) -> Result<()> {
     let groups: Vec<String> = document.iter().map(|(group, _)| group.to_owned()).collect();
     for group in groups {
         let Some((key, mut item)) = document.remove_entry(&group) else {
             continue;
         };
-        if let Some(settings) = item.as_table_like_mut() {
-            convert_settings(&group, settings);
+        let is_section = group == DEFAULT || MODEL_KINDS.contains(&group.as_str());
+        match item.as_table_mut().filter(|_| is_section) {
+            Some(section) => convert_groups(section)?,
+            None => {
+                if let Some(settings) = item.as_table_like_mut() {
+                    convert_settings(&group, settings)?;
+                }
+            }
         }
         let new = new_name(&group).unwrap_or(group);
         document.insert_formatted(&renamed(&key, &new), item);
     }
+    Ok(())
 }
 
 /// Renames the settings of a group, and translates the values of `kind` and `augmentations`.
-fn convert_settings(group: &str, settings: &mut dyn TableLike) {
+///
+/// # Errors
+/// If two names of one setting are there: one of the values would be lost.
+fn convert_settings(group: &str, settings: &mut dyn TableLike) -> Result<()> {
     let names: Vec<String> = settings.iter().map(|(name, _)| name.to_owned()).collect();
     for name in names {
         let key = settings.key(&name).cloned();
@@ -108,6 +130,9 @@ fn convert_settings(group: &str, settings: &mut dyn TableLike) {
             continue;
         };
         if let Some(new) = new_key(group, &name) {
+            if settings.contains_key(&new) {
+                bail!("{group}.{name} and {group}.{new} are one setting; remove one of them");
+            }
             settings.entry_format(&renamed(&key, &new)).or_insert(value);
         }
     }
@@ -122,6 +147,7 @@ fn convert_settings(group: &str, settings: &mut dyn TableLike) {
             *kind = new.into();
         }
     }
+    Ok(())
 }
 
 /// A key with another name and the same comments around it.

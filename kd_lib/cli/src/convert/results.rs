@@ -1,7 +1,7 @@
 //! The stored results of version 0.1: one folder per run becomes few files.
 
 use super::run::{ConvertedReport, convert_curve, convert_report, convert_taught_by};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow, ensure};
 use kd_lib::files;
 use kd_lib::store::{Run, StoredResults, run_files};
 use kd_lib::tch::{Kind, Tensor};
@@ -12,6 +12,7 @@ pub(super) const SETS: [&str; 3] = ["runs", "teachers", "xeon"];
 
 /// Converts a folder of stored results: one folder per run → few files. The folders stay.
 pub(super) fn convert_results(folder: &Path, checkpoints: &Path) -> Result<String> {
+    refuse_other_folders(folder)?;
     let converted = tempfile_folder(folder)?;
     let mut runs = Vec::new();
     for set in SETS.iter().filter(|set| folder.join(set).is_dir()) {
@@ -23,9 +24,40 @@ pub(super) fn convert_results(folder: &Path, checkpoints: &Path) -> Result<Strin
             }
         }
     }
-    StoredResults::write(folder, &runs)?;
+    let written = if runs.is_empty() {
+        Err(anyhow!(
+            "{}: no stored run of version 0.1",
+            folder.display()
+        ))
+    } else {
+        Ok(StoredResults::write(folder, &runs)?)
+    };
     std::fs::remove_dir_all(&converted)?;
+    written?;
     Ok(format!("{}: {} runs", folder.display(), runs.len()))
+}
+
+/// Refuses what stored results would overwrite, and a folder of runs with weights.
+fn refuse_other_folders(folder: &Path) -> Result<()> {
+    for path in files::sorted_entries(folder)? {
+        let name = files::file_name(&path);
+        ensure!(
+            !StoredResults::is_main_file(name),
+            "{}: results of this version, which would be overwritten; move them away",
+            path.display()
+        );
+    }
+    for set in SETS.iter().filter(|set| folder.join(set).is_dir()) {
+        for run in files::sorted_entries(&folder.join(set))? {
+            ensure!(
+                !run.join("model.safetensors").exists(),
+                "{}: a folder of runs, not of stored results; name the runs: kd convert {}",
+                folder.display(),
+                run.display()
+            );
+        }
+    }
+    Ok(())
 }
 
 fn tempfile_folder(folder: &Path) -> Result<PathBuf> {

@@ -286,6 +286,12 @@ fn join_split_names(parts: Vec<String>) -> Vec<String> {
 
 /// Writes a run's folder under its new id next to the old one, which stays as it is.
 pub(super) fn convert_run(folder: &Path, checkpoints: &Path) -> Result<String> {
+    // `.` has no name beside which a folder could be written.
+    let folder = match folder.file_name() {
+        Some(_) => folder.to_path_buf(),
+        None => folder.canonicalize()?,
+    };
+    let folder = folder.as_path();
     run_files::verify_checksums(folder)?;
     let ConvertedReport { report, ids } = convert_report(folder, checkpoints)?;
     let new = folder.with_file_name(&ids.id);
@@ -294,27 +300,33 @@ pub(super) fn convert_run(folder: &Path, checkpoints: &Path) -> Result<String> {
         "{}: exists already; move it away",
         new.display()
     );
-    std::fs::create_dir_all(&new).with_context(|| new.display().to_string())?;
+    // The folder gets its name when it is whole.
+    let partial = folder.with_file_name(format!(".converting-{}", ids.id));
+    if partial.exists() {
+        std::fs::remove_dir_all(&partial).with_context(|| partial.display().to_string())?;
+    }
+    std::fs::create_dir_all(&partial).with_context(|| partial.display().to_string())?;
     for path in files::sorted_entries(folder)? {
         let name = files::file_name(&path);
-        let target = new.join(name);
+        let target = partial.join(name);
         match name {
             "report.json" | "b3sums" | ".lock" => {}
             "curve.csv" => convert_curve(&path, &target)?,
             "model.json" => convert_model(&path, &target, &report)?,
             "taught_by.json" => convert_taught_by(&path, &target, &ids)?,
             "pieces.json" => {
-                convert_tokenizer_settings(&path, &new.join("tokenizer_settings.json"))?;
+                convert_tokenizer_settings(&path, &partial.join("tokenizer_settings.json"))?;
             }
-            "answers" => copy_folder(&path, &new.join("predictions"))?,
+            "answers" => copy_folder(&path, &partial.join("predictions"))?,
             _ if path.is_file() => {
                 std::fs::copy(&path, &target).with_context(|| target.display().to_string())?;
             }
             _ => {}
         }
     }
-    files::write_json(&new.join("report.json"), &report)?;
-    run_files::write_checksums(&new)?;
+    files::write_json(&partial.join("report.json"), &report)?;
+    run_files::write_checksums(&partial)?;
+    std::fs::rename(&partial, &new).with_context(|| new.display().to_string())?;
     let run = Run::open(&new)?;
     Ok(format!(
         "{} (before: {})",

@@ -114,7 +114,7 @@ struct FittedPlan {
     refit_seconds: Option<f64>,
 }
 
-/// The trainings of one fold.
+/// The training runs of one fold.
 struct Stages {
     teacher: Stage,
     candidates: Vec<StudentPair>,

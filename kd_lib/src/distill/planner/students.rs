@@ -91,7 +91,7 @@ impl<'a> StudentPlanner<'a> {
 
     /// Labelled, unlabelled and augmented texts.
     fn all_texts(&self) -> f64 {
-        self.transfer.texts(self.planner.facts)
+        self.transfer.texts_per_epoch(self.planner.facts)
     }
 
     pub fn logits_seconds(&self) -> f64 {
@@ -234,7 +234,7 @@ impl<'a> StudentPlanner<'a> {
 /// No unlabelled and no augmented text.
 const NO_TRANSFER_TEXTS: TransferTexts = TransferTexts {
     unlabelled: 0,
-    augmentations: 0,
+    augmentations_per_text: 0,
 };
 
 /// Transfer sets from the largest to the smallest: unlabelled texts are real, so augmented ones are
@@ -242,9 +242,9 @@ const NO_TRANSFER_TEXTS: TransferTexts = TransferTexts {
 fn transfer_texts_to_try(unlabelled_texts: usize) -> impl Iterator<Item = TransferTexts> {
     let all_unlabelled = (0..=MAX_AUGMENTATIONS)
         .rev()
-        .map(move |augmentations| TransferTexts {
+        .map(move |augmentations_per_text| TransferTexts {
             unlabelled: unlabelled_texts,
-            augmentations,
+            augmentations_per_text,
         });
     // In twentieths: a plan needs no finer number. If not even 1/20 fits, halve further.
     let twentieths = (1..20).rev().map(move |n| unlabelled_texts * n / 20);
@@ -252,7 +252,7 @@ fn transfer_texts_to_try(unlabelled_texts: usize) -> impl Iterator<Item = Transf
         .take_while(|half| *half >= MIN_UNLABELLED);
     let some_unlabelled = twentieths.chain(halves).map(|unlabelled| TransferTexts {
         unlabelled,
-        augmentations: 0,
+        augmentations_per_text: 0,
     });
     all_unlabelled.chain(some_unlabelled)
 }

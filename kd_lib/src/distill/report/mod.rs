@@ -1,6 +1,6 @@
 //! The report of a distillation: teacher, baseline and distilled student on test. No model is
-//! scored on test before; everything that was chosen was chosen on dev. Each part of the report is
-//! one file of this folder.
+//! scored on test before; everything that was chosen was chosen on dev. Each file of
+//! this folder writes one part of the report, or a few neighbouring parts.
 
 mod candidates;
 mod closing;

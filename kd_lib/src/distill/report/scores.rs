@@ -54,11 +54,11 @@ pub(super) fn add_scores(
         "{} Times were measured with the threads of the training, while other programs may have run.",
         how_it_was_tested(evidence, plan)
     ));
-    let suspicious = data.suspicious.as_ref();
-    let suspicious = suspicious.map_or(0, |found| found.labels.len());
-    if suspicious > 0 {
+    let found = data.suspicious.as_ref();
+    let suspicious_labels = found.map_or(0, |found| found.labels.len());
+    if suspicious_labels > 0 {
         document.paragraph(format!(
-            "{suspicious} labels are likely to be wrong (below). Where such texts are tested, the \
+            "{suspicious_labels} labels are likely to be wrong (below). Where such texts are tested, the \
              accuracies above are too low. Correct them and run the command again."
         ));
     }
