@@ -138,7 +138,7 @@ fn distill_recipes(store: &RunStore, profile: &str, arguments: DistillArguments)
     let in_order = [&recipes.teacher, &recipes.student, &recipes.distilled];
     // What cannot be done is reported before hours of training, not between them.
     for recipe in in_order {
-        store.plan(recipe, &corpus)?;
+        store.check(recipe, &corpus)?;
     }
     let mut runs = Vec::new();
     for recipe in in_order {

@@ -3,6 +3,7 @@
 
 use crate::common::{root, sample, tiny_checkpoint};
 use crate::program::{kd, kd_output, text as utf8};
+use kd_lib::files::{TensorFile, write_tensors};
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -242,6 +243,36 @@ fn options_that_would_have_no_effect_are_refused() {
     let seed = ["train", "student.toml", "--seed", "18446744073709551615"];
     let error = kd_output(folder.path(), &seed, "").stderr;
     assert!(utf8(&error).contains("--seed"), "{}", utf8(&error));
+}
+
+#[test]
+fn students_that_cannot_be_built_are_refused_before_the_teacher_is_trained() {
+    let folder = tempfile::tempdir().unwrap();
+    let (store, two) = (folder.path().join("checkpoints"), folder.path().join("two"));
+    corpus(&two, &[]);
+    for name in ["e5-small", "broken"] {
+        tiny_checkpoint(&store.join(name));
+    }
+    let weights = store.join("broken/model.safetensors");
+    let mut file = TensorFile::read(&weights).unwrap();
+    let vectors = file.tensors.remove("embeddings.word_embeddings.weight");
+    assert!(vectors.is_some());
+    let tensors = file
+        .tensors
+        .iter()
+        .map(|(name, tensor)| (name.clone(), tensor));
+    write_tensors(&weights, tensors).unwrap();
+    let arguments = [
+        "distill",
+        two.to_str().unwrap(),
+        "--profile",
+        "smoke",
+        "--set",
+        "model.pretrained_embeddings=broken",
+        "--set",
+        "data.max_length=32",
+    ];
+    refused(&store, &arguments, &["embeddings.word_embeddings.weight"]);
 }
 
 #[test]

@@ -1,6 +1,7 @@
-//! Which columns of a table are the text, the second text and the label. The user
-//! names them; otherwise they are inferred from the columns' names or from their content. If two readings fit, the table is refused, and the
-//! error names the option that decides. [`super::text_table`] reads the table.
+//! Which columns of a table are the text, the second text and the label. The user names them;
+//! otherwise they are inferred from the columns' names or from their content. If two readings fit,
+//! the table is refused, and the error names the option that decides. [`super::text_table`] reads
+//! the table.
 
 use super::csv_rows::TableRow;
 use super::text_table::TextTable;

@@ -158,6 +158,12 @@ impl RunStore {
         })
     }
 
+    /// Plans a recipe, builds its tokenizer and its model, and drops them: what would fail is said
+    /// before hours of training. Nothing is written.
+    pub fn check(&self, recipe: &Recipe, corpus: &Corpus) -> Result<()> {
+        model_factory::check_can_be_built(&self.plan(recipe, corpus)?)
+    }
+
     /// A pretrained checkpoint by its name. This store opens it once, and again if its files
     /// changed.
     pub fn checkpoint(&self, name: &str) -> Result<Checkpoint> {
