@@ -209,6 +209,16 @@ impl TensorFile {
         })
     }
 
+    /// The names of a safetensors file's tensors.
+    pub fn names(path: &Path) -> Result<Vec<String>> {
+        let file = File::open(path).map_err(Error::io(path))?;
+        // SAFETY: as in `read_where`.
+        let bytes = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(path))?;
+        let fix = "not a sound safetensors file: download or create it again";
+        let (_, header) = SafeTensors::read_metadata(&bytes).map_err(Error::in_file(path, fix))?;
+        Ok(header.offset_keys())
+    }
+
     /// Reads one tensor of a safetensors file.
     pub fn read_one(path: &Path, name: &str) -> Result<Tensor> {
         TensorFile::read_where(path, |other| other == name)?.take(path, name)

@@ -252,6 +252,119 @@ fn weights_that_the_encoder_would_ignore_are_refused_and_harmless_ones_are_not()
 }
 
 #[test]
+fn a_trained_head_that_is_not_read_is_said_once() {
+    let _turn = lock_generator();
+    let folder = tempfile::tempdir().unwrap();
+    tiny_checkpoint(&folder.path().join("tiny"));
+    let corpus = Corpus::open(sample()).unwrap();
+    let store = RunStore::new(folder.path());
+    let notices = |settings: &[&str]| {
+        let recipe = recipe("teacher", &[&TINY_TEACHER[..], settings].concat());
+        store.plan(&recipe, &corpus).unwrap().notices.join("\n")
+    };
+    let weights = folder.path().join("tiny");
+    let zeros = || Some(Tensor::zeros([3, 16], (Kind::Float, Device::Cpu)));
+    set_tensor(&weights, "cls.predictions.bias", zeros());
+    assert_eq!(notices(&[]), "");
+    set_tensor(&weights, "classifier.weight", zeros());
+    let said = "weights of the checkpoint that are not read: 1 (\"classifier.weight\"";
+    assert!(notices(&[]).contains(said), "{}", notices(&[]));
+}
+
+/// The token ids of a text under a `tokenizer.json` and a `tokenizer_config.json`.
+fn ids_under(tokenizer: &serde_json::Value, config: Option<&str>, text: &str) -> Result<Vec<u32>> {
+    let folder = tempfile::tempdir().unwrap();
+    write_json(&folder.path().join("tokenizer.json"), tokenizer).unwrap();
+    if let Some(config) = config {
+        std::fs::write(folder.path().join("tokenizer_config.json"), config).unwrap();
+    }
+    let opened = SubwordTokenizer::open(folder.path())?;
+    Ok(opened.tokenizer_encodings(&[text])?[0].ids.clone())
+}
+
+/// The ids are those of transformers 4.57.1 and 5.24.0.
+#[test]
+fn settings_of_tokenizer_config_change_the_ids_as_in_transformers() {
+    let bert = |lowercase: bool| {
+        serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+            "normalizer": {"type": "BertNormalizer", "clean_text": true,
+                "handle_chinese_chars": true, "strip_accents": null, "lowercase": lowercase},
+            "pre_tokenizer": {"type": "BertPreTokenizer"},
+            "post_processor":
+                {"type": "BertProcessing", "sep": ["[SEP]", 3], "cls": ["[CLS]", 2]},
+            "decoder": null,
+            "model": {"type": "WordPiece", "unk_token": "[UNK]", "continuing_subword_prefix": "##",
+                "max_input_chars_per_word": 100, "vocab": {"[PAD]": 0, "[UNK]": 1, "[CLS]": 2,
+                "[SEP]": 3, "[MASK]": 4, "a": 5, "A": 6, "é": 7, "e": 8, "中": 9, "中国": 10,
+                "##国": 11, "国": 12}},
+        })
+    };
+    let lower = [2, 5, 8, 9, 12, 3];
+    let cased = [2, 6, 7, 9, 12, 3];
+    let chinese = [2, 5, 8, 10, 3];
+    let accents = [2, 5, 7, 9, 12, 3];
+    let other_class = r#"{"do_lower_case": false, "tokenizer_class": "PreTrainedTokenizerFast"}"#;
+    let bert_class = r#"{"tokenize_chinese_chars": false, "tokenizer_class": "BertTokenizer"}"#;
+    for (lowercase, config, expected) in [
+        (true, "{}", &lower[..]),
+        (true, r#"{"do_lower_case": false}"#, &cased),
+        (true, other_class, &lower),
+        (true, bert_class, &chinese),
+        (true, r#"{"strip_accents": false}"#, &accents),
+        (true, r#"{"strip_accents": true}"#, &lower),
+        (false, r#"{"do_lower_case": false}"#, &cased),
+        (false, r#"{"do_lower_case": true}"#, &lower),
+        (false, other_class, &cased),
+    ] {
+        let ids = ids_under(&bert(lowercase), Some(config), "A é 中国").unwrap();
+        assert_eq!(ids, expected, "{lowercase} {config}");
+    }
+    assert_eq!(ids_under(&bert(true), None, "A é 中国").unwrap(), lower);
+    // transformers lowercases here, against tokenizer.json and without a word.
+    for config in [None, Some("{}")] {
+        let error = ids_under(&bert(false), config, "A")
+            .unwrap_err()
+            .to_string();
+        let said = "tokenizer_config.json: do_lower_case is not stated";
+        assert!(error.contains(said), "{error}");
+    }
+
+    let roberta = |space: bool| {
+        serde_json::json!({
+            "version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+            "normalizer": null,
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": space,
+                "trim_offsets": true, "use_regex": true},
+            "post_processor": {"type": "RobertaProcessing", "sep": ["</s>", 2],
+                "cls": ["<s>", 0], "trim_offsets": true, "add_prefix_space": space},
+            "decoder": null,
+            "model": {"type": "BPE", "dropout": null, "unk_token": "<unk>",
+                "continuing_subword_prefix": null, "end_of_word_suffix": null, "fuse_unk": false,
+                "byte_fallback": false, "ignore_merges": false,
+                "vocab": {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4, "a": 5,
+                "b": 6, "Ġ": 7, "Ġa": 8}, "merges": [["Ġ", "a"]]},
+        })
+    };
+    let without = [0, 5, 7, 6, 2];
+    let with = [0, 8, 7, 6, 2];
+    for (space, config, expected) in [
+        (true, r#"{"add_prefix_space": false}"#, without),
+        (true, r#"{"add_prefix_space": true}"#, with),
+        (false, r#"{"add_prefix_space": true}"#, with),
+        (false, "{}", without),
+    ] {
+        let ids = ids_under(&roberta(space), Some(config), "a b").unwrap();
+        assert_eq!(ids, expected, "{space} {config}");
+    }
+    let error = ids_under(&roberta(true), None, "a b").unwrap_err();
+    assert!(
+        error.to_string().contains("add_prefix_space is not stated"),
+        "{error}"
+    );
+}
+
+#[test]
 fn a_folder_without_readable_weights_says_what_it_holds() {
     let _turn = lock_generator();
     let folder = tempfile::tempdir().unwrap();

@@ -105,6 +105,8 @@ fn a_head_that_begins_as_a_linear_probe_knows_the_classes_before_training() {
             "train.epochs=0.01",
             "optimizer.learning_rate=1e-9",
             "device=cpu",
+            // In bf16 the smallest change of a weight can move a prediction.
+            "train.precision=fp32",
         ];
         let recipe = recipe("teacher", &[&settings[..], more].concat());
         let run = store.run(&recipe, &corpus(), &mut silent)?;
@@ -390,7 +392,7 @@ fn initial_word_vectors_have_the_requested_standard_deviation() {
         .unwrap_err()
         .to_string();
     assert!(
-        message.contains("nowhere: no model.safetensors"),
+        message.contains("nowhere: no such checkpoint, neither in"),
         "{message}"
     );
 }

@@ -20,6 +20,7 @@ pub mod text_input;
 pub mod text_stream;
 pub mod text_table;
 pub mod tokenizer;
+mod tokenizer_config;
 pub mod transfer_set;
 pub mod transfer_text;
 pub mod truncation;

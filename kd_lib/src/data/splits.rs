@@ -9,7 +9,7 @@ use rand::SeedableRng;
 use rand::seq::SliceRandom;
 use rand::seq::index::sample;
 use rand_chacha::ChaCha8Rng;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::Path;
 
 /// The fraction of the texts of a class that each held-out split gets.
@@ -197,9 +197,12 @@ struct TextsLeft(Vec<usize>);
 impl TextsLeft {
     /// Whether each class keeps a training text without these examples.
     fn can_spare(&self, examples: &[&Example], group: &[usize]) -> bool {
-        let mut left = self.0.clone();
-        group.iter().for_each(|&e| left[examples[e].label] -= 1);
-        group.iter().all(|&e| left[examples[e].label] > 0)
+        let mut removed: HashMap<usize, usize> = HashMap::new();
+        for &row in group {
+            *removed.entry(examples[row].label).or_default() += 1;
+        }
+        let keeps_one = |(&class, &texts): (&usize, &usize)| self.0[class] > texts;
+        removed.iter().all(keeps_one)
     }
 
     fn remove(&mut self, examples: &[&Example], group: &[usize]) {

@@ -6,6 +6,7 @@
 use super::batch::TokenizedSplit;
 use super::shrink_vocabulary;
 use super::text_input::TextInput;
+use super::tokenizer_config::TokenizerConfig;
 use super::truncation::{SpecialTokens, Truncation, longest_first};
 use crate::{Error, Result, error::BUG, files};
 use serde::{Deserialize, Serialize};
@@ -15,7 +16,6 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use tokenizers::models::wordpiece::WordPiece;
-use tokenizers::normalizers::BertNormalizer;
 use tokenizers::pre_tokenizers::bert::BertPreTokenizer;
 use tokenizers::processors::bert::BertProcessing;
 use tokenizers::{AddedToken, EncodeInput, Encoding, Tokenizer};
@@ -70,12 +70,14 @@ pub struct SubwordEncoding {
 
 impl SubwordTokenizer {
     /// Opens the tokenizer of a BERT checkpoint folder: `tokenizer.json`, else `vocab.txt`
-    /// (WordPiece, with `do_lower_case`, `strip_accents` and `tokenize_chinese_chars` of
-    /// `tokenizer_config.json`). It has no prefix and truncates nothing.
+    /// (WordPiece). The settings of `tokenizer_config.json` that change token ids apply to both. It
+    /// has no prefix and truncates nothing.
     pub fn open(folder: &Path) -> Result<SubwordTokenizer> {
         let json = folder.join("tokenizer.json");
         let tokenizer = if json.exists() {
-            read_tokenizer(&json)?
+            let mut tokenizer = read_tokenizer(&json)?;
+            TokenizerConfig::read(folder)?.apply_to(&mut tokenizer)?;
+            tokenizer
         } else {
             word_piece(folder)?
         };
@@ -425,14 +427,6 @@ fn refuse_without_special_tokens(folder: &Path, tokenizer: &Tokenizer) -> Result
 }
 
 fn word_piece(folder: &Path) -> Result<Tokenizer> {
-    #[derive(Deserialize, Default)]
-    struct Config {
-        do_lower_case: Option<bool>,
-        strip_accents: Option<bool>,
-        tokenize_chinese_chars: Option<bool>,
-        do_basic_tokenize: Option<bool>,
-        tokenizer_class: Option<String>,
-    }
     let path = folder.join("vocab.txt");
     if !path.exists() {
         let others = [
@@ -453,22 +447,7 @@ fn word_piece(folder: &Path) -> Result<Tokenizer> {
             fix,
         ));
     }
-    let config_path = folder.join("tokenizer_config.json");
-    let config: Config = if config_path.exists() {
-        files::read_json(&config_path)?
-    } else {
-        Config::default()
-    };
-    let class = config.tokenizer_class.as_deref().unwrap_or("BertTokenizer");
-    let fix = "save its fast tokenizer as tokenizer.json beside the weights";
-    if !["BertTokenizer", "BertTokenizerFast"].contains(&class) {
-        let problem = format!("tokenizer_class {class:?} is not read from vocab.txt");
-        return Err(Error::file(&config_path, problem, fix));
-    }
-    if config.do_basic_tokenize == Some(false) {
-        let problem = "do_basic_tokenize = false is not read from vocab.txt";
-        return Err(Error::file(&config_path, problem, fix));
-    }
+    let normalizer = TokenizerConfig::read(folder)?.word_piece_normalizer()?;
     let fix = "a WordPiece vocabulary has one subword a line, [UNK], [CLS] and [SEP] among them";
     let bad = |e: &dyn std::fmt::Display| Error::file(&path, e.to_string(), fix);
     let model = WordPiece::from_file(&path.to_string_lossy())
@@ -484,12 +463,7 @@ fn word_piece(folder: &Path) -> Result<Tokenizer> {
     };
     let post = BertProcessing::new(id("[SEP]")?, id("[CLS]")?);
     tokenizer
-        .with_normalizer(Some(BertNormalizer::new(
-            true,
-            config.tokenize_chinese_chars.unwrap_or(true),
-            config.strip_accents,
-            config.do_lower_case.unwrap_or(true),
-        )))
+        .with_normalizer(Some(normalizer))
         .with_pre_tokenizer(Some(BertPreTokenizer))
         .with_post_processor(Some(post));
     let added_path = folder.join("added_tokens.json");

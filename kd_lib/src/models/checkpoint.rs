@@ -214,7 +214,7 @@ impl Checkpoint {
             PathBuf::from(name)
         };
         if !folder.join("model.safetensors").exists() {
-            return Err(no_weights(&folder));
+            return Err(no_weights(&folder, checkpoints));
         }
         let config = BertConfig::read(&folder.join("config.json"))?;
         Ok(Checkpoint {
@@ -252,6 +252,29 @@ impl Checkpoint {
         let mut paths: Vec<PathBuf> = FILES.iter().map(|name| self.folder.join(name)).collect();
         paths.retain(|path| path.exists());
         paths
+    }
+
+    /// Names the weights of a trained head, which nothing here reads. Those of pretraining are
+    /// harmless and not mentioned.
+    pub fn unread_head(&self) -> Result<Option<String>> {
+        let path = self.folder.join("model.safetensors");
+        let known = ["embeddings.", "encoder.", "pooler.", "cls.", "lm_head."];
+        let is_unread = |name: &String| {
+            let part = ["bert.", "roberta."]
+                .iter()
+                .find_map(|prefix| name.strip_prefix(prefix))
+                .unwrap_or(name);
+            !known.iter().any(|start| part.starts_with(start))
+        };
+        let mut names = TensorFile::names(&path)?;
+        names.retain(is_unread);
+        Ok(names.first().map(|first| {
+            format!(
+                "weights of the checkpoint that are not read: {} ({first:?} and the like). A \
+                 classification head is trained anew",
+                names.len()
+            )
+        }))
     }
 
     /// The checkpoint's encoder weights. `kept_ids` are the rows of the word embedding to take; all
@@ -446,7 +469,16 @@ impl EncoderWeights {
 }
 
 /// Says what a folder without `model.safetensors` holds instead.
-fn no_weights(folder: &Path) -> Error {
+fn no_weights(folder: &Path, checkpoints: &Path) -> Error {
+    if !folder.is_dir() {
+        let problem = format!(
+            "no such checkpoint, neither in {} nor in the working directory",
+            checkpoints.display()
+        );
+        let fix = "run `make setup` for the default teacher, or name the folder of a BERT \
+                   checkpoint (config.json, model.safetensors and a tokenizer)";
+        return Error::file(folder, problem, fix);
+    }
     let shards = folder.join("model.safetensors.index.json").exists();
     let pickled = folder.join("pytorch_model.bin").exists();
     let (problem, fix) = match (shards, pickled) {

@@ -1,6 +1,7 @@
 //! Networks: tokens in, [`ModelOutput`] out. A network is one file ([`bert`], [`bilstm`]): its
-//! settings, their validation, its tokenizer, its construction and its forward pass. The settings
-//! implement [`Architecture`], the network implements [`Classifier`]. Nothing here knows a loss or
+//! settings, their validation, its construction and its forward pass. Students share one file for
+//! their tokenizer and their initial word vectors ([`student_embedding`]). The settings implement
+//! [`Architecture`], the network implements [`Classifier`]. Nothing here knows a loss or
 //! a recipe's file.
 
 pub mod bert;
@@ -166,8 +167,8 @@ pub trait Architecture: Debug + Send + Sync {
     fn validate(&self, data: &DataConfig) -> Result<()>;
 
     /// How a student reads texts and which word vectors initialise its embedding, if its settings
-    /// say so with a [`StudentEmbedding`]. It then needs no `checkpoint`, `files`, `tokenizer` and
-    /// `initialize` of its own.
+    /// say so with a [`StudentEmbedding`]. Then the type need not implement `checkpoint`, `files`,
+    /// `tokenizer` and `initialize`.
     fn student_embedding(&self) -> Option<StudentEmbedding<'_>> {
         None
     }

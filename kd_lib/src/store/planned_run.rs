@@ -1,9 +1,9 @@
 //! A recipe applied to a corpus: every number resolved, every setting checked (`RunStore::plan`
 //! validates the recipe first), no model built yet.
 //! The run's id is the recipe's name and a hash of the experiment's definition: settings, seed,
-//! resolved precision, corpus, files, teachers. Processor, kd_lib version and number of threads
-//! change the rounding alone, and a GPU also draws other dropout masks. None of them is part of the
-//! id; the report records them.
+//! resolved precision, corpus, files, teachers. The id does not contain the processor, the version
+//! of kd_lib, the number of threads and the device: the first three only change the rounding, and a
+//! GPU also draws other dropout masks. The report records them.
 
 use super::recipe::Recipe;
 use crate::data::{Corpus, Example, TextInput, TransferText};
@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use tch::Device;
 
-/// Raised whenever the same recipe would become another experiment. A change that only rounds
-/// differently raises the crate's version instead; every report names that version.
+/// Increase this number when a change of the code makes the same recipe another experiment. A
+/// change that only rounds differently raises the crate's version instead; every report names that version.
 const ID_FORMAT: u32 = 6;
 /// Digits of a hash in an id.
 pub const HASH_DIGITS: usize = 12;
@@ -76,6 +76,11 @@ impl PlannedRun {
         let full_corpus = corpus.clone();
         let selection = recipe.data.select(corpus)?;
         let mut notices = selection.notices;
+        // Of a checkpoint that only gives word vectors, nothing else is expected to be read.
+        let is_student = recipe.model.architecture()?.student_embedding().is_some();
+        if let Some(checkpoint) = checkpoint.as_ref().filter(|_| !is_student) {
+            notices.extend(checkpoint.unread_head()?);
+        }
         let mut transfer_set = Vec::new();
         if let Some(transfer) = &recipe.transfer {
             let set =
@@ -124,7 +129,7 @@ pub fn schedule(recipe: &Recipe, texts: usize) -> Schedule {
     }
 }
 
-/// What defines a run: its id is a hash of this.
+/// What defines a run. Its id is its name and a hash of this, without name, device and paths.
 #[derive(Debug)]
 pub struct IdKey<'a> {
     /// The recipe as read, with its profile and overrides.
@@ -147,7 +152,7 @@ pub fn run_id(key: &IdKey) -> Result<String> {
     let bug = |e: serde_json::Error| Error::recipe("recipe", e.to_string(), crate::error::BUG);
     let mut recipe = serde_json::to_value(key.recipe).map_err(bug)?;
     // The hashes of the checkpoint's files cover both keys, `tokenizer` and
-    // `pretrained_embeddings`. With a tokenizer they do not tell whether the embedding starts from
+    // `pretrained_embeddings`. If a tokenizer is set, these hashes do not tell whether the embedding starts from
     // the checkpoint's vectors too, so one flag stands for both keys.
     if recipe["model"].get("tokenizer").is_some() {
         let vectors = recipe["model"].get("pretrained_embeddings").is_some();

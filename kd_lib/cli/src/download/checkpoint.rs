@@ -11,8 +11,8 @@ const CONFIG: &str = "config.json";
 const WEIGHTS: &str = "model.safetensors";
 /// A checkpoint has at least one of the two.
 const TOKENIZERS: [&str; 2] = ["tokenizer.json", "vocab.txt"];
-/// States whether case matters. Some checkpoints do not have it.
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+/// State whether case matters, and tokens that `vocab.txt` lacks. Some checkpoints do not have them.
+const OPTIONAL: [&str; 2] = ["tokenizer_config.json", "added_tokens.json"];
 
 /// Written by this module into a checkpoint's folder: see [`Origin`].
 const ORIGIN_FILE: &str = "origin.txt";
@@ -107,7 +107,9 @@ pub(super) fn checkpoint_from(
     if !has_tokenizer {
         lacking.push(format!("a tokenizer ({})", TOKENIZERS.join(" or ")));
     }
-    download(TOKENIZER_CONFIG)?;
+    for file in OPTIONAL {
+        download(file)?;
+    }
     // The weights are large: they are not downloaded for a checkpoint that cannot be used.
     let has_weights = if lacking.is_empty() {
         download(WEIGHTS)?

@@ -503,7 +503,7 @@ fn the_revision_is_in_the_address_and_every_file_is_of_its_commit() {
     let paths = hub.paths();
     assert_eq!(paths[0], "/someone/tiny/resolve/refs%2Fpr%2F1/config.json");
     let pinned = format!("/someone/tiny/resolve/{COMMIT}/");
-    assert_eq!(paths.len(), 5);
+    assert_eq!(paths.len(), 6);
     assert!(
         paths[1..].iter().all(|path| path.starts_with(&pinned)),
         "{paths:?}"
