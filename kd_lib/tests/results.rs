@@ -311,6 +311,14 @@ fn an_added_run_is_read_back_unchanged() {
             .join(format!("runs-{}.safetensors", run.report.id))
     );
     assert!(path.metadata().unwrap().len() < 250_000);
+    assert_eq!(store.add_to_results("runs", &run).unwrap(), path, "again");
+    let mut other = run.clone();
+    other.report.dev.accuracy = 0.5;
+    let error = store.add_to_results("runs", &other).unwrap_err();
+    assert!(
+        error.to_string().contains("other results of this run"),
+        "{error}"
+    );
 
     let read = StoredResults::open(&results)
         .unwrap()

@@ -205,6 +205,12 @@ pub fn score_file(run: &Run, file: &Path, format: Option<FileFormat>) -> Result<
             read.examples
         }
     };
+    if import::fingerprint_of_file(file)? == run.report.corpus_fingerprint {
+        note!(
+            "{}: the file that this run was trained on, so the scores are too good",
+            file.display()
+        );
+    }
     let predictor = open_predictor(run)?;
     let is_other = |example: &&Example| example.text_pair.is_some() != predictor.reads_pairs();
     if let Some(example) = examples.iter().find(is_other) {

@@ -65,6 +65,31 @@ fn a_run_is_evaluated_listed_and_predicts_a_thousand_lines_in_order() {
         predictions[1]["probabilities"]
     );
 
+    // A file that holds something else is not written over, and not after hours of computing.
+    let texts = folder.path().join("texts.jsonl");
+    let logits = folder.path().join("logits.jsonl");
+    std::fs::write(&texts, "{\"text\": \"基金净值\"}\n").unwrap();
+    std::fs::write(&logits, "notes\n").unwrap();
+    let (texts, into) = (texts.to_str().unwrap(), logits.to_str().unwrap());
+    let label = || {
+        kd_output(
+            &checkpoints,
+            &["teacher-logits", name, texts, "--into", into],
+            "",
+        )
+    };
+    let refused = label();
+    let error = text(&refused.stderr);
+    assert!(!refused.status.success());
+    assert!(
+        error.contains("does not hold the logits of these texts"),
+        "{error}"
+    );
+    assert_eq!(std::fs::read_to_string(&logits).unwrap(), "notes\n");
+    std::fs::remove_file(&logits).unwrap();
+    assert!(label().status.success());
+    assert!(label().status.success(), "the same logits again");
+
     // A run among the stored results has its scores, and no weights.
     let output = kd_output(&checkpoints, &["results", "add", name], "");
     assert!(output.status.success(), "{}", text(&output.stderr));

@@ -312,6 +312,25 @@ fn the_layout_of_a_file_is_detected_from_all_its_lines() {
 }
 
 #[test]
+fn scores_on_the_file_that_was_trained_on_are_said_to_be_too_good() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, other) = (folder.path().join("my.csv"), folder.path().join("new.csv"));
+    let line = |i: usize| format!("第{i}条 {},{}\n", i * 7, ["good", "bad"][i % 2]);
+    let lines: String = (0..60).map(line).collect();
+    std::fs::write(&file, format!("text,label\n{lines}")).unwrap();
+    std::fs::write(&other, "text,label\n新的一条,good\n").unwrap();
+    let run = finish(&mut train(folder.path(), &file, &[]));
+    let evaluate = |file: &Path| {
+        let arguments = ["evaluate", run.to_str().unwrap(), "--data"];
+        let arguments = [&arguments[..], &[file.to_str().unwrap()]].concat();
+        text(&kd_output(folder.path(), &arguments, "").stderr)
+    };
+    let said = "my.csv: the file that this run was trained on";
+    assert!(evaluate(&file).contains(said), "{}", evaluate(&file));
+    assert!(!evaluate(&other).contains("trained on"));
+}
+
+#[test]
 fn a_run_answers_by_its_path_from_any_folder() {
     let folder = tempfile::tempdir().unwrap();
     let run = train_student(folder.path());

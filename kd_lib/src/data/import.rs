@@ -101,8 +101,7 @@ pub fn import(path: &Path, options: &ColumnOptions) -> Result<Imported> {
     let mut hasher = blake3::Hasher::new();
     let mut rows = Vec::new();
     for (file, split) in split_files(path, &mut notices)? {
-        hasher.update(files::hash_file(&file)?.as_bytes());
-        hasher.update(format!("{split:?}").as_bytes());
+        hash_split(&mut hasher, &file, split)?;
         rows.extend(read_rows(&file, split, options, &mut notices)?);
     }
     hasher.update(format!("{options:?}").as_bytes());
@@ -121,6 +120,20 @@ pub fn import(path: &Path, options: &ColumnOptions) -> Result<Imported> {
         notices,
         test_is_drawn,
     })
+}
+
+/// The fingerprint of the corpus that [`import`] makes of one file whose columns are detected.
+pub fn fingerprint_of_file(file: &Path) -> Result<String> {
+    let mut hasher = blake3::Hasher::new();
+    hash_split(&mut hasher, file, None)?;
+    hasher.update(format!("{:?}", ColumnOptions::default()).as_bytes());
+    Ok(hasher.finalize().to_hex().to_string())
+}
+
+fn hash_split(hasher: &mut blake3::Hasher, file: &Path, split: Option<Split>) -> Result<()> {
+    hasher.update(files::hash_file(file)?.as_bytes());
+    hasher.update(format!("{split:?}").as_bytes());
+    Ok(())
 }
 
 /// The rows as a corpus without a name. Rows without a split are for training.

@@ -101,7 +101,8 @@ impl StoredResults {
     ///
     /// # Errors
     /// If the run has no folder, if its file would be larger than 250 kB, if it has more than 256
-    /// classes, or if the set's name cannot be part of a file name.
+    /// classes, if the set's name cannot be part of a file name, or if the set has other results of
+    /// this run.
     pub fn add(&self, set: &str, run: &Run) -> Result<PathBuf> {
         if set.is_empty() || set.contains(['/', ',', '\n']) {
             let fix = "name a set without / and commas";
@@ -123,6 +124,13 @@ impl StoredResults {
             report: run.report.clone(),
         };
         let json = |value: serde_json::Result<String>| value.map_err(Error::in_file(&path, BUG));
+        if path.exists() {
+            if read_added(&path)?.report == run.report {
+                return Ok(path);
+            }
+            let fix = "remove the file, or add the run to another set";
+            return Err(Error::file(&path, "holds other results of this run", fix));
+        }
         let mut metadata = HashMap::new();
         metadata.insert("run".to_owned(), json(serde_json::to_string(&entry))?);
         metadata.insert("curve".to_owned(), curve_to_csv(&run.curve()?, &path)?);

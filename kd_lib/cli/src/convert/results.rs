@@ -1,6 +1,7 @@
 //! The stored results of version 0.1: one folder per run becomes few files.
 
 use super::run::{ConvertedReport, convert_curve, convert_report, convert_taught_by};
+use crate::quoted;
 use anyhow::{Context, Result, anyhow, ensure};
 use kd_lib::files;
 use kd_lib::store::{Run, StoredResults, run_files};
@@ -53,7 +54,7 @@ fn refuse_other_folders(folder: &Path) -> Result<()> {
                 !run.join("model.safetensors").exists(),
                 "{}: a folder of runs, not of stored results; name the runs: kd convert {}",
                 folder.display(),
-                run.display()
+                quoted(run.as_os_str())
             );
         }
     }
