@@ -1,7 +1,7 @@
 //! The cache of what teachers computed: the logits of each text, and pooled hidden states of the
 //! layers that an objective names. Each is computed once for a teacher's weights and a text,
 //! whatever the temperature, the objective and the student's seed. The files stand in the teacher's
-//! folder and hold at most 4,096 texts; states (f16) have a file for each layer. An output is found
+//! folder and hold at most 1,024 texts; states (f16) have a file for each layer. An output is found
 //! by the hash of its text. A killed pass continues with its next file. Nothing is trained here.
 
 use super::predictor::Predictor;
@@ -24,9 +24,9 @@ use std::path::Path;
 use std::sync::Arc;
 use tch::{Device, Kind, Tensor};
 
-/// Texts of a file: what a pass loses at most if it is killed. A pass that is asked to stop loses
-/// nothing.
-const TEXTS_PER_FILE: usize = 4096;
+/// Texts of a file: what a pass loses at most if it is killed (one that is asked to stop loses
+/// nothing), and how long it keeps its number of threads.
+const TEXTS_PER_FILE: usize = 1024;
 /// The cache's folder, in the teacher's.
 const FOLDER: &str = "predictions";
 
