@@ -643,7 +643,7 @@ fn what_stages_leave_out_of_the_texts_is_said_once_before_training() {
     let notices = check_stages(&store, &corpus, &plan, &mut silent).unwrap();
     let about_class = notices
         .iter()
-        .filter(|notice| notice.contains(&corpus.labels[0]));
+        .filter(|notice| notice.text.contains(&corpus.labels[0]));
     assert_eq!(about_class.count(), 1, "{notices:?}");
 }
 

@@ -28,12 +28,13 @@ use std::time::Instant;
 
 /// Settings of the teacher that a plan chooses, and those that select texts, which would not reach
 /// the students.
-const PLANNED: [&str; 12] = [
+const PLANNED: [&str; 13] = [
     "name",
     "skip_test",
     "prune_vocab",
     "vocab_size",
     "vocab_texts",
+    "init_head_from_probe",
     "epochs",
     "eval_every_samples",
     "max_length",
@@ -68,7 +69,11 @@ pub struct Request {
 
 /// The teacher's recipe with the settings that begin with `teacher.`, and its seed, the first of
 /// the plan.
-pub fn teacher(recipes_folder: &Path, set: &[String], seed: Option<u64>) -> Result<Recipe> {
+pub fn read_teacher_recipe(
+    recipes_folder: &Path,
+    set: &[String],
+    seed: Option<u64>,
+) -> Result<Recipe> {
     for setting in set {
         for key in overrides::keys(setting)? {
             if !key.starts_with("teacher.") {
@@ -208,10 +213,8 @@ impl PlanInFolder {
     ) -> Result<()> {
         let (corpus, plan, folder) = (&request.imported.corpus, &self.plan, &self.folder);
         let clock = Instant::now();
-        let mut notices = self.notices.clone();
         for notice in check_stages(store, corpus, plan, callback)? {
             note!("{notice}");
-            notices.push(notice);
         }
         let mut data = DataReport::of(corpus, plan.facts.has_words)?;
         let found = SuspiciousLabels::find(store, plan, corpus, folder, callback);
@@ -231,7 +234,7 @@ impl PlanInFolder {
             result: &result,
             data: &data,
             forecast,
-            notices: &notices,
+            notices: &self.notices,
             command: &command.join(" "),
         };
         let clock = Instant::now();
@@ -412,15 +415,22 @@ pub fn write_teacher_logits(
         "{}: no such folder; make it, or name another file",
         folder.display()
     );
+    let texts = labelled_texts::read_texts(file)?;
+    ensure!(!texts.is_empty(), "{}: no text", file.display());
+    let inputs: Vec<TextInput> = texts.iter().map(ExportedText::input).collect();
     if into.symlink_metadata().is_ok() {
+        if let Err(problem) = labelled_texts::read_logits(into, &inputs, &run.labels) {
+            bail!(
+                "{}: exists and does not hold the logits of these texts ({problem}); remove it, or \
+                 name a new file",
+                into.display()
+            );
+        }
         note!(
             "{}: exists; it is an error if the logits are others",
             into.display()
         );
     }
-    let texts = labelled_texts::read_texts(file)?;
-    ensure!(!texts.is_empty(), "{}: no text", file.display());
-    let inputs: Vec<TextInput> = texts.iter().map(ExportedText::input).collect();
     let logits = teacher_logits(run, &inputs, &mut progress_callback(stop))?;
     labelled_texts::write_logits(into, &inputs, &logits, &run.labels)?;
     print(into.display())

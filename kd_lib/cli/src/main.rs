@@ -177,7 +177,11 @@ fn distill_within_budget(
     let recipes_folder = recipes_folder(&store)?;
     let request = distill_budget::Request {
         imported: import(&arguments.data, &arguments.columns.into())?,
-        teacher: distill_budget::teacher(&recipes_folder, &arguments.set, arguments.seed)?,
+        teacher: distill_budget::read_teacher_recipe(
+            &recipes_folder,
+            &arguments.set,
+            arguments.seed,
+        )?,
         budget: arguments.budget,
         max_megabytes: arguments.max_size,
         max_latency: arguments.max_latency,

@@ -6,9 +6,6 @@ use crate::store::Recipe;
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
-/// Time of a teacher's forward pass, as a share of the time of an update with the same texts:
-/// measured on an Intel Xeon with AMX (`benches/RESULTS.md`: 0.27).
-pub const TEACHER_FORWARD_SHARE: f64 = 0.3;
 /// Time of a student's forward pass, as a share of the time of an update. An update under FGM reads
 /// its texts twice; without FGM the share is 0.18.
 pub const STUDENT_FORWARD_SHARE: f64 = 0.15;

@@ -1,24 +1,26 @@
 //! What a plan depends on: the corpus in numbers, and how long this machine takes for a text.
 //! Nothing is written. Of dev and test only the size counts, and which other texts recur there.
 
-use super::facts::{CorpusFacts, PlanSettings, SecondsPerText, TEACHER_FORWARD_SHARE};
-use super::recipes::{NETWORK_WIDTHS, StudentKind, student, teacher};
+use super::facts::{CorpusFacts, PlanSettings, SecondsPerText};
+use super::recipes::{NETWORK_WIDTHS, StudentKind, baseline_recipe, teacher_recipe};
 use super::run_plan::FOLD_SEED;
 use crate::data::splits::{draw_at_most, folds};
 use crate::data::text_input::TextKey;
 use crate::data::unlabelled::UnlabelledFile;
 use crate::data::{Corpus, Example, Truncation};
 use crate::models::ModelConfig;
-use crate::store::{Recipe, RunStore};
+use crate::store::RunStore;
+use crate::store::step_timer::{StepTime, StepTimer};
 use crate::{Error, Result};
 use std::collections::HashSet;
 use std::time::Instant;
 
-/// Updates that are timed at least, after one that warms up.
-const MIN_UPDATES: usize = 3;
-/// Updates that are timed at most.
-const MAX_UPDATES: usize = 15;
-/// The share of the budget for the timed updates of one recipe, beyond the least number.
+/// Updates, and forward passes of the teacher, that are timed at least, after one that warms up.
+const MIN_STEPS: usize = 3;
+/// The same, at most.
+const MAX_STEPS: usize = 15;
+/// The share of the budget for the timed updates of one recipe, and for the timed passes of the
+/// teacher, beyond the least number.
 const TIMED_SHARE: f64 = 0.005;
 /// Training texts whose lengths are measured.
 const MEASURED_TEXTS: usize = 2000;
@@ -49,18 +51,22 @@ pub fn measure(
     if let Some(milliseconds) = settings.max_latency {
         facts.too_slow_networks = too_slow_networks(store, corpus, settings, &facts, milliseconds)?;
     }
-    let teacher_recipe = teacher(settings, &facts, 1.0, None);
+    let teacher = teacher_recipe(settings, &facts, 1.0, None);
     let seconds = TIMED_SHARE * settings.budget.seconds;
-    let teacher_update = seconds_per_text(store, corpus, &teacher_recipe, seconds)?;
+    let mut timer = store.step_timer(&teacher, corpus)?;
+    let teacher_update = seconds_per_text(&mut timer, seconds, StepTimer::time_step)?;
+    let teacher_forward = seconds_per_text(&mut timer, seconds, StepTimer::time_forward)?;
+    drop(timer);
     let student_seconds = |kind| -> Result<f64> {
-        let recipe = student(settings, &facts, kind, 1.0)?;
-        seconds_per_text(store, corpus, &recipe, seconds)
+        let recipe = baseline_recipe(settings, &facts, kind, 1.0)?;
+        let mut timer = store.step_timer(&recipe, corpus)?;
+        seconds_per_text(&mut timer, seconds, StepTimer::time_step)
     };
     let student_update = student_seconds(StudentKind::Bilstm)?;
     let speed = SecondsPerText {
         threads: tch::get_num_threads() as usize,
         teacher_update,
-        teacher_forward: teacher_update * TEACHER_FORWARD_SHARE,
+        teacher_forward,
         student_update,
         characters_factor: match facts.has_words {
             true => 1.0, // no plan uses it
@@ -72,23 +78,21 @@ pub fn measure(
     Ok((facts, speed))
 }
 
-/// The median over the updates that fit into `seconds`, since another program may hold the
-/// processor during one. Texts of an update have other lengths than those of the next, so seconds
-/// are counted per padded token.
+/// The median over the steps (updates or forward passes) that fit into `seconds`, since another
+/// program may hold the processor during one. Texts of a step have other lengths than those of the
+/// next, so seconds are counted per padded token.
 fn seconds_per_text(
-    store: &RunStore,
-    corpus: &Corpus,
-    recipe: &Recipe,
+    timer: &mut StepTimer,
     seconds: f64,
+    time: impl Fn(&mut StepTimer) -> Result<StepTime>,
 ) -> Result<f64> {
-    let mut timer = store.step_timer(recipe, corpus)?;
-    timer.time_step()?;
+    time(timer)?;
     let started = Instant::now();
     let mut per_token = Vec::new();
-    while per_token.len() < MIN_UPDATES
-        || (per_token.len() < MAX_UPDATES && started.elapsed().as_secs_f64() < seconds)
+    while per_token.len() < MIN_STEPS
+        || (per_token.len() < MAX_STEPS && started.elapsed().as_secs_f64() < seconds)
     {
-        let step = timer.time_step()?;
+        let step = time(timer)?;
         per_token.push(step.seconds / step.size.padded_tokens.max(1) as f64);
     }
     per_token.sort_unstable_by(f64::total_cmp);
@@ -118,7 +122,7 @@ fn too_slow_networks(
         };
         let mut slowest = 0.0f64;
         for &kind in &kinds {
-            let recipe = student(settings, &facts, kind, 1.0)?;
+            let recipe = baseline_recipe(settings, &facts, kind, 1.0)?;
             let seconds = store.step_timer(&recipe, corpus)?.time_one_text();
             slowest = slowest.max(1000.0 * seconds);
         }

@@ -171,60 +171,78 @@ impl StudentKind {
         facts: &CorpusFacts,
         checkpoint: Option<&str>,
     ) -> Result<ModelConfig> {
-        let classes = facts.classes;
         let tokenizer = checkpoint.filter(|_| !self.reads_characters(facts));
-        if self == StudentKind::Fasttext {
-            return Ok(ModelConfig::Fasttext(fasttext(
-                limits, classes, checkpoint, tokenizer,
-            )));
-        }
-        let mut narrowest = None;
-        for widths in NETWORK_WIDTHS.into_iter().skip(limits.too_slow) {
-            let (embedding_dim, hidden_size) = (widths.embedding, widths.hidden);
-            let network = |vocab_size: usize| match self {
-                StudentKind::Textcnn => ModelConfig::Textcnn(TextCnnSettings {
-                    embedding_dim,
-                    num_filters: hidden_size,
+        match self {
+            StudentKind::Fasttext => Ok(ModelConfig::Fasttext(fasttext(
+                limits,
+                facts.classes,
+                checkpoint,
+                tokenizer,
+            ))),
+            StudentKind::Textcnn => self.widest(limits, facts, |widths, vocab_size| {
+                ModelConfig::Textcnn(TextCnnSettings {
+                    embedding_dim: widths.embedding,
+                    num_filters: widths.hidden,
                     dropout: 0.1,
                     vocab_size,
                     embedding_init_std: Some(0.1),
                     pretrained_embeddings: checkpoint.map(str::to_owned),
                     tokenizer: tokenizer.map(str::to_owned),
                     ..TextCnnSettings::default()
-                }),
-                _ => ModelConfig::Bilstm(BiLstmSettings {
-                    embedding_dim,
-                    hidden_size,
+                })
+            }),
+            StudentKind::Bilstm
+            | StudentKind::BilstmClassWeights
+            | StudentKind::BilstmCharacters => self.widest(limits, facts, |widths, vocab_size| {
+                ModelConfig::Bilstm(BiLstmSettings {
+                    embedding_dim: widths.embedding,
+                    hidden_size: widths.hidden,
                     dropout: 0.1,
                     vocab_size,
                     embedding_init_std: Some(0.1),
                     pretrained_embeddings: checkpoint.map(str::to_owned),
                     tokenizer: tokenizer.map(str::to_owned),
                     ..BiLstmSettings::default()
-                }),
-            };
+                })
+            }),
+        }
+    }
+
+    /// The widest network that leaves room for eight thousand vocabulary entries; if none does, the
+    /// narrowest that fits. `network` makes one from its widths and its vocabulary's size.
+    fn widest(
+        self,
+        limits: StudentLimits,
+        facts: &CorpusFacts,
+        network: impl Fn(&NetworkWidths, usize) -> ModelConfig,
+    ) -> Result<ModelConfig> {
+        let mut narrowest = None;
+        for widths in NETWORK_WIDTHS.iter().skip(limits.too_slow) {
             let values = limits.megabytes * 1e6 / BYTES;
-            let outside_embedding =
-                self.values_outside_embedding(embedding_dim, hidden_size, classes);
-            let entries = (values - outside_embedding) / embedding_dim as f64;
+            let outside_embedding = self.values_outside_embedding(widths, facts.classes);
+            let entries = (values - outside_embedding) / widths.embedding as f64;
             let vocab_size = entries.clamp(0.0, MAX_VOCAB) as usize;
             if vocab_size >= PREFERRED_VOCAB {
-                return Ok(network(vocab_size));
+                return Ok(network(widths, vocab_size));
             }
             if vocab_size >= MIN_VOCAB {
-                narrowest = Some(network(vocab_size));
+                narrowest = Some(network(widths, vocab_size));
             }
         }
         narrowest.ok_or_else(|| {
             let problem = format!("{} MB", limits.megabytes);
-            let fix = format!("{classes} classes need more: allow the default of 15 MB");
+            let fix = format!(
+                "{} classes need more: allow the default of 15 MB",
+                facts.classes
+            );
             Error::option("max-size", problem, fix)
         })
     }
 
     /// Number of values that are not in the embedding.
-    fn values_outside_embedding(self, embedding_dim: i64, hidden_size: i64, classes: usize) -> f64 {
-        let (width, hidden, classes) = (embedding_dim as f64, hidden_size as f64, classes as f64);
+    fn values_outside_embedding(self, widths: &NetworkWidths, classes: usize) -> f64 {
+        let (width, hidden) = (widths.embedding as f64, widths.hidden as f64);
+        let classes = classes as f64;
         match self {
             StudentKind::Textcnn => {
                 let widths = TextCnnSettings::default().filter_widths;
@@ -263,7 +281,7 @@ fn fasttext(
 
 /// The teacher's recipe over `epochs`, on at most `max_train_samples` texts. Its head is
 /// initialised from a linear probe: with few updates, a random head never learns a rare class.
-pub fn teacher(
+pub fn teacher_recipe(
     settings: &PlanSettings,
     facts: &CorpusFacts,
     epochs: f64,
@@ -291,7 +309,7 @@ pub fn teacher(
 
 /// A student without a teacher: word vectors of the teacher's checkpoint, FGM. A fastText has no
 /// FGM, which brought it nothing (LOG.md).
-pub fn student(
+pub fn baseline_recipe(
     settings: &PlanSettings,
     facts: &CorpusFacts,
     kind: StudentKind,
@@ -365,7 +383,7 @@ pub fn student(
 /// the student's macro-F1 on dev was .74 without labels and .87 with them. With a good teacher the
 /// two differ by less than half a point. FGM stays: without it a short run on the labelled texts is
 /// worse than the baseline (LOG.md).
-pub fn distilled(
+pub fn distilled_recipe(
     baseline: Recipe,
     settings: &PlanSettings,
     facts: &CorpusFacts,

@@ -10,7 +10,7 @@ use crate::data::Corpus;
 use crate::store::{Recipe, Run, RunStore, labelled_texts};
 use crate::training::{Activity, Progress, ProgressCallback, state};
 use crate::{Error, Result, files};
-use std::collections::HashSet;
+use std::fmt;
 use std::path::Path;
 
 /// What was trained on one corpus or fold, and what dev chose.
@@ -26,6 +26,8 @@ pub struct TrainedStages {
     pub baseline: Vec<Run>,
     /// The chosen distilled student, one run per seed.
     pub distilled: Vec<Run>,
+    /// What the stages left out or changed of the texts.
+    pub notices: Vec<StageNotice>,
     /// Training runs that were skipped, in sentences.
     pub left_out: Vec<String>,
     /// Seconds in all, over all invocations.
@@ -43,23 +45,39 @@ pub struct Candidate {
     pub chosen: bool,
 }
 
+/// What a recipe leaves out or changes of the texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StageNotice {
+    /// Name of the first recipe that it concerns.
+    pub recipe: String,
+    /// What is left out or changed, in a sentence.
+    pub text: String,
+}
+
+impl fmt::Display for StageNotice {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}: {}", self.recipe, self.text)
+    }
+}
+
 /// Refuses a plan with a stage that cannot be trained on this corpus, before the first training.
-/// Returns what the stages leave out or change of the texts, each sentence once, with the first
-/// recipe that it concerns.
+/// Returns what the stages leave out or change of the texts, each once.
 pub fn check_stages(
     store: &RunStore,
     corpus: &Corpus,
     plan: &DistillPlan,
     callback: ProgressCallback,
-) -> Result<Vec<String>> {
-    let mut seen = HashSet::new();
-    let mut notices = Vec::new();
+) -> Result<Vec<StageNotice>> {
+    let mut notices: Vec<StageNotice> = Vec::new();
     for stage in plan.stages() {
         Progress::begin(&stage.recipe.name, Activity::Preparing).send(callback)?;
         let planned = store.plan(&stage.recipe, corpus)?;
-        for notice in &planned.notices {
-            if seen.insert(notice.clone()) {
-                notices.push(format!("{}: {notice}", stage.recipe.name));
+        for text in &planned.notices {
+            if notices.iter().all(|notice| notice.text != *text) {
+                notices.push(StageNotice {
+                    recipe: stage.recipe.name.clone(),
+                    text: text.clone(),
+                });
             }
         }
         if let Some(file) = &stage.recipe.teacher_logits {
@@ -79,7 +97,7 @@ pub fn run_stages(
     callback: ProgressCallback,
 ) -> Result<TrainedStages> {
     plan.refuse_other_corpus(corpus, folder)?;
-    check_stages(store, corpus, &plan, callback)?;
+    let notices = check_stages(store, corpus, &plan, callback)?;
     let planned_seeds = plan
         .further_seeds
         .iter()
@@ -127,6 +145,7 @@ pub fn run_stages(
         candidates,
         baseline,
         distilled,
+        notices,
         left_out: elapsed.left_out,
         seconds: elapsed.seconds,
     })

@@ -133,6 +133,26 @@ impl StepTimer {
         Ok(StepTime { seconds, size })
     }
 
+    /// Classifies the texts of the next update of the first epoch, without gradients.
+    pub fn time_forward(&mut self) -> Result<StepTime> {
+        let trainer = build_trainer(
+            &self.planned,
+            self.model.as_ref(),
+            &self.data,
+            &self.objective_params,
+        )?;
+        let step = self.step % self.planned.schedule.steps_per_epoch;
+        let group = trainer.accumulation_group(&mut self.epoch_batches, step);
+        let (size, group) = (group_size(&self.data, group), group.to_vec());
+        let start = Instant::now();
+        for rows in &group {
+            self.pass(rows);
+        }
+        let seconds = start.elapsed().as_secs_f64();
+        self.step += 1;
+        Ok(StepTime { seconds, size })
+    }
+
     /// The updates of the first epoch together. An update's time follows its padded tokens, so a
     /// few timed updates tell the epoch's.
     pub fn epoch_size(&self) -> Result<StepSize> {
@@ -153,21 +173,25 @@ impl StepTimer {
         let length = |row: &usize| self.data.train.ids[*row].len();
         let longest = (0..self.data.train.ids.len()).max_by_key(length);
         let rows: Vec<usize> = longest.into_iter().collect();
-        let device = self.model.params().device();
-        let batch = Batch::collate(&self.data.train, &rows, device);
-        let _guard = tch::no_grad_guard();
         let mut seconds: Vec<f64> = (0..TIMED_PASSES)
             .map(|_| {
                 let start = Instant::now();
-                let logits = self
-                    .model
-                    .logits(&batch, Mode::Eval, self.planned.precision);
-                let _ = logits.to_device(Device::Cpu);
+                self.pass(&rows);
                 start.elapsed().as_secs_f64()
             })
             .collect();
         seconds.sort_unstable_by(f64::total_cmp);
         seconds[TIMED_PASSES / 2]
+    }
+
+    /// Classifies training texts, and waits for the result.
+    fn pass(&self, rows: &[usize]) {
+        let device = self.model.params().device();
+        let batch = Batch::collate(&self.data.train, rows, device);
+        let _guard = tch::no_grad_guard();
+        let (mode, precision) = (Mode::Eval, self.planned.precision);
+        let logits = self.model.logits(&batch, mode, precision);
+        let _ = logits.to_device(Device::Cpu);
     }
 
     fn trainer(&self) -> Result<Trainer<'_>> {

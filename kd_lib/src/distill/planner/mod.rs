@@ -178,7 +178,7 @@ impl Planner<'_> {
     fn stages_within(&self, seconds: f64) -> Result<Option<Stages>> {
         let reserve = f64::max(seconds * RESERVE, report_seconds(self.facts, self.speed));
         let usable = seconds - reserve - FIXED_SECONDS;
-        let teacher = self.teacher(usable);
+        let teacher = self.teacher_stage(usable);
         let teacher_recipe = teacher.recipe.clone();
         let after_teacher = usable - teacher.seconds;
         let students = StudentPlanner::new(*self, &teacher_recipe, after_teacher);

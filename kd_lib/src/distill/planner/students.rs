@@ -6,7 +6,7 @@ use super::student_cost::{EVALUATION_SHARE, StudentCost};
 use crate::Result;
 use crate::distill::plan::{FurtherSeed, Stage, StudentPair};
 use crate::distill::recipes::{
-    BATCH_SIZE, SEEDS, StudentKind, TransferTexts, UNBALANCED, distilled, student,
+    BATCH_SIZE, SEEDS, StudentKind, TransferTexts, UNBALANCED, baseline_recipe, distilled_recipe,
 };
 use crate::store::Recipe;
 
@@ -186,8 +186,8 @@ impl<'a> StudentPlanner<'a> {
 
     /// A baseline and a distilled student that take `seconds` together.
     pub fn pair(&self, kind: StudentKind, seconds: f64) -> Result<StudentPair> {
-        let mut baseline = student(self.planner.settings, self.planner.facts, kind, 1.0)?;
-        let mut distilled = distilled(
+        let mut baseline = baseline_recipe(self.planner.settings, self.planner.facts, kind, 1.0)?;
+        let mut distilled = distilled_recipe(
             baseline.clone(),
             self.planner.settings,
             self.planner.facts,

@@ -2,7 +2,7 @@
 
 use super::Planner;
 use crate::distill::plan::Stage;
-use crate::distill::recipes::{TEACHER_EVALUATIONS, teacher};
+use crate::distill::recipes::{TEACHER_EVALUATIONS, teacher_recipe};
 use crate::training::linear_probe::MAX_PROBE_TEXTS;
 
 /// Largest share of the usable time for the teacher.
@@ -22,7 +22,7 @@ const TEACHER_EXAMPLES: usize = 20_000;
 impl Planner<'_> {
     /// The teacher: with all texts as often as its share of the time allows, else once with some of
     /// them. `usable` are the seconds of all stages.
-    pub(super) fn teacher(&self, usable: f64) -> Stage {
+    pub(super) fn teacher_stage(&self, usable: f64) -> Stage {
         let Planner {
             settings,
             facts,
@@ -41,7 +41,7 @@ impl Planner<'_> {
         let seconds =
             |texts: f64, epochs: f64| texts * epochs * speed.teacher_update + before_updates;
         let planned = |epochs, samples| {
-            let mut recipe = teacher(settings, facts, epochs, samples);
+            let mut recipe = teacher_recipe(settings, facts, epochs, samples);
             recipe.data.max_dev_samples = Some(dev_texts).filter(|&n| n < facts.dev_texts);
             recipe
         };

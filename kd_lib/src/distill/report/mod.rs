@@ -1,13 +1,15 @@
 //! The report of a distillation: teacher, baseline and distilled student on test. No model is
-//! scored on test before; everything that was chosen was chosen on dev. Each file of
-//! this folder writes one part of the report, or a few neighbouring parts.
+//! scored on test before; everything that was chosen was chosen on dev. Each file of this folder
+//! writes one part of the report, or two that belong together.
 
 mod candidates;
-mod closing;
 mod confidence;
 mod gain;
 mod mistakes;
+mod provenance;
 mod scores;
+mod texts;
+mod usage;
 
 use super::data_report::DataReport;
 use super::distill_result::DistillResult;
@@ -38,7 +40,7 @@ pub struct Report<'a> {
     pub data: &'a DataReport,
     /// What was expected before training.
     pub forecast: Option<Forecast>,
-    /// How the corpus was read.
+    /// How the corpus was read and why the plan has no folds.
     pub notices: &'a [String],
     /// The command line.
     pub command: &'a str,
@@ -71,10 +73,10 @@ impl Report<'_> {
         scores::add_f1_of_classes(&mut document, &evidence, plan);
         confidence::add_confidence(&mut document, &evidence)?;
         mistakes::add_mistakes(&mut document, &evidence, data);
-        closing::add_use(&mut document, plan, result);
-        closing::add_texts(&mut document, corpus, plan, data);
+        usage::add_use(&mut document, plan, result);
+        texts::add_texts(&mut document, corpus, plan, data);
         let report_seconds = started.elapsed().as_secs_f64();
-        closing::add_provenance(&mut document, self, report_seconds);
+        provenance::add_provenance(&mut document, self, report_seconds);
         let [html, markdown] = report_files(folder);
         files::write_text(&markdown, &document.markdown())?;
         files::write_text(&html, &document.html())?;
