@@ -82,10 +82,10 @@ test-browser: setup
 soak: setup
 	KD_KILLS=50 KD_MOMENTS=200 cargo test --locked -p kd --test main -- --nocapture trust:: disk:: soak::
 
-# Nightly's flags on the pinned compiler. The fuzzed code is safe Rust, so no sanitizer is needed.
+# Found inputs are kept in corpus/, the first ones are in seeds/. Nightly's flags on the pinned compiler. The fuzzed code is safe Rust, so no sanitizer is needed.
 fuzz: setup $(FUZZ)
-	for target in corpus import labelled_texts weights recipe checkpoint stream; do \
-	  RUSTC_BOOTSTRAP=1 LD_LIBRARY_PATH="$$PWD/.libtorch/lib" PATH="$$PWD/.evcxr/tools/bin:$$PATH" cargo fuzz run --fuzz-dir kd_lib/fuzz --sanitizer none $$target -- \
+	for target in corpus import labelled_texts weights recipe checkpoint stream; do mkdir -p kd_lib/fuzz/corpus/$$target; \
+	  RUSTC_BOOTSTRAP=1 LD_LIBRARY_PATH="$$PWD/.libtorch/lib" PATH="$$PWD/.evcxr/tools/bin:$$PATH" cargo fuzz run --fuzz-dir kd_lib/fuzz --sanitizer none $$target kd_lib/fuzz/corpus/$$target kd_lib/fuzz/seeds/$$target -- \
 	    -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=4096 -print_final_stats=1 || exit 1; done
 
 # The llvm engine: the other one stops threads at break points, and libtorch crashes there.
