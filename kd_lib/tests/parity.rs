@@ -77,7 +77,7 @@ fn the_default_teacher_matches_its_package_and_transformers() {
     let expected = TensorFile::read(&folder.path().join("states.safetensors"))
         .unwrap()
         .tensors;
-    // The embedding keeps the rows of these texts alone: the same outputs from a twentieth of it.
+    // The embedding keeps the rows of these texts alone: the same outputs from some 5 % of its rows.
     let tokenizer =
         SubwordTokenizer::open(&weights)
             .unwrap()

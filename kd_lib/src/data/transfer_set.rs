@@ -1,6 +1,6 @@
 //! The transfer set: texts that a student reads in addition to the labelled ones (Hinton et al.
-//! 2015, section 2; Tang et al. 2019, section 3.3). A teacher labels them, or augmented texts keep
-//! the label of their source. It holds unlabelled lines of a file, training texts whose labels are
+//! 2015, section 2; Tang et al. 2019, section 3.3). A teacher labels them, augmented
+//! texts keep the label of their source, or both. It holds unlabelled lines of a file, training texts whose labels are
 //! not used, and augmented texts, which are made of others character by character or word by word.
 //! Augmentation changes one text of a pair: first texts are made of first texts, second texts of
 //! second texts. The augmented texts depend on all texts of the run and on its `[transfer]`
@@ -46,7 +46,7 @@ pub struct TransferConfig {
     /// Augmented texts to make of each text.
     #[serde(default)]
     pub augmentations_per_text: usize,
-    /// The kinds of augmentation; each augmented text draws one of them.
+    /// The kinds of augmentation; each attempt to make an augmented text draws one of them.
     #[serde(default = "default_augmentations")]
     pub augmentations: Vec<Augmentation>,
     /// What augmentation masks, moves and replaces.
@@ -83,8 +83,8 @@ pub enum Augmentation {
     Mask,
     /// Keeps a span of half to nine tenths of the text, rounded up.
     SpanCrop,
-    /// The beginning of the text, followed by the end of another text, cut at the same relative
-    /// position.
+    /// The beginning of the text, followed by the end of a text drawn at random (it can be the same
+    /// one), cut at the same relative position.
     Crossover,
     /// Rotates the text at a random position: the second part comes first.
     Rotation,

@@ -45,7 +45,8 @@ pub struct LossInputs<'a> {
     pub labels: &'a Tensor,
     /// The objective's own parameters, in the order of [`Objective::parameters`].
     pub parameters: &'a [Tensor],
-    /// The weight of each class in the hard loss `[classes]`; all count alike if absent.
+    /// The weight of each class in the hard loss `[classes]`; without it, each has
+    /// weight 1.
     pub class_weights: Option<&'a Tensor>,
 }
 

@@ -86,8 +86,8 @@ impl Adversarial {
     }
 
     /// A perturbation of zero; a pass with it is the clean pass. `embedding [vocab, width]` is the
-    /// matrix that is perturbed. The perturbation has its size, or with a norm over each example
-    /// `[batch, seq, width]`.
+    /// matrix that is perturbed. The perturbation has the size of this matrix; with
+    /// `norm_over = "example"` it is `[batch, seq, width]`.
     pub fn zero_perturbation(self, embedding: &Tensor, batch: &Batch) -> Perturbation {
         let norm_over = self.norm_over();
         let size = match norm_over {

@@ -20,8 +20,8 @@ use tch::{Kind, Tensor};
 
 /// Version of the state's file.
 const VERSION: u32 = 5;
-/// Versions that are resumed from. A file of version 4 does not say whether an evaluation is due:
-/// none is.
+/// Versions that can be resumed. Version 4 has no field `evaluation_due`, which then counts as
+/// false.
 const READABLE: [u32; 2] = [4, VERSION];
 /// Saved states that are kept: if the newest is damaged, the one before it is used.
 const KEPT: usize = 2;
@@ -68,7 +68,7 @@ pub(crate) struct TrainState {
 /// What to do if no state can be read.
 const RESTART: &str = "remove the run's folder to train from the start";
 
-/// The newest state of a run's folder that has the bytes that were written; none if none was saved.
+/// The newest undamaged state in a run's folder; none if no state was saved.
 ///
 /// # Errors
 /// If states were saved and all are damaged.
