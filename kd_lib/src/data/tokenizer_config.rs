@@ -1,6 +1,7 @@
 //! `tokenizer_config.json`: the settings that transformers gives a tokenizer whatever its
-//! `tokenizer.json` says. The ids that result are those of transformers (4.57 and 5.24 agree).
-//! Truncation, padding and the chat template are not read.
+//! `tokenizer.json` says. For BertTokenizer and RobertaTokenizer whose normalizer or pre-tokenizer
+//! stands alone, the ids are those of transformers 4.57 and 5.24. Other classes, a class that only
+//! `config.json` names, truncation and padding are not read.
 
 use crate::{Error, Result, files};
 use serde::Deserialize;
