@@ -415,6 +415,12 @@ pub fn write_teacher_logits(
         "{}: no such folder; make it, or name another file",
         folder.display()
     );
+    // Reading a pipe would wait for ever.
+    ensure!(
+        into.is_file() || !into.exists(),
+        "{}: not a regular file; name a new file",
+        into.display()
+    );
     let texts = labelled_texts::read_texts(file)?;
     ensure!(!texts.is_empty(), "{}: no text", file.display());
     let inputs: Vec<TextInput> = texts.iter().map(ExportedText::input).collect();
